@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Catalog: everything the gateway must know, as one typed document.
+
+The operator composes it from the resources and delivers it as the gateway's `user_config`; the gateway takes it
+in `reconfigure` without a restart. It holds no secret: client keys appear as digests.
+"""
+
+from functools import cached_property
+from typing import Annotated, Literal, Self
+
+from pydantic import Field
+
+from lateen_api import names
+from lateen_api.model_deployment import Task
+from lateen_api.prompt_template import PromptTemplateSpec
+from lateen_api.rag_index import Retrieval
+from lateen_api.schema import SpecType
+
+
+class ApiKey(SpecType):
+    """A client key the gateway accepts."""
+
+    name: str
+    """Name of the Secret it comes from; appears in logs, the key never does."""
+
+    digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    """SHA-256 of the key (`names.key_digest`)."""
+
+
+class Model(SpecType):
+    """A model that takes traffic: its application is RUNNING."""
+
+    id: str
+    """What clients put in `model=`."""
+
+    task: Task
+    """What it does."""
+
+    revision: str
+    """Revision of the ModelDeployment that serves."""
+
+    application: str
+    """Ray Serve application to call."""
+
+    created: int
+    """Unix time, seconds, of the resource's creation."""
+
+    request_timeout_seconds: int
+    """Longest time for one request."""
+
+
+class PromptRevision(SpecType):
+    """One immutable revision of a prompt."""
+
+    revision: str
+    """Its hash."""
+
+    spec: PromptTemplateSpec
+    """The prompt."""
+
+
+class Prompt(SpecType):
+    """A PromptTemplate with its live revision first, older ones after it, newest first."""
+
+    id: str
+    """What clients put in `prompt.id`."""
+
+    revisions: Annotated[list[PromptRevision], Field(min_length=1)]
+    """Live first. A caller's `prompt.version` selects the first whose `spec.version` equals it."""
+
+
+class Index(SpecType):
+    """A RAGIndex whose alias points at a complete collection."""
+
+    id: str
+    """What clients put in `vector_store_ids`."""
+
+    alias: str
+    """Weaviate alias to query."""
+
+    collection: str
+    """The collection the alias points at."""
+
+    revision: str
+    """Revision of that collection."""
+
+    embedder: str
+    """Id of the embedding model whose vectors it holds."""
+
+    embedder_revision: str
+    """That model's revision when the collection was built: a query embedded by another one is refused."""
+
+    retrieval: Retrieval
+    """Defaults of a search."""
+
+    created: int
+    """Unix time, seconds, of the resource's creation."""
+
+
+class Catalog(SpecType):
+    """All of it. Lists are sorted by id, so that equal content is equal text."""
+
+    schema_version: Literal[1] = 1
+    """Version of this document's shape."""
+
+    keys: list[ApiKey] = Field(default=[])
+    """Client keys. An empty list means that nobody may call."""
+
+    models: list[Model] = Field(default=[])
+    """Models that take traffic."""
+
+    prompts: list[Prompt] = Field(default=[])
+    """Prompts."""
+
+    indexes: list[Index] = Field(default=[])
+    """Indexes."""
+
+    @cached_property
+    def revision(self) -> str:
+        """Hash of the content; the gateway reports the one it serves in `/readyz`."""
+        return names.revision(self.dump())
+
+    @classmethod
+    def parse(cls, document: object) -> Self:
+        """A Catalog from its JSON form; raises pydantic.ValidationError."""
+        return cls.model_validate(document)

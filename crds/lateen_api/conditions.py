@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Condition types and reasons: part of the API, so each is documented and none is renamed lightly."""
+
+from enum import StrEnum
+
+
+class ConditionType(StrEnum):
+    """Types of `status.conditions`."""
+
+    READY = "Ready"
+    """True: it does what its spec says, for clients, now. False: it does not; `reason` says why. Unknown: not seen yet."""
+
+    RECONCILING = "Reconciling"
+    """Present and True while work towards the spec is under way (kstatus)."""
+
+    STALLED = "Stalled"
+    """Present and True when only a change (of the spec or of the world) can help (kstatus). It heals by itself
+    when the world changes; retries go on with backoff."""
+
+    SYNCED = "Synced"
+    """RAGIndex only. True: the last synchronization indexed every document. False: some failed, see `status.failures`."""
+
+
+class Reason(StrEnum):
+    """Reasons of conditions and Events."""
+
+    READY = "Ready"
+    """Everything the spec asks for is in place."""
+
+    PROGRESSING = "Progressing"
+    """Work is under way: an application starts, a catalog is on its way to the gateway."""
+
+    SUSPENDED = "Suspended"
+    """`spec.suspend` is true: nothing is changed."""
+
+    INVALID_SPEC = "InvalidSpec"
+    """The spec passed the API server but can't be read by this operator; the message names the field."""
+
+    NO_REPLICAS = "NoReplicas"
+    """`spec.replicas` is 0: nothing is served."""
+
+    SOURCE_NOT_FOUND = "SourceNotFound"
+    """The weights or documents are not where the spec says."""
+
+    SOURCE_UNAVAILABLE = "SourceUnavailable"
+    """The hub, repository or volume can't be reached now."""
+
+    SOURCE_REFUSED = "SourceRefused"
+    """The source exists but must not be used: pickled weights, a path outside the allowed roots, a private address."""
+
+    MODEL_UNSUPPORTED = "ModelUnsupported"
+    """The weights don't fit the task or the engine."""
+
+    REPLICA_FAILED = "ReplicaFailed"
+    """Replicas fail to start; the message carries the error."""
+
+    UNSCHEDULABLE = "Unschedulable"
+    """No node has the resources a replica asks for; the message says which."""
+
+    REFERENCE_NOT_FOUND = "ReferenceNotFound"
+    """A resource, ConfigMap or volume the spec refers to does not exist."""
+
+    REFERENCE_NOT_READY = "ReferenceNotReady"
+    """A resource the spec refers to exists but is not Ready."""
+
+    INCOMPATIBLE = "Incompatible"
+    """A resource the spec refers to can't be used here, for example an embedder with `task: generate`."""
+
+    INVALID_TEMPLATE = "InvalidTemplate"
+    """Placeholders and declared variables disagree, or a placeholder is malformed; the message has the position."""
+
+    BUILDING = "Building"
+    """The index's first build, or a new revision beside the live one, is under way."""
+
+    BUILD_FAILED = "BuildFailed"
+    """The build job failed; it is retried with backoff."""
+
+    DOCUMENTS_FAILED = "DocumentsFailed"
+    """Some documents could not be indexed; the others are."""
+
+    SYNCED = "Synced"
+    """All documents are indexed."""
+
+    RAY_UNAVAILABLE = "RayUnavailable"
+    """The Ray cluster does not answer."""
+
+    STORE_UNAVAILABLE = "StoreUnavailable"
+    """Weaviate does not answer."""
+
+    GATEWAY_UNAVAILABLE = "GatewayUnavailable"
+    """The gateway does not serve the catalog that contains this resource."""
+
+    IN_USE = "InUse"
+    """Deletion waits: others refer to this resource; the message says who."""
+
+    ROLLED_OUT = "RolledOut"
+    """Event: a new revision serves."""
+
+    BUILD_STARTED = "BuildStarted"
+    """Event: a synchronization started."""
+
+    ALIAS_SWITCHED = "AliasSwitched"
+    """Event: queries go to a new collection."""
+
+    DRIFT_REPAIRED = "DriftRepaired"
+    """Event: something outside differed from the spec and was put right."""
+
+    DELETED = "Deleted"
+    """Event: what existed outside the cluster has been removed."""

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the operator asks of an index build job, and what the job reports.
+
+The request travels as `build.json` in the job's working directory, beside `configmaps/SOURCE/KEY` files with the
+content of ConfigMaps: Ray nodes have no access to the Kubernetes API. The report is kept in Weaviate, in the
+ledger collection beside the chunks.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from lateen_api.rag_index import Chunking, Parsing, Source, Store
+from lateen_api.schema import SpecType
+
+BUILD_ENTRYPOINT = "python -m lateen_serving.rag.build build.json"
+"""Entrypoint of the Ray job, run in its working directory."""
+
+REQUEST_FILE = "build.json"
+CONFIGMAP_FOLDER = "configmaps"
+MAX_LISTED_FAILURES = 20
+"""Failures a report lists; the count says how many there are."""
+
+
+class BuildRequest(SpecType):
+    """One synchronization of one collection with its sources."""
+
+    id: str
+    """The index's client id; for logs."""
+
+    collection: str
+    """Weaviate collection to fill; created when missing. Its ledger is `names.ledger_collection(collection)`."""
+
+    fingerprint: str
+    """Identifies what is to be indexed: the operator compares it with the last report's."""
+
+    sources: list[Source]
+    """Where documents come from. ConfigMaps are read from the job's working directory."""
+
+    parsing: Parsing
+    """How files become text."""
+
+    chunking: Chunking
+    """How text becomes passages."""
+
+    store: Store
+    """How vectors are kept."""
+
+    embedder_application: str
+    """Ray Serve application that embeds."""
+
+    embedder: str
+    """Client id of the embedding model, stamped on the collection."""
+
+    embedder_revision: str
+    """Its revision, stamped on the collection."""
+
+
+class DocumentFailure(SpecType):
+    """A document (or a whole source) that could not be indexed; the others are."""
+
+    document: str
+    """`source/path`, or just the source's name."""
+
+    reason: Literal["TooLarge", "NotText", "Empty", "Unreadable", "SourceUnavailable", "SourceNotFound"]
+    """Why, as a stable word."""
+
+    message: str
+    """Why, for people; at most 512 characters."""
+
+
+class BuildReport(SpecType):
+    """How the last completed synchronization of a collection went."""
+
+    fingerprint: str
+    """That of its request."""
+
+    started_at: str
+    """RFC 3339, UTC."""
+
+    finished_at: str
+    """RFC 3339, UTC."""
+
+    documents: int
+    """Documents in the collection now."""
+
+    chunks: int
+    """Passages in the collection now."""
+
+    tokens: int
+    """Tokens of all passages in the collection, as the embedder counts."""
+
+    embedded: int
+    """Passages this synchronization embedded: 0 when nothing had changed."""
+
+    removed: int
+    """Documents this synchronization removed."""
+
+    failed: int
+    """Documents and sources that could not be indexed."""
+
+    failures: Annotated[list[DocumentFailure], Field(max_length=MAX_LISTED_FAILURES)] = Field(default=[])
+    """The first of them."""
+
+    commits: dict[str, str] = Field(default={})
+    """For each git source the commit that was read."""

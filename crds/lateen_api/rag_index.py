@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: Apache-2.0
+"""RAGIndex: documents parsed, chunked, embedded and kept searchable behind one alias."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from lateen_api import names
+from lateen_api.quantities import DecimalString, Quantity
+from lateen_api.schema import ItemName, ModelReference, SpecType, rule, rules
+
+_RELATIVE = rule(
+    "!self.path.startsWith('/') && !self.path.contains('..')",
+    "path is relative to the source's root and has no '..'",
+)
+Glob = Annotated[str, Field(min_length=1, max_length=256)]
+RelativePath = Annotated[str, Field(max_length=512)]
+DEFAULT_INCLUDE = ["**/*.md", "**/*.markdown", "**/*.txt"]
+
+
+class InlineDocument(SpecType):
+    """A document written into the resource."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][-A-Za-z0-9._/ ]{0,254}$", max_length=255)]
+    """File name; `.md` and `.markdown` are Markdown, everything else is plain text."""
+
+    text: Annotated[str, Field(min_length=1, max_length=65536)]
+    """The document."""
+
+
+class InlineSource(SpecType):
+    """Documents written into the resource."""
+
+    documents: Annotated[list[InlineDocument], Field(min_length=1, max_length=32)]
+    """The documents, with distinct names."""
+
+
+class ConfigMapSource(SpecType):
+    """One document per key of a ConfigMap of the same namespace; the key is the file name."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$", max_length=253)]
+    """Name of the ConfigMap. Changes of its content are synced when they are seen, without waiting for the schedule."""
+
+
+class PvcSource(SpecType):
+    """Files of a volume that the Ray nodes mount."""
+
+    model_config = SpecType.model_config | {"json_schema_extra": rules(_RELATIVE)}
+
+    claim_name: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$", max_length=253)]
+    """Name of the PersistentVolumeClaim."""
+
+    path: RelativePath = ""
+    """Folder within the volume; default: all of it."""
+
+    include: Annotated[list[Glob], Field(min_length=1, max_length=32)] = Field(default=DEFAULT_INCLUDE)
+    """Glob patterns of the files to take; `**` crosses folders."""
+
+    exclude: Annotated[list[Glob], Field(max_length=32)] = Field(default=[])
+    """Glob patterns of the files to leave out."""
+
+
+class GitSource(SpecType):
+    """Files of a Git repository."""
+
+    model_config = SpecType.model_config | {
+        "json_schema_extra": rules(
+            _RELATIVE,
+            rule(
+                "self.url.startsWith('https://') || self.url.startsWith('file:///')",
+                "url must start with https:// (or file:/// below a root the administrator allows)",
+            ),
+            rule("!self.ref.startsWith('-')", "ref is a branch, a tag or a commit; it can't start with '-'"),
+        )
+    }
+
+    url: Annotated[str, Field(min_length=9, max_length=1024)]
+    """`https://…` of a public repository. Private addresses are refused."""
+
+    ref: Annotated[str, Field(pattern=r"^[A-Za-z0-9][-A-Za-z0-9._/]{0,254}$", max_length=255)] = "HEAD"
+    """Branch, tag or commit."""
+
+    path: RelativePath = ""
+    """Folder within the repository; default: all of it."""
+
+    include: Annotated[list[Glob], Field(min_length=1, max_length=32)] = Field(default=DEFAULT_INCLUDE)
+    """Glob patterns of the files to take; `**` crosses folders."""
+
+    exclude: Annotated[list[Glob], Field(max_length=32)] = Field(default=[])
+    """Glob patterns of the files to leave out."""
+
+
+class Source(SpecType):
+    """One place documents come from: exactly one of `inline`, `configMap`, `pvc`, `git`."""
+
+    model_config = SpecType.model_config | {
+        "json_schema_extra": rules(
+            rule(
+                "(has(self.inline) ? 1 : 0) + (has(self.configMap) ? 1 : 0) + (has(self.pvc) ? 1 : 0)"
+                " + (has(self.git) ? 1 : 0) == 1",
+                "a source has exactly one of inline, configMap, pvc, git",
+            ),
+        )
+    }
+
+    name: ItemName
+    """Name of the source, unique in the index; part of every document's id."""
+
+    inline: InlineSource | None = None
+    """Documents written into the resource."""
+
+    config_map: ConfigMapSource | None = None
+    """One document per key of a ConfigMap."""
+
+    pvc: PvcSource | None = None
+    """Files of a volume."""
+
+    git: GitSource | None = None
+    """Files of a Git repository."""
+
+
+class Parsing(SpecType):
+    """How files become text."""
+
+    max_document_bytes: Quantity = "2Mi"
+    """Largest document; a larger one is reported as failed, the others are indexed."""
+
+
+class Chunking(SpecType):
+    """How text becomes passages."""
+
+    model_config = SpecType.model_config | {
+        "json_schema_extra": rules(rule("self.overlap < self.size", "overlap must be smaller than size"))
+    }
+
+    strategy: Literal["Markdown", "Token"] = "Markdown"
+    """`Markdown` cuts at headings first and keeps them as a path; `Token` cuts every `size` tokens."""
+
+    size: Annotated[int, Field(ge=16, le=8192)] = 200
+    """Longest passage in tokens of the embedder, never beyond what the embedder can read."""
+
+    overlap: Annotated[int, Field(ge=0, le=4096)] = 32
+    """Tokens that consecutive passages share."""
+
+
+class Embedding(SpecType):
+    """What turns passages and questions into vectors."""
+
+    model_ref: ModelReference
+    """A ModelDeployment with `task: embed` in the same namespace."""
+
+
+class Store(SpecType):
+    """How vectors are kept in Weaviate."""
+
+    distance: Literal["cosine", "dot", "l2-squared"] = "cosine"
+    """Distance between vectors."""
+
+
+class Retrieval(SpecType):
+    """How questions find passages; changes take effect at once, without rebuilding."""
+
+    limit: Annotated[int, Field(ge=1, le=50)] = 3
+    """Passages per question when the request does not say."""
+
+    mode: Literal["Hybrid", "Vector", "Keyword"] = "Hybrid"
+    """`Hybrid` fuses vector and keyword search, the others use one of them."""
+
+    alpha: Annotated[DecimalString, Field(pattern=r"^(0(\.[0-9]{1,6})?|1(\.0{1,6})?)$")] = "0.6"
+    """Weight of the vector search in `Hybrid`, 0 to 1."""
+
+
+class Schedule(SpecType):
+    """When sources are read again without a change of the resource."""
+
+    cron: Annotated[str, Field(pattern=r"^(\S+\s+){4}\S+$", max_length=128)]
+    """Five fields: minute, hour, day of month, month, day of week."""
+
+    time_zone: Annotated[str, Field(pattern=r"^[A-Za-z0-9_+/-]{1,64}$", max_length=64)] = "Etc/UTC"
+    """IANA time zone of the schedule."""
+
+
+class RAGIndexSpec(SpecType):
+    """A collection of documents, kept fresh and searchable."""
+
+    sources: Annotated[list[Source], Field(min_length=1, max_length=32)]
+    """Where documents come from."""
+
+    parsing: Parsing = Parsing()
+    """How files become text."""
+
+    chunking: Chunking = Chunking()
+    """How text becomes passages. A change builds a new revision beside the live one."""
+
+    embedding: Embedding
+    """What turns passages and questions into vectors. A change builds a new revision beside the live one."""
+
+    store: Store = Store()
+    """How vectors are kept. A change builds a new revision beside the live one."""
+
+    retrieval: Retrieval = Retrieval()
+    """How questions find passages."""
+
+    schedule: Schedule | None = None
+    """When sources are read again. Without it: when the resource or a ConfigMap changes, or the annotation
+    `lateen.dev/sync` gets a new value."""
+
+    suspend: bool = False
+    """True stops syncing without deleting anything; what is live keeps serving."""
+
+    def revision(self, embedder_revision: str) -> str:
+        """Hash of what changes vectors or chunks; sources, retrieval and schedule change in place."""
+        part = self.dump()
+        content = {key: part.get(key) for key in ("parsing", "chunking", "store")}
+        return names.revision(content | {"embedder": embedder_revision})

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The base of every spec type, and the bounded scalars they share.
+
+`hack/generate` turns these pydantic types into the structural schemas of the CRDs: descriptions become field docs,
+constraints become OpenAPI, and `rule(...)` becomes CEL. The API server is where users meet them; pydantic checks
+again when the operator reads an object, because an older CRD may still be installed.
+"""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+RESOURCE_NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?$"
+
+ResourceName = Annotated[str, Field(pattern=RESOURCE_NAME_PATTERN, max_length=40)]
+"""Name of another resource in the same namespace: a DNS label of at most 40 characters."""
+
+ItemName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$", max_length=63)]
+"""Name of an item of a list, unique within it: a DNS label."""
+
+
+def rule(expression: str, message: str, **more: str) -> dict[str, str]:
+    """One CEL validation rule (`x-kubernetes-validations`): `expression` must hold, `message` is what the user reads."""
+    return {"rule": expression, "message": message, **more}
+
+
+def rules(*entries: dict[str, str]) -> dict[str, Any]:
+    """`json_schema_extra` that attaches CEL rules to a type."""
+    return {"x-kubernetes-validations": list(entries)}
+
+
+class SpecType(BaseModel):
+    """Base of all spec types: camelCase outside, snake_case inside, unknown fields refused, immutable."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        populate_by_name=True,
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+    )
+
+    def dump(self) -> dict[str, Any]:
+        """This value as a user would write it: camelCase keys, unset optional fields left out."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+class ModelReference(SpecType):
+    """Points at a ModelDeployment of the same namespace."""
+
+    name: ResourceName
+    """Name of the ModelDeployment."""

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the processes of the data plane read from their environment, set where Ray is started.
+
+Secrets arrive here and nowhere else: never in the Serve config, never in job metadata.
+"""
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class ServingSettings(BaseSettings):
+    """Environment of Ray's processes, each variable prefixed `LATEEN_`."""
+
+    model_config = SettingsConfigDict(env_prefix="LATEEN_", frozen=True)
+
+    weaviate_url: str = "http://127.0.0.1:8080"
+    """Weaviate's HTTP address."""
+
+    weaviate_grpc_port: int = 50051
+    """Weaviate's gRPC port, on the same host."""
+
+    weaviate_api_key: SecretStr = SecretStr("")
+    """Weaviate's API key; empty: none."""
+
+    volumes: Path = Path("/var/lib/lateen/volumes")
+    """Folder in which a claim `c` is mounted at `volumes/c`."""
+
+    file_roots: list[Path] = Field(default=[])
+    """Folders below which `file://` weights, documents and repositories are allowed; JSON list. Default: none."""
+
+    model_cache: Path = Path.home() / ".cache" / "lateen" / "models"
+    """Where weights from a model hub are kept."""
