@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the operator reports in `status`: written by its reconcilers, read by people, `lateen status` and kstatus tools.
+
+Lenient on purpose: every field is optional and unknown ones are ignored, so that an operator of another version
+can read what this one wrote. Everything here can be rebuilt from the world.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from lateen_api.index_build import MAX_LISTED_FAILURES
+
+Timestamp = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+"""RFC 3339, UTC."""
+
+Count = Annotated[int, Field(ge=0)]
+
+
+class StatusType(BaseModel):
+    """Base of all status types: camelCase outside, snake_case inside, immutable."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        populate_by_name=True,
+        extra="ignore",
+        frozen=True,
+        use_attribute_docstrings=True,
+    )
+
+    def dump(self) -> dict[str, Any]:
+        """This value as it is written: camelCase keys, unset fields left out."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+class Condition(StatusType):
+    """One aspect of the resource's state, as in `metav1.Condition`."""
+
+    type: Annotated[str, Field(max_length=316)]
+    """Which aspect; unique in the list. `Ready` is the one to wait for."""
+
+    status: Literal["True", "False", "Unknown"]
+    """Whether it holds."""
+
+    reason: Annotated[str, Field(min_length=1, max_length=1024)]
+    """Why, as a stable CamelCase word; all of them are in docs/reasons.md."""
+
+    message: Annotated[str, Field(max_length=32768)]
+    """Why, for people, with the remedy."""
+
+    observed_generation: Annotated[int | None, Field(ge=0)] = None
+    """`metadata.generation` this condition speaks about."""
+
+    last_transition_time: Timestamp
+    """When `status` last changed."""
+
+
+class Status(StatusType):
+    """What every kind reports."""
+
+    observed_generation: Annotated[int | None, Field(ge=0)] = None
+    """`metadata.generation` this status speaks about."""
+
+    conditions: Annotated[
+        list[Condition] | None,
+        Field(
+            max_length=16,
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+        ),
+    ] = None
+    """The state, one aspect each; `Ready` first."""
+
+
+class ModelDeploymentStatus(Status):
+    """What a ModelDeployment has become."""
+
+    model_id: str | None = None
+    """What clients put in `model=`."""
+
+    revision: str | None = None
+    """Revision that serves."""
+
+    application: str | None = None
+    """Ray Serve application that serves."""
+
+    engine: str | None = None
+    """Engine that runs the weights, once `auto` has been decided."""
+
+    replicas: Count | None = None
+    """Replicas that exist, starting ones included."""
+
+    ready_replicas: Count | None = None
+    """Replicas that serve."""
+
+    selector: str | None = None
+    """Label selector for the scale subresource."""
+
+
+class PromptTemplateStatus(Status):
+    """What a PromptTemplate has become."""
+
+    prompt_id: str | None = None
+    """What clients put in `prompt.id`."""
+
+    revision: str | None = None
+    """Revision that is live."""
+
+    version: str | None = None
+    """The author's label of the live revision."""
+
+
+class DocumentFailureStatus(StatusType):
+    """A document, or a whole source, that could not be indexed."""
+
+    document: str
+    """`source/path`, or just the source's name."""
+
+    reason: str
+    """Why, as a stable word."""
+
+    message: str
+    """Why, for people."""
+
+
+class RAGIndexStatus(Status):
+    """What a RAGIndex has become."""
+
+    vector_store_id: str | None = None
+    """What clients put in `vector_store_ids`."""
+
+    revision: str | None = None
+    """Revision that is live."""
+
+    collection: str | None = None
+    """Weaviate collection that is live."""
+
+    building: str | None = None
+    """Revision that is being built beside the live one, if any."""
+
+    documents: Count | None = None
+    """Documents that can be found."""
+
+    chunks: Count | None = None
+    """Passages that can be found."""
+
+    tokens: Count | None = None
+    """Tokens of all passages, as the embedder counts."""
+
+    failed: Count | None = None
+    """Documents and sources that the last synchronization could not index."""
+
+    failures: Annotated[
+        list[DocumentFailureStatus] | None,
+        Field(max_length=MAX_LISTED_FAILURES, json_schema_extra={"x-kubernetes-list-type": "atomic"}),
+    ] = None
+    """The first of them."""
+
+    fingerprint: str | None = None
+    """Identifies what the last synchronization indexed; it differs while something newer waits."""
+
+    last_sync_time: Timestamp | None = None
+    """When the last synchronization ended."""
+
+    next_sync_time: Timestamp | None = None
+    """When the schedule is due next."""
+
+    lag: str | None = None
+    """Freshness, such as `12s`: from the moment the last synchronization was due until its documents could be found.
+    It changes only with a synchronization."""
