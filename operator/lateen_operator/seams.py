@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the operator sees of the world, and the three seams it sees it through.
+
+Frozen values and protocols only. `cluster.py`, `ray.py` and `weaviate.py` implement the protocols; `reconcile/`
+uses them; unit tests fake them here and nowhere else.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Literal, Protocol
+
+from lateen_api.index_build import BuildReport
+
+
+class Kind(StrEnum):
+    """The kinds this operator reconciles."""
+
+    MODEL_DEPLOYMENT = "ModelDeployment"
+    PROMPT_TEMPLATE = "PromptTemplate"
+    RAG_INDEX = "RAGIndex"
+
+    @property
+    def plural(self) -> str:
+        """Name of the kind in API paths."""
+        return {"RAGIndex": "ragindexes"}.get(self.value, self.value.lower() + "s")
+
+
+@dataclass(frozen=True, order=True)
+class Key:
+    """Identifies one resource."""
+
+    kind: Kind
+    namespace: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Resource:
+    """One of our resources as the API server last showed it."""
+
+    key: Key
+    uid: str
+    generation: int
+    resource_version: str
+    created: int
+    """Unix time in seconds."""
+    spec: Mapping[str, Any]
+    status: Mapping[str, Any]
+    annotations: Mapping[str, str]
+    finalizers: tuple[str, ...]
+    deleting: bool
+
+
+@dataclass(frozen=True)
+class StoredRevision:
+    """A ControllerRevision: an immutable copy of a spec."""
+
+    name: str
+    owner_uid: str
+    number: int
+    """Grows with each new revision of an owner."""
+    revision: str
+    data: Mapping[str, Any]
+    created: int
+
+
+@dataclass(frozen=True)
+class Event:
+    """A Kubernetes Event to post about a resource."""
+
+    type: Literal["Normal", "Warning"]
+    reason: str
+    message: str
+
+
+class Unavailable(Exception):
+    """Ray, Weaviate or the API server did not answer, or answered that it can't now. Carries no secret."""
+
+
+class Cluster(Protocol):
+    """The Kubernetes API."""
+
+    async def list(self, kind: Kind) -> list[Resource]:
+        """All resources of a kind in the watched namespaces, straight from the API server."""
+        ...
+
+    async def apply_status(self, resource: Resource, status: Mapping[str, Any]) -> None:
+        """Server-side apply `status` as the whole of what this operator says; a resource that is gone is no error."""
+        ...
+
+    async def add_finalizer(self, resource: Resource) -> None:
+        """Put `names.FINALIZER` on a resource that is not being deleted."""
+        ...
+
+    async def remove_finalizer(self, resource: Resource) -> None:
+        """Take `names.FINALIZER` off; other finalizers stay. A resource that is gone is no error."""
+        ...
+
+    async def post_event(self, resource: Resource, event: Event) -> None:
+        """Post (or count up) an events.k8s.io/v1 Event. A failure to post is logged, not raised."""
+        ...
+
+    async def config_map(self, namespace: str, name: str) -> Mapping[str, bytes] | None:
+        """Content of a ConfigMap, data and binaryData; None when there is none."""
+        ...
+
+    async def api_keys(self) -> Mapping[str, str]:
+        """Digest of each client key by the name of its Secret; keys that are too short are left out with a warning."""
+        ...
+
+    async def revisions(self) -> Sequence[StoredRevision]:
+        """All ControllerRevisions labelled as ours."""
+        ...
+
+    async def store_revision(
+        self, owner: Resource, revision: str, number: int, data: Mapping[str, Any]
+    ) -> None:
+        """Create the ControllerRevision `<name>-<kind's short word>-<revision>` owned by `owner`; existing is fine."""
+        ...
+
+    async def delete_revision(self, namespace: str, name: str) -> None:
+        """Delete a ControllerRevision; gone is fine."""
+        ...
+
+
+@dataclass(frozen=True)
+class ServeApplication:
+    """One application as Ray Serve reports it."""
+
+    name: str
+    status: str
+    """NOT_STARTED, DEPLOYING, RUNNING, DEPLOY_FAILED, UNHEALTHY or DELETING."""
+    message: str
+    deployed_at: float
+    """Unix time of the last deploy, seconds."""
+    config: Mapping[str, Any] | None
+    """The application's entry of the last applied config, as Ray returns it."""
+    running_replicas: int
+    """Replicas of all deployments in state RUNNING."""
+    deployment_messages: tuple[str, ...] = ()
+    """Messages of its deployments, where replica failures show."""
+
+
+@dataclass(frozen=True)
+class ServeState:
+    """What Ray Serve runs."""
+
+    applications: Mapping[str, ServeApplication] = field(default_factory=dict)
+    served_catalog: str | None = None
+    """Catalog revision the gateway reports in /readyz; None while it does not answer."""
+    total_resources: Mapping[str, float] = field(default_factory=dict)
+    """Logical resources of the Ray cluster: CPU, GPU, memory (bytes). Empty when unknown."""
+
+
+class JobStatus(StrEnum):
+    """State of a Ray job."""
+
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    STOPPED = "STOPPED"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A Ray job of ours."""
+
+    id: str
+    status: JobStatus
+    message: str
+    """Ray's message; for a failed job the `lateen-failure` line of its log where there is one."""
+    started_at: float
+    """Unix time, seconds; 0 before it starts."""
+    ended_at: float
+    """Unix time, seconds; 0 while it runs."""
+
+
+class Serve(Protocol):
+    """Ray: the Serve REST API, the Jobs REST API, and the gateway's readiness."""
+
+    async def observe(self) -> ServeState:
+        """What runs now; raises Unavailable."""
+        ...
+
+    async def apply(self, config: Mapping[str, Any]) -> None:
+        """PUT the whole declarative config; raises Unavailable."""
+        ...
+
+    async def jobs(self) -> Mapping[str, Job]:
+        """All jobs whose submission id starts with `lateen-`, by id; raises Unavailable."""
+        ...
+
+    async def submit(self, job_id: str, entrypoint: str, files: Mapping[str, bytes]) -> None:
+        """Upload `files` as the working directory and submit; a job that exists already is no error."""
+        ...
+
+    async def stop(self, job_id: str) -> None:
+        """Ask a job to stop; one that is gone or ended is no error."""
+        ...
+
+    async def forget(self, job_id: str) -> None:
+        """Delete the record of an ended job; gone is fine."""
+        ...
+
+
+@dataclass(frozen=True)
+class StoreState:
+    """What Weaviate holds of ours."""
+
+    collections: frozenset[str] = frozenset()
+    """Names of all collections that start with `Lateen_`."""
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    """Collection by alias."""
+
+
+class Store(Protocol):
+    """Weaviate, as far as the operator needs it."""
+
+    async def observe(self) -> StoreState:
+        """What exists now; raises Unavailable."""
+        ...
+
+    async def report(self, collection: str) -> BuildReport | None:
+        """The last build report of a collection's ledger; None when there is none yet."""
+        ...
+
+    async def point_alias(self, alias: str, collection: str) -> None:
+        """Create the alias or move it, atomically."""
+        ...
+
+    async def delete_alias(self, alias: str) -> None:
+        """Delete an alias; gone is fine."""
+        ...
+
+    async def delete_collection(self, collection: str) -> None:
+        """Delete a collection; gone is fine."""
+        ...
