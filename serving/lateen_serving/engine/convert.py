@@ -154,7 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         convert(options.target.expanduser().absolute(), search)
     except LoadError as error:
-        _log.error("%s", error.message)  # noqa: TRY400 - the message is the remedy, a traceback hides it
+        _log.error("%s", error.message)
         return 1
     return 0
 
