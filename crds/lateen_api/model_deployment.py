@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from lateen_api import names
-from lateen_api.quantities import Duration, Quantity
+from lateen_api.quantities import Duration, GpuQuantity, Quantity
 from lateen_api.schema import SpecType, rule, rules
 
 Task = Literal["generate", "embed"]
@@ -67,7 +67,7 @@ class Resources(SpecType):
     memory: Quantity = "1Gi"
     """Memory reserved per replica."""
 
-    gpu: Annotated[str, Field(pattern=r"^(0|[1-9][0-9]?|0\.[0-9]{1,2})$", max_length=4)] = "0"
+    gpu: GpuQuantity = "0"
     """GPUs per replica; a fraction such as "0.5" shares one."""
 
 

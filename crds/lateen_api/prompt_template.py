@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from lateen_api import names
-from lateen_api.quantities import DecimalString
-from lateen_api.schema import SpecType, rule, rules
+from lateen_api.quantities import SignedDecimalString
+from lateen_api.schema import SpecType, distinct_items, matching, named_items, rule, rules
 
 VariableType = Literal["string", "integer", "number", "boolean"]
 VariableSource = Literal["request", "retrieval", "constant"]
@@ -28,20 +28,34 @@ class PromptMessage(SpecType):
 class VariableRules(SpecType):
     """What a value must satisfy; a request that breaks one is refused with 400, naming the variable and the rule."""
 
+    model_config = SpecType.model_config | {
+        "json_schema_extra": rules(
+            rule(
+                "!has(self.minLength) || !has(self.maxLength) || self.minLength <= self.maxLength",
+                "minLength must not exceed maxLength",
+            ),
+            rule(
+                "!has(self.minimum) || !has(self.maximum) || double(self.minimum) <= double(self.maximum)",
+                "minimum must not exceed maximum",
+            ),
+        )
+    }
+
     min_length: Annotated[int | None, Field(ge=0, le=1_000_000)] = None
     """Fewest characters (strings)."""
 
     max_length: Annotated[int | None, Field(ge=1, le=1_000_000)] = None
     """Most characters (strings)."""
 
-    minimum: DecimalString | None = None
+    minimum: SignedDecimalString | None = None
     """Smallest value (integers and numbers)."""
 
-    maximum: DecimalString | None = None
+    maximum: SignedDecimalString | None = None
     """Largest value (integers and numbers)."""
 
     one_of: Annotated[
-        list[Annotated[str, Field(max_length=256)]] | None, Field(min_length=1, max_length=64)
+        list[Annotated[str, Field(max_length=256)]] | None,
+        Field(min_length=1, max_length=64, json_schema_extra=distinct_items()),
     ] = None
     """The values allowed (strings)."""
 
@@ -55,6 +69,7 @@ class Variable(SpecType):
             rule(
                 "self.from == 'constant' || !has(self.value)", "value is only for from: constant; use default"
             ),
+            rule("self.from == 'request' || !has(self.rules)", "rules are only for from: request"),
             rule(
                 "self.from == 'request' || !has(self.default)",
                 "default is only for from: request; the others are injected",
@@ -73,7 +88,14 @@ class Variable(SpecType):
         )
     }
 
-    name: Annotated[str, Field(pattern=VARIABLE_NAME_PATTERN, max_length=63)]
+    name: Annotated[
+        str,
+        matching(
+            VARIABLE_NAME_PATTERN,
+            "must start with a lower-case letter and hold lower-case letters, digits and '_' only",
+            max_length=63,
+        ),
+    ]
     """The placeholder's name: lower-case letters, digits and underscores."""
 
     type: VariableType = "string"
@@ -101,18 +123,39 @@ class Variable(SpecType):
 class PromptDefaults(SpecType):
     """Generation parameters when the request sets none."""
 
-    temperature: DecimalString | None = None
+    temperature: (
+        Annotated[
+            str,
+            matching(
+                r"^([01](\.[0-9]{1,6})?|2(\.0{1,6})?)$",
+                'must be a number in quotes from "0" to "2", such as "0.7"',
+                max_length=12,
+            ),
+        ]
+        | None
+    ) = None
     """Sampling temperature, 0 to 2."""
 
-    top_p: DecimalString | None = None
+    top_p: (
+        Annotated[
+            str,
+            matching(
+                r"^(0\.0{0,5}[1-9][0-9]{0,5}|1(\.0{1,6})?)$",
+                'must be a number in quotes above "0" and up to "1", such as "0.9"',
+                max_length=12,
+            ),
+        ]
+        | None
+    ) = None
     """Nucleus sampling mass, above 0 up to 1."""
 
     max_output_tokens: Annotated[int | None, Field(ge=1, le=1_048_576)] = None
     """Longest answer in tokens."""
 
-    stop: Annotated[list[Annotated[str, Field(min_length=1, max_length=64)]] | None, Field(max_length=4)] = (
-        None
-    )
+    stop: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=64)]] | None,
+        Field(max_length=4, json_schema_extra=distinct_items()),
+    ] = None
     """Texts at which generation stops."""
 
 
@@ -128,7 +171,14 @@ class PromptTemplateSpec(SpecType):
         )
     }
 
-    version: Annotated[str, Field(pattern=r"^[A-Za-z0-9][-A-Za-z0-9._]{0,62}$", max_length=63)]
+    version: Annotated[
+        str,
+        matching(
+            r"^[A-Za-z0-9][-A-Za-z0-9._]{0,62}$",
+            "must be letters, digits, '-', '.' or '_', such as 1.2",
+            max_length=63,
+        ),
+    ]
     """Your label for this revision, such as "1.2"; a caller may pin it."""
 
     syntax: Literal["format"] = "format"
@@ -137,7 +187,9 @@ class PromptTemplateSpec(SpecType):
     messages: Annotated[list[PromptMessage], Field(min_length=1, max_length=32)]
     """The messages, in order."""
 
-    variables: Annotated[list[Variable], Field(max_length=64)] = Field(default=[])
+    variables: Annotated[list[Variable], Field(max_length=64, json_schema_extra=named_items())] = Field(
+        default=[]
+    )
     """Every placeholder of the messages, declared once."""
 
     post_processing: Annotated[list[PostProcessor], Field(max_length=8)] = Field(default=[])

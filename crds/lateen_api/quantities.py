@@ -6,9 +6,11 @@ Specs carry them as strings because Kubernetes APIs have no floats.
 
 import re
 from decimal import Decimal
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
+
+from lateen_api.schema import matching, rule, rules
 
 _SUFFIX = {
     "": Decimal(1), "m": Decimal("0.001"),
@@ -17,16 +19,51 @@ _SUFFIX = {
 }  # fmt: skip
 QUANTITY_PATTERN = r"^[0-9]{1,12}(\.[0-9]{1,6})?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$"
 DURATION_PATTERN = r"^([0-9]{1,4}h)?([0-9]{1,5}m)?([0-9]{1,6}s)?$"
-DECIMAL_PATTERN = r"^[0-9]{1,3}(\.[0-9]{1,6})?$"
+SIGNED_PATTERN = r"^-?[0-9]{1,12}(\.[0-9]{1,6})?$"
+GPU_PATTERN = r"^(0|[1-9][0-9]?|0\.[0-9]{1,2})$"
 
-Quantity = Annotated[str, Field(pattern=QUANTITY_PATTERN, max_length=24)]
-"""A Kubernetes quantity as a string, e.g. `500m`, `2`, `2Gi`."""
 
-Duration = Annotated[str, Field(pattern=DURATION_PATTERN, min_length=2, max_length=20)]
+def _int_or_string(pattern: str, message: str, most: int) -> Any:
+    """A string field that users may also write as a plain number up to `most`, such as `cpu: 2`."""
+    expression = f"type(self) == int ? self >= 0 && self <= {most} : self.matches(r'{pattern}')"
+    return Field(
+        pattern=pattern,
+        max_length=24,
+        coerce_numbers_to_str=True,
+        json_schema_extra={"x-kubernetes-int-or-string": True, **rules(rule(expression, message))},
+    )
+
+
+Quantity = Annotated[
+    str, _int_or_string(QUANTITY_PATTERN, "must be a quantity such as 500m, 2 or 2Gi", most=10**12 - 1)
+]
+"""A Kubernetes quantity, e.g. `500m`, `2`, `2Gi`."""
+
+GpuQuantity = Annotated[
+    str, _int_or_string(GPU_PATTERN, 'must be a whole number up to 99 or a fraction such as "0.5"', most=99)
+]
+"""GPUs of one replica: whole ones, or a fraction of one."""
+
+Duration = Annotated[
+    str,
+    matching(
+        DURATION_PATTERN,
+        "must be a duration such as 30s, 5m or 1h30m",
+        rule(
+            f"!self.matches(r'{DURATION_PATTERN}') || duration(self) >= duration('1s')",
+            "must be at least 1s",
+        ),
+        min_length=2,
+        max_length=20,
+    ),
+]
 """Hours, minutes, seconds in that order, e.g. `30s`, `5m`, `1h30m`."""
 
-DecimalString = Annotated[str, Field(pattern=DECIMAL_PATTERN, max_length=12)]
-"""A non-negative decimal number as a string, e.g. `"0.6"`."""
+SignedDecimalString = Annotated[
+    str,
+    matching(SIGNED_PATTERN, 'must be a number in quotes, such as "-5" or "0.5"', max_length=20),
+]
+"""A decimal number as a string, e.g. `"-5"`."""
 
 
 def quantity(text: str) -> float:

@@ -6,22 +6,47 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from lateen_api import names
-from lateen_api.quantities import DecimalString, Quantity
-from lateen_api.schema import ItemName, ModelReference, SpecType, rule, rules
+from lateen_api.quantities import Quantity
+from lateen_api.schema import (
+    ItemName,
+    ModelReference,
+    SpecType,
+    distinct_items,
+    matching,
+    named_items,
+    rule,
+    rules,
+)
 
 _RELATIVE = rule(
     "!self.path.startsWith('/') && !self.path.contains('..')",
     "path is relative to the source's root and has no '..'",
 )
 Glob = Annotated[str, Field(min_length=1, max_length=256)]
+Globs = Annotated[list[Glob], Field(max_length=32, json_schema_extra=distinct_items())]
 RelativePath = Annotated[str, Field(max_length=512)]
+ObjectName = Annotated[
+    str,
+    matching(
+        r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$",
+        "must be the name of an object: lower-case letters, digits, '-' and '.'",
+        max_length=253,
+    ),
+]
 DEFAULT_INCLUDE = ["**/*.md", "**/*.markdown", "**/*.txt"]
 
 
 class InlineDocument(SpecType):
     """A document written into the resource."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][-A-Za-z0-9._/ ]{0,254}$", max_length=255)]
+    name: Annotated[
+        str,
+        matching(
+            r"^[A-Za-z0-9][-A-Za-z0-9._/ ]{0,254}$",
+            "must be a file name such as leave.md: letters, digits, blanks and -._/",
+            max_length=255,
+        ),
+    ]
     """File name; `.md` and `.markdown` are Markdown, everything else is plain text."""
 
     text: Annotated[str, Field(min_length=1, max_length=65536)]
@@ -31,14 +56,16 @@ class InlineDocument(SpecType):
 class InlineSource(SpecType):
     """Documents written into the resource."""
 
-    documents: Annotated[list[InlineDocument], Field(min_length=1, max_length=32)]
+    documents: Annotated[
+        list[InlineDocument], Field(min_length=1, max_length=32, json_schema_extra=named_items())
+    ]
     """The documents, with distinct names."""
 
 
 class ConfigMapSource(SpecType):
     """One document per key of a ConfigMap of the same namespace; the key is the file name."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$", max_length=253)]
+    name: ObjectName
     """Name of the ConfigMap. Changes of its content are synced when they are seen, without waiting for the schedule."""
 
 
@@ -47,16 +74,16 @@ class PvcSource(SpecType):
 
     model_config = SpecType.model_config | {"json_schema_extra": rules(_RELATIVE)}
 
-    claim_name: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$", max_length=253)]
+    claim_name: ObjectName
     """Name of the PersistentVolumeClaim."""
 
     path: RelativePath = ""
     """Folder within the volume; default: all of it."""
 
-    include: Annotated[list[Glob], Field(min_length=1, max_length=32)] = Field(default=DEFAULT_INCLUDE)
+    include: Annotated[Globs, Field(min_length=1)] = Field(default=DEFAULT_INCLUDE)
     """Glob patterns of the files to take; `**` crosses folders."""
 
-    exclude: Annotated[list[Glob], Field(max_length=32)] = Field(default=[])
+    exclude: Globs = Field(default=[])
     """Glob patterns of the files to leave out."""
 
 
@@ -70,23 +97,27 @@ class GitSource(SpecType):
                 "self.url.startsWith('https://') || self.url.startsWith('file:///')",
                 "url must start with https:// (or file:/// below a root the administrator allows)",
             ),
-            rule("!self.ref.startsWith('-')", "ref is a branch, a tag or a commit; it can't start with '-'"),
         )
     }
 
     url: Annotated[str, Field(min_length=9, max_length=1024)]
     """`https://…` of a public repository. Private addresses are refused."""
 
-    ref: Annotated[str, Field(pattern=r"^[A-Za-z0-9][-A-Za-z0-9._/]{0,254}$", max_length=255)] = "HEAD"
+    ref: Annotated[
+        str,
+        matching(
+            r"^[A-Za-z0-9][-A-Za-z0-9._/]{0,254}$", "must be a branch, a tag or a commit", max_length=255
+        ),
+    ] = "HEAD"
     """Branch, tag or commit."""
 
     path: RelativePath = ""
     """Folder within the repository; default: all of it."""
 
-    include: Annotated[list[Glob], Field(min_length=1, max_length=32)] = Field(default=DEFAULT_INCLUDE)
+    include: Annotated[Globs, Field(min_length=1)] = Field(default=DEFAULT_INCLUDE)
     """Glob patterns of the files to take; `**` crosses folders."""
 
-    exclude: Annotated[list[Glob], Field(max_length=32)] = Field(default=[])
+    exclude: Globs = Field(default=[])
     """Glob patterns of the files to leave out."""
 
 
@@ -166,24 +197,41 @@ class Retrieval(SpecType):
     mode: Literal["Hybrid", "Vector", "Keyword"] = "Hybrid"
     """`Hybrid` fuses vector and keyword search, the others use one of them."""
 
-    alpha: Annotated[DecimalString, Field(pattern=r"^(0(\.[0-9]{1,6})?|1(\.0{1,6})?)$")] = "0.6"
+    alpha: Annotated[
+        str,
+        matching(
+            r"^(0(\.[0-9]{1,6})?|1(\.0{1,6})?)$",
+            'must be a number in quotes from "0" to "1", such as "0.6"',
+            max_length=12,
+        ),
+    ] = "0.6"
     """Weight of the vector search in `Hybrid`, 0 to 1."""
 
 
 class Schedule(SpecType):
     """When sources are read again without a change of the resource."""
 
-    cron: Annotated[str, Field(pattern=r"^(\S+\s+){4}\S+$", max_length=128)]
+    cron: Annotated[
+        str,
+        matching(
+            r"^(\S+\s+){4}\S+$",
+            "must have five fields: minute, hour, day of month, month, day of week, such as '0 * * * *'",
+            max_length=128,
+        ),
+    ]
     """Five fields: minute, hour, day of month, month, day of week."""
 
-    time_zone: Annotated[str, Field(pattern=r"^[A-Za-z0-9_+/-]{1,64}$", max_length=64)] = "Etc/UTC"
+    time_zone: Annotated[
+        str,
+        matching(r"^[A-Za-z0-9_+/-]{1,64}$", "must be an IANA time zone such as Europe/Rome", max_length=64),
+    ] = "Etc/UTC"
     """IANA time zone of the schedule."""
 
 
 class RAGIndexSpec(SpecType):
     """A collection of documents, kept fresh and searchable."""
 
-    sources: Annotated[list[Source], Field(min_length=1, max_length=32)]
+    sources: Annotated[list[Source], Field(min_length=1, max_length=32, json_schema_extra=named_items())]
     """Where documents come from."""
 
     parsing: Parsing = Parsing()

@@ -11,14 +11,6 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-RESOURCE_NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?$"
-
-ResourceName = Annotated[str, Field(pattern=RESOURCE_NAME_PATTERN, max_length=40)]
-"""Name of another resource in the same namespace: a DNS label of at most 40 characters."""
-
-ItemName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$", max_length=63)]
-"""Name of an item of a list, unique within it: a DNS label."""
-
 
 def rule(expression: str, message: str, **more: str) -> dict[str, str]:
     """One CEL validation rule (`x-kubernetes-validations`): `expression` must hold, `message` is what the user reads."""
@@ -26,8 +18,54 @@ def rule(expression: str, message: str, **more: str) -> dict[str, str]:
 
 
 def rules(*entries: dict[str, str]) -> dict[str, Any]:
-    """`json_schema_extra` that attaches CEL rules to a type."""
+    """`json_schema_extra` that attaches CEL rules to a type or a field."""
     return {"x-kubernetes-validations": list(entries)}
+
+
+def matching(
+    pattern: str, message: str, *more: dict[str, str], max_length: int, min_length: int | None = None
+) -> Any:
+    """A string field with `pattern`; `message` is what the user reads when a value does not match."""
+    return Field(
+        pattern=pattern,
+        min_length=min_length,
+        max_length=max_length,
+        json_schema_extra=rules(rule(f"self.matches(r'{pattern}')", message), *more),
+    )
+
+
+def named_items(key: str = "name") -> dict[str, Any]:
+    """`json_schema_extra` of a list whose items are told apart by `key`: duplicates are refused."""
+    return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [key]}
+
+
+def distinct_items() -> dict[str, Any]:
+    """`json_schema_extra` of a list of scalars without duplicates."""
+    return {"x-kubernetes-list-type": "set"}
+
+
+RESOURCE_NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?$"
+MAX_NAME_LENGTH = 40
+
+ResourceName = Annotated[
+    str,
+    matching(
+        RESOURCE_NAME_PATTERN,
+        "must be the name of a resource: at most 40 lower-case letters, digits and '-', no dots",
+        max_length=MAX_NAME_LENGTH,
+    ),
+]
+"""Name of another resource in the same namespace: a DNS label of at most 40 characters."""
+
+ItemName = Annotated[
+    str,
+    matching(
+        r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$",
+        "must be at most 63 lower-case letters, digits and '-', such as handbook",
+        max_length=63,
+    ),
+]
+"""Name of an item of a list, unique within it: a DNS label."""
 
 
 class SpecType(BaseModel):
@@ -42,7 +80,7 @@ class SpecType(BaseModel):
     )
 
     def dump(self) -> dict[str, Any]:
-        """This value as a user would write it: camelCase keys, unset optional fields left out."""
+        """The value as a user would write it: camelCase keys, unset optional fields left out."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from lateen_api.index_build import MAX_LISTED_FAILURES
+from lateen_api.schema import named_items
 
 Timestamp = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 """RFC 3339, UTC."""
@@ -30,7 +31,7 @@ class StatusType(BaseModel):
     )
 
     def dump(self) -> dict[str, Any]:
-        """This value as it is written: camelCase keys, unset fields left out."""
+        """The value as it is written: camelCase keys, unset fields left out."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
@@ -64,10 +65,7 @@ class Status(StatusType):
 
     conditions: Annotated[
         list[Condition] | None,
-        Field(
-            max_length=16,
-            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
-        ),
+        Field(max_length=16, json_schema_extra=named_items("type")),
     ] = None
     """The state, one aspect each; `Ready` first."""
 
@@ -152,7 +150,7 @@ class RAGIndexStatus(Status):
 
     failures: Annotated[
         list[DocumentFailureStatus] | None,
-        Field(max_length=MAX_LISTED_FAILURES, json_schema_extra={"x-kubernetes-list-type": "atomic"}),
+        Field(max_length=MAX_LISTED_FAILURES),
     ] = None
     """The first of them."""
 
