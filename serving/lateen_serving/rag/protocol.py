@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The seams of an index build and the values that cross them. Used by every module beside it.
+
+`Store` is implemented by `store.py` (Weaviate), `Embedder` by `embedder.py` (a Ray Serve handle); unit tests
+implement both in memory.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from lateen_api.index_build import BuildReport, DocumentFailure
+from lateen_serving.engine.protocol import Description, Embeddings
+
+PENDING = ""
+"""Content hash of a ledger entry whose chunks are being changed: after a crash they are in an unknown state."""
+
+FailureReason = Literal["StoreUnavailable", "ReferenceNotReady", "BuildFailed"]
+
+
+class BuildFailure(Exception):
+    """The synchronization as a whole can't go on.
+
+    Attributes:
+        reason: A reason of `lateen_api.conditions.Reason`.
+
+    """
+
+    def __init__(self, reason: FailureReason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Document:
+    """A file of a source, not read yet."""
+
+    id: str
+    """`source/path`."""
+
+    source: str
+    path: str
+    """Path within the source, with `/`."""
+
+    uri: str
+    """Where it came from; for people."""
+
+    size: int
+    """Bytes."""
+
+    read: Callable[[], Awaitable[bytes]] = field(compare=False, repr=False)
+    """Its content; raises OSError when it can't be read (any more)."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What one source holds now."""
+
+    documents: Sequence[Document] = ()
+    failures: Sequence[DocumentFailure] = ()
+    """Files of the source that can't be taken."""
+
+    commit: str | None = None
+    """The commit that was read, for a git source."""
+
+
+class SourceFailure(Exception):
+    """A source as a whole can't be read; what is indexed of it stays.
+
+    Attributes:
+        reason: A reason of `DocumentFailure`.
+
+    """
+
+    def __init__(
+        self, reason: Literal["SourceUnavailable", "SourceNotFound", "TooLarge"], message: str
+    ) -> None:
+        super().__init__(message)
+        self.reason: Literal["SourceUnavailable", "SourceNotFound", "TooLarge"] = reason
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the ledger knows about one document."""
+
+    document_id: str
+    content_hash: str
+    """Of the indexed content, or `PENDING`."""
+
+    chunks: int = 0
+    tokens: int = 0
+    """Tokens of its chunks as the embedder counts; text shared by two chunks counts twice."""
+
+    @property
+    def source(self) -> str:
+        """Name of the document's source."""
+        return self.document_id.split("/", 1)[0]
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """The embedder whose vectors a collection holds."""
+
+    id: str
+    revision: str
+    dimension: int
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A passage, ready to be embedded and stored."""
+
+    id: str
+    """A UUID that depends on document, content and position only: written twice, it is there once."""
+
+    document_id: str
+    source: str
+    path: str
+    title: str
+    heading: str
+    """Headings above it, `A > B`."""
+
+    position: int
+    text: str
+    content_hash: str
+    """Of the document it was cut from."""
+
+    uri: str
+    embedded: str
+    """What the vector stands for: the heading path and the text."""
+
+    tokens: int
+    """Of `embedded`."""
+
+
+class Store(Protocol):
+    """Keeps one collection's chunks and its ledger.
+
+    Every method may be repeated and retries what may heal by itself; BuildFailure(StoreUnavailable) after that.
+    """
+
+    async def ensure(self) -> None:
+        """Create what is missing."""
+        ...
+
+    async def stamp(self) -> Stamp | None:
+        """The embedder of the vectors that are there."""
+        ...
+
+    async def put_stamp(self, stamp: Stamp) -> None:
+        """Record the embedder."""
+        ...
+
+    async def entries(self) -> dict[str, Entry]:
+        """The ledger, by document id."""
+        ...
+
+    async def put_entries(self, entries: Sequence[Entry]) -> None:
+        """Write entries, replacing those of the same documents."""
+        ...
+
+    async def drop_entries(self, document_ids: Sequence[str]) -> None:
+        """Remove entries; missing ones are fine."""
+        ...
+
+    async def put_chunks(self, chunks: Sequence[Chunk], vectors: npt.NDArray[np.float32]) -> None:
+        """Write chunks; all of them are there when it returns."""
+        ...
+
+    async def drop_chunks(self, document_ids: Sequence[str]) -> None:
+        """Remove all chunks of documents."""
+        ...
+
+    async def drop_stale(self, document_id: str, content_hash: str) -> None:
+        """Remove the chunks of a document that were cut from other content."""
+        ...
+
+    async def count(self) -> int:
+        """Number of chunks."""
+        ...
+
+    async def count_by_document(self) -> Mapping[str, int]:
+        """Number of chunks of each document, by looking at every chunk."""
+        ...
+
+    async def put_report(self, report: BuildReport) -> None:
+        """Write the report for the operator."""
+        ...
+
+
+class Embedder(Protocol):
+    """Turns text into vectors and counts tokens.
+
+    Every method retries what may heal by itself; BuildFailure(ReferenceNotReady) after that.
+    """
+
+    async def describe(self) -> Description:
+        """Facts about the model."""
+        ...
+
+    async def tokenize(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
+        """For each text the character span of each token, without special tokens."""
+        ...
+
+    async def embed(self, texts: Sequence[str]) -> Embeddings:
+        """Vectors of texts."""
+        ...
