@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What Ray's REST APIs answer, read into the operator's own values; used by `ray.py`, no I/O.
+
+Only the fields the operator needs are named; everything else Ray says is ignored.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from lateen_api.serve_config import REPLICA_FAILURE
+from lateen_operator.seams import Job, JobStatus, ServeApplication, Unavailable
+
+JOB_PREFIX = "lateen-"
+MAX_MESSAGE = 8000
+"""Characters kept of a message of Ray's; the end, where the reason stands."""
+
+MAX_EXPLANATION = 300
+"""Characters kept of an error reply."""
+
+_RAISED = re.compile(r"[\w.]+(Error|Exception): \S")
+_ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+_FAILURE = re.compile(rf"{REPLICA_FAILURE} \w+: [^\n]*")
+
+
+class _Replica(BaseModel):
+    state: str = ""
+
+
+class _Deployment(BaseModel):
+    message: str = ""
+    replicas: list[_Replica] = []
+
+
+class _Application(BaseModel):
+    name: str
+    status: str
+    message: str = ""
+    last_deployed_time_s: float = 0.0
+    deployed_app_config: dict[str, Any] | None = None
+    deployments: dict[str, _Deployment] = {}
+
+    def value(self) -> ServeApplication:
+        replicas = [replica for each in self.deployments.values() for replica in each.replicas]
+        messages = (clean(each.message) for each in self.deployments.values())
+        return ServeApplication(
+            name=self.name,
+            status=self.status,
+            message=clean(self.message),
+            deployed_at=self.last_deployed_time_s,
+            config=self.deployed_app_config,
+            running_replicas=sum(replica.state == "RUNNING" for replica in replicas),
+            deployment_messages=tuple(message for message in messages if message),
+        )
+
+
+class _Instance(BaseModel):
+    applications: dict[str, _Application] = {}
+
+
+class _Node(BaseModel):
+    state: str
+    resources_total: dict[str, float] | None = None
+
+
+class _NodeRows(BaseModel):
+    result: list[_Node]
+
+
+class _NodeData(BaseModel):
+    result: _NodeRows
+
+
+class _Nodes(BaseModel):
+    data: _NodeData
+
+
+class _Job(BaseModel):
+    submission_id: str | None = None
+    status: JobStatus
+    message: str | None = None
+    start_time: int | None = None
+    end_time: int | None = None
+
+    def value(self, job_id: str) -> Job:
+        return Job(
+            id=job_id,
+            status=self.status,
+            message=clean(self.message or ""),
+            started_at=(self.start_time or 0) / 1000,
+            ended_at=(self.end_time or 0) / 1000,
+        )
+
+
+class _Ready(BaseModel):
+    status: str
+    catalog: str | None = None
+
+
+class _Logs(BaseModel):
+    logs: str | None = None
+
+
+_JOBS = TypeAdapter(list[_Job])
+
+
+def clean(message: str) -> str:
+    """A message of Ray's without terminal colours, at most its last `MAX_MESSAGE` characters."""
+    return _ANSI.sub("", message)[-MAX_MESSAGE:]
+
+
+def explanation(body: bytes) -> str:
+    """What an error reply says: of a traceback the line that names the error, of anything else the beginning."""
+    lines = clean(body.decode(errors="replace")).splitlines()
+    said = [line.strip() for line in lines if line.strip(" .") and "errors.pydantic.dev" not in line]
+    raised = [line for line in said if _RAISED.match(line)]
+    text = raised[-1] if raised else " ".join(said)
+    return text[:MAX_EXPLANATION] or "no explanation"
+
+
+def failure(text: str) -> str | None:
+    """The last `lateen-failure Reason: message` line of a log; None when there is none."""
+    found = _FAILURE.findall(_ANSI.sub("", text))
+    return found[-1].strip() if found else None
+
+
+def applications(body: bytes) -> Mapping[str, ServeApplication]:
+    """Applications by name from `GET /api/serve/applications/`; empty when Serve does not run."""
+    try:
+        instance = _Instance.model_validate_json(body)
+    except ValidationError as error:
+        raise _unreadable("Serve", error) from error
+    return {name: application.value() for name, application in instance.applications.items()}
+
+
+def total_resources(body: bytes) -> Mapping[str, float]:
+    """Sum of the logical resources of the nodes alive, from `GET /api/v0/nodes`."""
+    try:
+        nodes = _Nodes.model_validate_json(body)
+    except ValidationError as error:
+        raise _unreadable("state", error) from error
+    totals: dict[str, float] = {}
+    for node in nodes.data.result.result:
+        if node.state == "ALIVE":
+            for name, amount in (node.resources_total or {}).items():
+                totals[name] = totals.get(name, 0.0) + amount
+    return {name: amount for name, amount in totals.items() if not name.startswith("node:")}
+
+
+def jobs(body: bytes) -> Mapping[str, Job]:
+    """Our jobs by submission id, from `GET /api/jobs/`."""
+    try:
+        listed = _JOBS.validate_json(body)
+    except ValidationError as error:
+        raise _unreadable("Jobs", error) from error
+    ours = ((job.submission_id, job) for job in listed)
+    return {name: job.value(name) for name, job in ours if name and name.startswith(JOB_PREFIX)}
+
+
+def logs(body: bytes) -> str:
+    """The log of a job, from `GET /api/jobs/ID/logs`."""
+    try:
+        return _Logs.model_validate_json(body).logs or ""
+    except ValidationError as error:
+        raise _unreadable("Jobs", error) from error
+
+
+def ready_catalog(body: bytes) -> str | None:
+    """The catalog revision in a gateway's `/readyz`; None when it is not ready or the answer is not a gateway's."""
+    try:
+        reply = _Ready.model_validate_json(body)
+    except ValidationError:
+        return None
+    return reply.catalog if reply.status == "ready" else None
+
+
+def _unreadable(api: str, error: ValidationError) -> Unavailable:
+    first = error.errors(include_input=False, include_url=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    return Unavailable(f"Ray's {api} API answered something unexpected at '{place}': {first['msg']}")
