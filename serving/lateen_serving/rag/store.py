@@ -6,21 +6,33 @@ Searching is in `retrieve.py`, which gets its rows through `Connection.search`.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
+import numpy as np
+import numpy.typing as npt
 import weaviate
+from weaviate.classes.config import Configure, DataType, Property, Tokenization, VectorDistances
+from weaviate.classes.data import DataObject
 from weaviate.classes.init import AdditionalConfig, Auth, Timeout
-from weaviate.classes.query import HybridFusion, MetadataQuery
+from weaviate.classes.query import Filter, HybridFusion, MetadataQuery
 from weaviate.config import GrpcConfig
 from weaviate.connect import ConnectionParams
 from weaviate.exceptions import UnexpectedStatusCodeError, WeaviateBaseError, WeaviateQueryError
+from weaviate.util import generate_uuid5
 
+from lateen_api import names
+from lateen_api.index_build import BuildReport
 from lateen_serving import errors
+from lateen_serving.rag.protocol import Chunk, Entry, Stamp
+from lateen_serving.rag.retry import Patience, insist
 from lateen_serving.settings import ServingSettings
 
 SEARCHED = ["text", "heading", "title"]
@@ -32,6 +44,55 @@ RETURNED = ["document_id", "path", "text", "heading", "position", "uri"]
 _TIMEOUTS = Timeout(init=5, query=30, insert=60)
 _CHANNEL = [("grpc.initial_reconnect_backoff_ms", 200), ("grpc.max_reconnect_backoff_ms", 2000)]
 """Back within two seconds after Weaviate is; gRPC's own default is two minutes."""
+
+_PATIENCE = Patience("StoreUnavailable", attempt_seconds=60, total_seconds=120)
+_SCAN_PATIENCE = Patience("StoreUnavailable", attempt_seconds=900, total_seconds=120)
+_BATCH = 100
+"""Objects per request."""
+
+_PAGE = 1000
+"""Objects per page when all are read."""
+
+
+def _exact(name: str) -> Property:
+    return Property(
+        name=name,
+        data_type=DataType.TEXT,
+        tokenization=Tokenization.FIELD,
+        index_filterable=True,
+        index_searchable=False,
+    )
+
+
+def _searchable(name: str) -> Property:
+    return Property(
+        name=name, data_type=DataType.TEXT, tokenization=Tokenization.WORD, index_filterable=False
+    )
+
+
+def _plain(name: str, kind: DataType = DataType.TEXT) -> Property:
+    searchable = False if kind is DataType.TEXT else None
+    return Property(name=name, data_type=kind, index_filterable=False, index_searchable=searchable)
+
+
+_CHUNK_PROPERTIES = [
+    *(_searchable(name) for name in ("text", "title", "heading")),
+    *(_exact(name) for name in ("document_id", "source", "path", "content_hash")),
+    _plain("position", DataType.INT),
+    _plain("uri"),
+]
+_CHUNK_FIELDS = [item.name for item in _CHUNK_PROPERTIES]
+_LEDGER_PROPERTIES = [
+    _exact("kind"),
+    _exact("key"),
+    _plain("content_hash"),
+    _plain("chunks", DataType.INT),
+    _plain("tokens", DataType.INT),
+    _plain("body"),
+]
+_ENTRY_PROPERTIES = ["kind", "key", "content_hash", "chunks", "tokens"]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -159,3 +220,177 @@ def _translation(error: Exception) -> errors.ServiceError:
     ):
         return errors.ServiceError(f"the vector store refuses with HTTP {error.status_code}")
     return errors.Unavailable("the vector store does not answer", context={"cause": type(error).__name__})
+
+
+class WeaviateStore:
+    """One index's chunks and ledger in Weaviate; implements `protocol.Store`."""
+
+    def __init__(self, connection: Connection, collection: str, distance: str) -> None:
+        self._connection = connection
+        self._chunks = collection
+        self._ledger = names.ledger_collection(collection)
+        self._distance = distance
+
+    async def ensure(self) -> None:
+        """Create the two collections that are missing."""
+        index = Configure.VectorIndex.hnsw(
+            distance_metric=VectorDistances(self._distance), quantizer=Configure.VectorIndex.Quantizer.none()
+        )
+        await self._create(self._chunks, _CHUNK_PROPERTIES, index)
+        await self._create(self._ledger, _LEDGER_PROPERTIES, Configure.VectorIndex.none())
+
+    async def stamp(self) -> Stamp | None:
+        """The embedder of the vectors that are there."""
+
+        async def operation() -> Stamp | None:
+            ledger = await self._connection.collection(self._ledger)
+            found = await ledger.query.fetch_object_by_id(generate_uuid5("embedder"))
+            return None if found is None else Stamp(**json.loads(found.properties["body"]))
+
+        return await _insist(operation)
+
+    async def put_stamp(self, stamp: Stamp) -> None:
+        """Record the embedder."""
+        await self._put_note("embedder", json.dumps(asdict(stamp), sort_keys=True))
+
+    async def put_report(self, report: BuildReport) -> None:
+        """Write the report for the operator."""
+        await self._put_note("report", json.dumps(report.dump(), sort_keys=True))
+
+    async def entries(self) -> dict[str, Entry]:
+        """The ledger, by document id."""
+
+        async def operation() -> dict[str, Entry]:
+            ledger = await self._connection.collection(self._ledger)
+            rows = ledger.iterator(return_properties=_ENTRY_PROPERTIES, cache_size=_PAGE)
+            found = [_entry(row.properties) async for row in rows if row.properties["kind"] == "document"]
+            return {entry.document_id: entry for entry in found}
+
+        return await _insist(operation, _SCAN_PATIENCE)
+
+    async def put_entries(self, entries: Sequence[Entry]) -> None:
+        """Write entries, replacing those of the same documents."""
+        await self._insert(self._ledger, [_entry_row(entry) for entry in entries])
+
+    async def drop_entries(self, document_ids: Sequence[str]) -> None:
+        """Remove entries; missing ones are fine."""
+        for some in _batches(document_ids):
+            ids = [generate_uuid5(document_id) for document_id in some]
+            await self._delete(self._ledger, Filter.by_id().contains_any(ids))
+
+    async def put_chunks(self, chunks: Sequence[Chunk], vectors: npt.NDArray[np.float32]) -> None:
+        """Write chunks; all of them are there when it returns."""
+        rows = [_chunk_row(chunk, vector) for chunk, vector in zip(chunks, vectors, strict=True)]
+        await self._insert(self._chunks, rows)
+
+    async def drop_chunks(self, document_ids: Sequence[str]) -> None:
+        """Remove all chunks of documents."""
+        for some in _batches(document_ids):
+            await self._delete(self._chunks, Filter.by_property("document_id").contains_any(list(some)))
+
+    async def drop_stale(self, document_id: str, content_hash: str) -> None:
+        """Remove the chunks of a document that were cut from other content."""
+        document = Filter.by_property("document_id").equal(document_id)
+        await self._delete(
+            self._chunks, document & Filter.by_property("content_hash").not_equal(content_hash)
+        )
+
+    async def count(self) -> int:
+        """Number of chunks."""
+
+        async def operation() -> int:
+            chunks = await self._connection.collection(self._chunks)
+            return int((await chunks.aggregate.over_all(total_count=True)).total_count)
+
+        return await _insist(operation)
+
+    async def count_by_document(self) -> Mapping[str, int]:
+        """Number of chunks of each document, by looking at every chunk."""
+
+        async def operation() -> Mapping[str, int]:
+            chunks = await self._connection.collection(self._chunks)
+            rows = chunks.iterator(return_properties=["document_id"], cache_size=_PAGE)
+            return Counter([str(row.properties["document_id"]) async for row in rows])
+
+        return await _insist(operation, _SCAN_PATIENCE)
+
+    async def _create(self, name: str, properties: list[Property], index: Any) -> None:
+        async def operation() -> None:
+            collections = (await self._connection.client()).collections
+            if not await collections.exists(name):
+                vectors = Configure.Vectors.self_provided(vector_index_config=index)
+                await collections.create(name, properties=properties, vector_config=vectors)
+
+        await _insist(operation)
+
+    async def _put_note(self, kind: str, body: str) -> None:
+        await self._insert(self._ledger, [_ledger_row(kind, kind, body=body)])
+
+    async def _insert(self, collection: str, rows: Sequence[Any]) -> None:
+        async def operation(some: Sequence[Any]) -> None:
+            outcome = await (await self._connection.collection(collection)).data.insert_many(some)
+            if outcome.errors:
+                first = next(iter(outcome.errors.values())).message
+                raise errors.Unavailable(f"{len(outcome.errors)} objects were not stored: {first[:200]}")
+
+        for some in _batches(rows):
+            await _insist(partial(operation, some))
+
+    async def _delete(self, collection: str, where: Any) -> None:
+        async def operation() -> None:
+            data = (await self._connection.collection(collection)).data
+            while (outcome := await data.delete_many(where)).matches:  # one call removes a bounded number
+                if outcome.failed:
+                    raise errors.Unavailable(f"{outcome.failed} objects were not deleted")
+
+        await _insist(operation)
+
+
+async def _insist(operation: Callable[[], Awaitable[T]], patience: Patience = _PATIENCE) -> T:
+    async def once() -> T:
+        async with translated():
+            return await operation()
+
+    return await insist(once, patience)
+
+
+def _batches(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    return (items[start : start + _BATCH] for start in range(0, len(items), _BATCH))
+
+
+def _entry(properties: Mapping[str, Any]) -> Entry:
+    return Entry(
+        document_id=properties["key"],
+        content_hash=properties["content_hash"],
+        chunks=int(properties["chunks"]),
+        tokens=int(properties["tokens"]),
+    )
+
+
+def _ledger_row(
+    kind: str, key: str, *, content_hash: str = "", chunks: int = 0, tokens: int = 0, body: str = ""
+) -> Any:
+    properties = {
+        "kind": kind,
+        "key": key,
+        "content_hash": content_hash,
+        "chunks": chunks,
+        "tokens": tokens,
+        "body": body,
+    }
+    return DataObject(properties=properties, uuid=generate_uuid5(key))
+
+
+def _entry_row(entry: Entry) -> Any:
+    return _ledger_row(
+        "document",
+        entry.document_id,
+        content_hash=entry.content_hash,
+        chunks=entry.chunks,
+        tokens=entry.tokens,
+    )
+
+
+def _chunk_row(chunk: Chunk, vector: npt.NDArray[np.float32]) -> Any:
+    properties = {name: getattr(chunk, name) for name in _CHUNK_FIELDS}
+    return DataObject(properties=properties, uuid=chunk.id, vector=vector.tolist())
