@@ -88,7 +88,11 @@ class Index(SpecType):
     """Id of the embedding model whose vectors it holds."""
 
     embedder_revision: str
-    """That model's revision when the collection was built: a query embedded by another one is refused."""
+    """That model's revision when the collection was built."""
+
+    embedder_application: str
+    """Ray Serve application of that revision. Queries are embedded by it even while a newer revision of the model
+    already serves others, so that vectors of two embedders never meet."""
 
     retrieval: Retrieval
     """Defaults of a search."""

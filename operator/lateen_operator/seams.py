@@ -78,6 +78,14 @@ class Unavailable(Exception):
     """Ray, Weaviate or the API server did not answer, or answered that it can't now. Carries no secret."""
 
 
+class RayUnavailable(Unavailable):
+    """Ray did not answer, or answered that it can't now."""
+
+
+class StoreUnavailable(Unavailable):
+    """Weaviate did not answer, or answered that it can't now."""
+
+
 class Cluster(Protocol):
     """The Kubernetes API."""
 

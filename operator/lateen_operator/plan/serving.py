@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The declarative Serve config and the catalog inside it, composed from all resources. Pure; the heart of the operator.
+
+Two rules keep requests safe, and both follow from looking at the world instead of remembering steps: an
+application enters the catalog after it is RUNNING (`plan/models.py`), and leaves the config only after the gateway
+serves a catalog without it and what was in flight has had time to arrive (`retired`).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lateen_api import catalog, names
+from lateen_api.serve_config import GATEWAY_IMPORT_PATH
+from lateen_operator.plan import indexes, models, prompts
+from lateen_operator.plan.world import ServingOptions, World
+from lateen_operator.seams import Key
+
+
+@dataclass(frozen=True)
+class ServingPlan:
+    """What Ray Serve should run, and how each resource takes part."""
+
+    config: Mapping[str, Any]
+    catalog: catalog.Catalog
+    models: Mapping[Key, models.ModelPlan]
+    prompts: Mapping[Key, prompts.PromptPlan]
+    indexes: Mapping[Key, indexes.IndexPlan]
+    unreferenced: frozenset[str]
+    """Applications nothing wants any more; they may go once drained."""
+
+
+def compose(world: World, options: ServingOptions, drained: frozenset[str]) -> ServingPlan:
+    """The Serve config for `world`; `drained` names the unreferenced applications that may be removed now."""
+    model_plans = {resource.key: models.plan(resource, world) for resource in world.models}
+    prompt_plans = {resource.key: prompts.plan(resource, world) for resource in world.prompts}
+    entries = [made.entry for made in model_plans.values() if made.entry]
+    index_plans = {resource.key: indexes.plan(resource, world, entries) for resource in world.indexes}
+    document = catalog.Catalog(
+        keys=[catalog.ApiKey(name=name, digest=digest) for name, digest in sorted(world.keys.items())],
+        models=sorted(entries, key=lambda entry: entry.id),
+        prompts=sorted((p.entry for p in prompt_plans.values() if p.entry), key=lambda entry: entry.id),
+        indexes=sorted((p.entry for p in index_plans.values() if p.entry), key=lambda entry: entry.id),
+    )
+    wanted = {made.wanted["name"]: made.wanted for made in model_plans.values() if made.wanted}
+    needed = referenced(document)
+    kept = _kept(world, wanted, needed, drained)
+    config = _config([gateway(document, options), *_ordered(wanted | kept)], options)
+    unreferenced = frozenset(kept) - needed
+    return ServingPlan(config, document, model_plans, prompt_plans, index_plans, unreferenced)
+
+
+def referenced(document: catalog.Catalog) -> frozenset[str]:
+    """Applications that a gateway with this catalog calls."""
+    serving = {entry.application for entry in document.models}
+    return frozenset(serving | {entry.embedder_application for entry in document.indexes})
+
+
+def _kept(
+    world: World, wanted: Mapping[str, Any], needed: frozenset[str], drained: frozenset[str]
+) -> dict[str, Mapping[str, Any]]:
+    """Applications beyond the wanted ones that must go on: needed, or not yet drained."""
+    kept = {}
+    for name, present in world.serve.applications.items():
+        is_ours = names.application_owner(name) is not None and name not in wanted
+        must_go_on = name in needed or name not in drained
+        if is_ours and must_go_on and present.config is not None and present.status != "DELETING":
+            kept[name] = present.config
+    return kept
+
+
+def _ordered(applications: Mapping[str, Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [applications[name] for name in sorted(applications)]
+
+
+def gateway(document: catalog.Catalog, options: ServingOptions) -> dict[str, Any]:
+    """The Serve config entry of the gateway."""
+    deployment = {
+        "name": names.GATEWAY_DEPLOYMENT,
+        "num_replicas": options.gateway_replicas,
+        "max_ongoing_requests": 512,
+        "user_config": {"catalog": document.dump()},
+        "graceful_shutdown_timeout_s": 120.0,
+        "ray_actor_options": {"num_cpus": 0.1},
+    }
+    return {
+        "name": names.GATEWAY_APPLICATION,
+        "route_prefix": "/",
+        "import_path": GATEWAY_IMPORT_PATH,
+        "args": {},
+        "deployments": [deployment],
+    }
+
+
+def _config(applications: list[Mapping[str, Any]], options: ServingOptions) -> dict[str, Any]:
+    return {
+        "proxy_location": "EveryNode",
+        "http_options": {"host": options.host, "port": options.port},
+        "applications": applications,
+    }
+
+
+def differs(world: World, config: Mapping[str, Any]) -> bool:
+    """Whether Ray runs something else than `config` says; defaults that Ray fills in do not count."""
+    wanted = {entry["name"]: entry for entry in config["applications"]}
+    present = {name: app for name, app in world.serve.applications.items() if app.status != "DELETING"}
+    if wanted.keys() != present.keys():
+        return True
+    return any(not contains(present[name].config, entry) for name, entry in wanted.items())
+
+
+def contains(present: Any, wanted: Any) -> bool:
+    """Whether `present` says everything that `wanted` says; more is fine."""
+    if isinstance(wanted, Mapping):
+        return isinstance(present, Mapping) and all(
+            key in present and contains(present[key], value) for key, value in wanted.items()
+        )
+    if isinstance(wanted, list):
+        return (
+            isinstance(present, list)
+            and len(present) == len(wanted)
+            and all(contains(a, b) for a, b in zip(present, wanted, strict=True))
+        )
+    return bool(present == wanted)

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The world as one reconcile pass observes it. Pure values; made by `reconcile/convergence.py`, read by all plans."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from pydantic import ValidationError
+
+from lateen_api import names
+from lateen_api.catalog import Catalog
+from lateen_operator.seams import Resource, ServeState, StoredRevision, StoreState
+
+
+@dataclass(frozen=True)
+class ServingOptions:
+    """How the gateway is to be run."""
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    gateway_replicas: int = 1
+
+
+@dataclass(frozen=True)
+class World:
+    """Everything the plans look at, observed at one moment."""
+
+    models: tuple[Resource, ...] = ()
+    prompts: tuple[Resource, ...] = ()
+    indexes: tuple[Resource, ...] = ()
+    keys: Mapping[str, str] = field(default_factory=dict)
+    """Digest of each client key by name."""
+    revisions: Mapping[str, tuple[StoredRevision, ...]] = field(default_factory=dict)
+    """Stored revisions by owner uid, newest first."""
+    serve: ServeState = field(default_factory=ServeState)
+    store: StoreState = field(default_factory=StoreState)
+    now: float = 0.0
+    """Unix time, seconds."""
+
+    @cached_property
+    def deployed_catalog(self) -> Catalog | None:
+        """The catalog of the last applied Serve config; None when there is none that this version can read."""
+        gateway = self.serve.applications.get(names.GATEWAY_APPLICATION)
+        if gateway is None or gateway.config is None:
+            return None
+        for deployment in gateway.config.get("deployments") or []:
+            document = (deployment.get("user_config") or {}).get("catalog")
+            if deployment.get("name") == names.GATEWAY_DEPLOYMENT and document is not None:
+                return _parse(document)
+        return None
+
+    @cached_property
+    def served_catalog(self) -> Catalog | None:
+        """The catalog the gateway answers from right now; None while that is not known."""
+        deployed = self.deployed_catalog
+        return deployed if deployed is not None and deployed.revision == self.serve.served_catalog else None
+
+
+def _parse(document: Any) -> Catalog | None:
+    # A catalog of another version of the operator is no reason to fail: it is replaced by ours.
+    try:
+        return Catalog.parse(document)
+    except ValidationError:
+        return None

@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Index builds: decides from reports and jobs what one index needs next, and does it. Called by `indexes.py`.
+
+A job's id says what it builds (`lateen-UID-REVISION-FINGERPRINT-N`), so an operator killed after submitting one
+finds it again and does not submit a second.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from lateen_api.conditions import Reason
+from lateen_api.index_build import BUILD_ENTRYPOINT, CONFIGMAP_FOLDER, REQUEST_FILE, BuildReport
+from lateen_operator.plan import indexes, problems
+from lateen_operator.plan.indexes import BuildState, IndexPlan
+from lateen_operator.plan.world import World
+from lateen_operator.seams import Cluster, Event, Job, JobStatus, Resource, Serve, Store
+from lateen_operator.status import Verdict, unready_seconds
+
+ACTIVE = (JobStatus.PENDING, JobStatus.RUNNING)
+ConfigMaps = Mapping[str, Mapping[str, bytes]]
+
+
+class MissingConfigMap(Exception):
+    """A source names a ConfigMap that does not exist."""
+
+
+class Builds:
+    """Runs the builds of all indexes."""
+
+    def __init__(self, cluster: Cluster, serve: Serve, store: Store) -> None:
+        self._cluster, self._serve, self._store = cluster, serve, store
+
+    async def advance(self, resource: Resource, made: IndexPlan, world: World) -> BuildState:
+        """Take the next step for one index: submit a job, wait for one, or move the alias."""
+        live = await self._store.report(made.entry.collection) if made.entry else None
+        if made.problem is not None or made.collection is None or made.spec is None:
+            return BuildState(live=live)
+        try:
+            config_maps = await self._config_maps(resource, made)
+        except MissingConfigMap as error:
+            return BuildState(
+                live=live, failure=Verdict("False", Reason.REFERENCE_NOT_FOUND, str(error)), again=5.0
+            )
+        wanted = indexes.fingerprint(resource, made.spec, config_maps, world.now)
+        built = await self._built(made, world)
+        if built is not None:
+            moved = await self._go_live(resource, made, built, world)
+            if moved:
+                return BuildState(live=built, building=True, fingerprint=wanted, again=0.1)
+        jobs = await self._own_jobs(resource)
+        if not _is_due(resource, built, wanted, world):
+            await self._tidy(jobs)
+            return BuildState(live=live, fingerprint=wanted)
+        return await self._build(_Work(resource, made, config_maps, wanted, live), jobs, world.now)
+
+    async def abandon(self, resource: Resource) -> bool:
+        """Stop and forget all builds of an index; True while one is still at work."""
+        jobs = await self._own_jobs(resource)
+        active = [job for job in jobs.values() if job.status in ACTIVE]
+        for job in active:
+            await self._serve.stop(job.id)
+        if not active:
+            await self._tidy(jobs)
+        return bool(active)
+
+    async def _config_maps(self, resource: Resource, made: IndexPlan) -> dict[str, Mapping[str, bytes]]:
+        found: dict[str, Mapping[str, bytes]] = {}
+        for source in made.spec.sources if made.spec else []:
+            if source.config_map is None:
+                continue
+            content = await self._cluster.config_map(resource.key.namespace, source.config_map.name)
+            if content is None:
+                where = f"spec.sources[{source.name}].configMap"
+                raise MissingConfigMap(f"{where}: ConfigMap {source.config_map.name!r} does not exist")
+            found[source.name] = content
+        return found
+
+    async def _built(self, made: IndexPlan, world: World) -> BuildReport | None:
+        if made.collection is None or made.collection not in world.store.collections:
+            return None
+        return await self._store.report(made.collection)
+
+    async def _go_live(self, resource: Resource, made: IndexPlan, built: BuildReport, world: World) -> bool:
+        alias = indexes.alias(resource)
+        present = world.store.aliases.get(alias)
+        if present == made.collection or made.collection is None:
+            return False
+        if not indexes.may_go_live(built, replaces=made.entry is not None):
+            return False
+        await self._store.point_alias(alias, made.collection)
+        drifted = made.collection == resource.status.get("collection")
+        reason = Reason.DRIFT_REPAIRED if drifted else Reason.ALIAS_SWITCHED
+        message = f"queries go to {made.collection} with {built.documents} documents"
+        await self._cluster.post_event(resource, Event("Normal", reason.value, message))
+        return True
+
+    async def _own_jobs(self, resource: Resource) -> dict[str, Job]:
+        start = _stem(resource)
+        return {name: job for name, job in (await self._serve.jobs()).items() if name.startswith(start)}
+
+    async def _tidy(self, jobs: Mapping[str, Job]) -> None:
+        for job in jobs.values():
+            if job.status not in ACTIVE:
+                await self._serve.forget(job.id)
+
+    async def _build(self, work: "_Work", jobs: Mapping[str, Job], now: float) -> BuildState:
+        building = BuildState(live=work.live, building=True, fingerprint=work.wanted, again=0.5)
+        active = [job for job in jobs.values() if job.status in ACTIVE]
+        for job in active:
+            if not job.id.startswith(work.revision_stem):
+                await self._serve.stop(job.id)
+        if active:
+            return building
+        tries = [job for job in jobs.values() if job.id.startswith(work.stem)]
+        last = max(tries, key=lambda job: _number(job.id), default=None)
+        if last is not None and last.status is not JobStatus.SUCCEEDED:
+            failures = sum(job.status is not JobStatus.SUCCEEDED for job in tries)
+            wait = last.ended_at + problems.backoff(failures - 1) - now
+            building = BuildState(work.live, False, _failure(last), work.wanted, again=max(wait, 0.5))
+            if wait > 0:
+                return building
+        await self._submit(work, 0 if last is None else _number(last.id) + 1)
+        return building
+
+    async def _submit(self, work: "_Work", number: int) -> None:
+        request = indexes.request(work.resource, work.made, work.wanted)
+        files = {REQUEST_FILE: json.dumps(request.dump()).encode()}
+        for source, content in work.config_maps.items():
+            files |= {f"{CONFIGMAP_FOLDER}/{source}/{key}": value for key, value in content.items()}
+        job_id = f"{work.stem}{number}"
+        await self._serve.submit(job_id, BUILD_ENTRYPOINT, files)
+        message = f"job {job_id} fills {request.collection}"
+        await self._cluster.post_event(work.resource, Event("Normal", Reason.BUILD_STARTED.value, message))
+
+
+@dataclass(frozen=True)
+class _Work:
+    """A build that is due."""
+
+    resource: Resource
+    made: IndexPlan
+    config_maps: ConfigMaps
+    wanted: str
+    live: BuildReport | None
+
+    @property
+    def revision_stem(self) -> str:
+        """What the ids of all jobs for the wanted collection start with."""
+        assert self.made.spec is not None
+        assert self.made.embedder is not None
+        return f"{_stem(self.resource)}{self.made.spec.revision(self.made.embedder.revision)}-"
+
+    @property
+    def stem(self) -> str:
+        """What the ids of all jobs for the wanted content start with."""
+        return f"{self.revision_stem}{self.wanted}-"
+
+
+def _is_due(resource: Resource, built: BuildReport | None, wanted: str, world: World) -> bool:
+    if built is None or built.fingerprint != wanted:
+        return True
+    return indexes.retry_due(built, world.now, unready_seconds(resource, world.now))
+
+
+def _stem(resource: Resource) -> str:
+    return f"lateen-{resource.uid.replace('-', '')[:12]}-"
+
+
+def _number(job_id: str) -> int:
+    return int(job_id.rpartition("-")[2])
+
+
+def _failure(job: Job) -> Verdict:
+    found = problems.failure(job.message)
+    if found is not None:
+        return found
+    return Verdict("False", Reason.BUILD_FAILED, problems.last_line(job.message) or f"job {job.id} failed")

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One pass over the whole world: observe it, compose the Serve config, apply it if Ray runs something else.
+
+Every kind's reconcile asks for a pass, because the Serve config is one document made of all resources. Callers that
+come while a pass is under way share the next one.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import structlog
+
+from lateen_api import names
+from lateen_operator.cache import ResourceCache
+from lateen_operator.plan import serving
+from lateen_operator.plan.world import ServingOptions, World
+from lateen_operator.reconcile.drains import Drains
+from lateen_operator.seams import Cluster, Kind, Serve, Store, StoredRevision
+
+DRAIN_SECONDS = 3.0
+"""From the moment the gateway serves a catalog without an application until that application may go.
+
+It only has to cover the steps between resolving a model and calling it; calls under way are drained by Ray Serve
+itself, up to the model's request timeout.
+"""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class View:
+    """What one pass saw and decided."""
+
+    world: World
+    plan: serving.ServingPlan
+
+
+class Convergence:
+    """Runs passes, one at a time."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        serve: Serve,
+        store: Store,
+        cache: ResourceCache,
+        options: ServingOptions,
+        clock: Callable[[], float],
+    ) -> None:
+        self._cluster, self._serve, self._store = cluster, serve, store
+        self._cache, self._options, self._clock = cache, options, clock
+        self._drains = Drains(DRAIN_SECONDS)
+        self._lock = asyncio.Lock()
+        self._next: asyncio.Task[View] | None = None
+
+    async def run(self) -> View:
+        """The view of a pass that starts after this call; raises seams.Unavailable."""
+        if self._next is None:
+            self._next = asyncio.create_task(self._pass())
+        return await asyncio.shield(self._next)
+
+    async def _pass(self) -> View:
+        async with self._lock:
+            self._next = None
+            world = await self._observe()
+            plan = self._plan(world)
+            if serving.differs(world, plan.config):
+                await self._serve.apply(plan.config)
+                log.info("serve config applied", catalog=plan.catalog.revision)
+            return View(world, plan)
+
+    async def _observe(self) -> World:
+        serve, store, keys, revisions = await asyncio.gather(
+            self._serve.observe(), self._store.observe(), self._cluster.api_keys(), self._cluster.revisions()
+        )
+        return World(
+            models=tuple(self._cache.of_kind(Kind.MODEL_DEPLOYMENT)),
+            prompts=tuple(self._cache.of_kind(Kind.PROMPT_TEMPLATE)),
+            indexes=tuple(self._cache.of_kind(Kind.RAG_INDEX)),
+            keys=keys,
+            revisions=_by_owner(revisions),
+            serve=serve,
+            store=store,
+            now=self._clock(),
+        )
+
+    def _plan(self, world: World) -> serving.ServingPlan:
+        first = serving.compose(world, self._options, frozenset())
+        self._drains.watch(self._unused(world, first), world.now)
+        drained = self._drains.drained(world.now)
+        return serving.compose(world, self._options, drained) if drained else first
+
+    def _unused(self, world: World, plan: serving.ServingPlan) -> Iterable[str]:
+        """Unreferenced applications that the gateway does not send traffic to either."""
+        gateway = world.serve.applications.get(names.GATEWAY_APPLICATION)
+        is_broken = gateway is None or gateway.status == "DEPLOY_FAILED"
+        if world.served_catalog is None:
+            return plan.unreferenced if is_broken else ()
+        return plan.unreferenced - serving.referenced(world.served_catalog)
+
+
+def _by_owner(revisions: Iterable[StoredRevision]) -> dict[str, tuple[StoredRevision, ...]]:
+    owners: dict[str, tuple[StoredRevision, ...]] = {}
+    for item in sorted(revisions, key=lambda revision: -revision.number):
+        owners[item.owner_uid] = (*owners.get(item.owner_uid, ()), item)
+    return owners

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Brings one RAGIndex to its spec; called by `reconciler.py`, safe to repeat at any moment."""
+
+from lateen_api import names
+from lateen_api.conditions import Reason
+from lateen_operator.plan import indexes
+from lateen_operator.reconcile.builds import Builds
+from lateen_operator.reconcile.convergence import Convergence, View
+from lateen_operator.reconcile.drains import Drains
+from lateen_operator.reconcile.reporting import tell
+from lateen_operator.seams import Cluster, Event, Resource, Store
+from lateen_operator.status import Report, Verdict
+
+
+class IndexReconciler:
+    """Reconciles RAGIndexes; remembers only since when old collections are unused."""
+
+    def __init__(self, cluster: Cluster, store: Store, builds: Builds, convergence: Convergence) -> None:
+        self._cluster, self._store, self._builds, self._convergence = cluster, store, builds, convergence
+        self._drains: dict[str, Drains] = {}
+
+    async def reconcile(self, resource: Resource) -> float | None:
+        """Observe, plan, execute, report; returns seconds until it wants to be called again."""
+        if resource.deleting:
+            return await self._finalize(resource)
+        if names.FINALIZER not in resource.finalizers:
+            await self._cluster.add_finalizer(resource)
+        view = await self._convergence.run()
+        made = view.plan.indexes.get(resource.key)
+        if made is None:
+            return 0.1
+        state = await self._builds.advance(resource, made, view.world)
+        swept = await self._sweep(resource, made, view)
+        report = indexes.report(resource, made, state, view.world)
+        again = await tell(self._cluster, resource, report, view.world.now)
+        return min((wait for wait in (again, swept) if wait is not None), default=None)
+
+    async def _sweep(self, resource: Resource, made: indexes.IndexPlan, view: View) -> float | None:
+        """Delete collections that nothing queries any more; returns seconds until more may go."""
+        served = view.world.served_catalog
+        if made.entry is None or made.entry.collection != made.collection or served is None:
+            return None
+        used = {entry.collection for entry in served.indexes} | {made.collection}
+        old = [name for name in self._chunk_collections(resource, view) if name not in used]
+        drains = self._drains.setdefault(resource.uid, Drains(seconds=5.0))
+        drains.watch(old, view.world.now)
+        for name in drains.drained(view.world.now):
+            await self._delete_collection(name, view)
+        return drains.next_due(view.world.now)
+
+    def _chunk_collections(self, resource: Resource, view: View) -> list[str]:
+        collections = view.world.store.collections
+        start = f"{indexes.prefix(resource)}_r"
+        ledgers = {names.ledger_collection(name) for name in collections}
+        return [name for name in collections if name.startswith(start) and name not in ledgers]
+
+    async def _delete_collection(self, name: str, view: View) -> None:
+        # The ledger goes last: as long as it is there, the chunks are known to be ours.
+        await self._store.delete_collection(name)
+        if names.ledger_collection(name) in view.world.store.collections:
+            await self._store.delete_collection(names.ledger_collection(name))
+
+    async def _finalize(self, resource: Resource) -> float | None:
+        if names.FINALIZER not in resource.finalizers:
+            return None
+        view = await self._convergence.run()
+        wanted = names.client_id(resource.key.namespace, resource.key.name)
+        served = view.world.served_catalog
+        is_served = served is not None and any(entry.id == wanted for entry in served.indexes)
+        is_building = await self._builds.abandon(resource)
+        if is_served or is_building:
+            verdict = Verdict("False", Reason.PROGRESSING, "taking the index out of service")
+            await tell(self._cluster, resource, Report(verdict, reconciling=True), view.world.now)
+            return 0.3
+        await self._delete_all(resource, view)
+        await self._cluster.post_event(
+            resource, Event("Normal", Reason.DELETED.value, "removed from Weaviate")
+        )
+        await self._cluster.remove_finalizer(resource)
+        self._drains.pop(resource.uid, None)
+        return None
+
+    async def _delete_all(self, resource: Resource, view: View) -> None:
+        if indexes.alias(resource) in view.world.store.aliases:
+            await self._store.delete_alias(indexes.alias(resource))
+        start = indexes.prefix(resource)
+        for name in sorted(view.world.store.collections):
+            if name.startswith(start):
+                await self._store.delete_collection(name)

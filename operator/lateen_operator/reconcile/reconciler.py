@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The entry point of reconciling: one resource in, the time of the next look out. Called by the work queue."""
+
+from collections.abc import Callable
+
+from lateen_api.conditions import Reason
+from lateen_operator.cache import ResourceCache
+from lateen_operator.plan.world import ServingOptions
+from lateen_operator.reconcile import models, prompts
+from lateen_operator.reconcile.builds import Builds
+from lateen_operator.reconcile.convergence import Convergence
+from lateen_operator.reconcile.indexes import IndexReconciler
+from lateen_operator.reconcile.reporting import tell
+from lateen_operator.seams import (
+    Cluster,
+    Key,
+    Kind,
+    RayUnavailable,
+    Resource,
+    Serve,
+    Store,
+    StoreUnavailable,
+    Unavailable,
+)
+from lateen_operator.settings import OperatorSettings
+from lateen_operator.status import Report, Verdict, ready_condition
+
+
+class Reconciler:
+    """Brings resources to their specs; level-triggered, safe to repeat, safe to kill at any moment."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        serve: Serve,
+        store: Store,
+        cache: ResourceCache,
+        settings: OperatorSettings,
+        clock: Callable[[], float],
+    ) -> None:
+        options = ServingOptions(settings.gateway_host, settings.gateway_port, settings.gateway_replicas)
+        self._cluster, self._cache, self._clock = cluster, cache, clock
+        self._convergence = Convergence(cluster, serve, store, cache, options, clock)
+        self._indexes = IndexReconciler(cluster, store, Builds(cluster, serve, store), self._convergence)
+
+    async def resync(self) -> None:
+        """Compare the desired Serve config with the real one, also while there is no resource at all."""
+        await self._convergence.run()
+
+    async def reconcile(self, key: Key) -> float | None:
+        """Bring one resource to its spec.
+
+        Returns:
+            Seconds until it wants to be looked at again; None: at its next change or resync.
+
+        Raises:
+            Unavailable: Ray, Weaviate or the API server did not answer; the status says so.
+
+        """
+        resource = self._cache.get(key)
+        if resource is None:
+            await self._convergence.run()
+            return None
+        try:
+            return await self._dispatch(resource)
+        except RayUnavailable as error:
+            await self._report_unavailable(resource, Reason.RAY_UNAVAILABLE, error)
+            raise
+        except StoreUnavailable as error:
+            await self._report_unavailable(resource, Reason.STORE_UNAVAILABLE, error)
+            raise
+
+    async def _dispatch(self, resource: Resource) -> float | None:
+        match resource.key.kind:
+            case Kind.MODEL_DEPLOYMENT:
+                return await models.reconcile(resource, self._cluster, self._convergence)
+            case Kind.PROMPT_TEMPLATE:
+                return await prompts.reconcile(resource, self._cluster, self._convergence)
+            case Kind.RAG_INDEX:
+                return await self._indexes.reconcile(resource)
+
+    async def _report_unavailable(self, resource: Resource, reason: Reason, error: Unavailable) -> None:
+        # What serves goes on serving: Ready says "Unknown", and the fields of the last look stay.
+        verdict = Verdict("Unknown", reason, str(error))
+        known = {"observedGeneration", "conditions"}
+        fields = {name: value for name, value in resource.status.items() if name not in known}
+        if ready_condition(resource).get("reason") != reason.value:
+            await tell(
+                self._cluster, resource, Report(verdict, reconciling=True, fields=fields), self._clock()
+            )
