@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cuts text into passages that an embedder can read. Pure; called by `sync.py`.
+
+Lengths are tokens of the embedder: the caller gives the text together with the character span of each token.
+A window of tokens slides over a section (Markdown) or the whole text (Token). It ends at the best boundary near
+its limit: between paragraphs, at a line's or sentence's end, between words, anywhere; the next one starts
+`overlap` tokens before. Paragraphs that fit share a passage; a long paragraph becomes several.
+
+The vector of a passage stands for its heading path and its text; `text` itself is stored without the headings.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+from lateen_serving.rag import markdown
+
+Spans = Sequence[tuple[int, int]]
+"""Start and end offset of each token, ascending."""
+
+_SENTENCE_ENDS = frozenset(".!?…。！？")  # noqa: RUF001 - full-width ends of sentences are meant
+
+
+class Boundary(IntEnum):
+    """How good a place before a token is for a cut."""
+
+    NONE = 0
+    WORD = 1
+    LINE = 2
+    PARAGRAPH = 3
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A passage of a text."""
+
+    heading: str
+    text: str
+
+    @property
+    def embedded(self) -> str:
+        """What its vector stands for."""
+        return f"{self.heading}\n\n{self.text}" if self.heading else self.text
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Lengths in tokens."""
+
+    size: int
+    """Longest passage."""
+
+    overlap: int
+    """Tokens that neighbours share at most."""
+
+    @classmethod
+    def within(cls, size: int, overlap: int, readable: int) -> "Limits":
+        """The wanted lengths, no longer than the embedder can read; the overlap at most three quarters of it."""
+        size = max(1, min(size, readable))
+        return cls(size, min(overlap, size * 3 // 4))
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text with its tokens."""
+
+    text: str
+    spans: Spans
+    fences: Sequence[tuple[int, int]] = ()
+    """Ranges inside which a blank line ends no paragraph."""
+
+    def boundary(self, token: int) -> Boundary:
+        """How good a cut before `token` is."""
+        left = right = self.spans[token][0]
+        while left > 0 and self.text[left - 1].isspace():
+            left -= 1
+        while right < len(self.text) and self.text[right].isspace():
+            right += 1
+        between = self.text[left:right]
+        if "\n\n" in between and not self._fenced(left):
+            return Boundary.PARAGRAPH
+        if "\n" in between or (
+            left > 0 and self.text[left - 1] in _SENTENCE_ENDS and (between or left == right)
+        ):
+            return Boundary.LINE if between or self.text[left - 1] in "。！？" else Boundary.NONE  # noqa: RUF001
+        return Boundary.WORD if between else Boundary.NONE
+
+    def _fenced(self, offset: int) -> bool:
+        position = bisect_right(self.fences, (offset, len(self.text))) - 1
+        return position >= 0 and offset < self.fences[position][1]
+
+
+def cut(text: str, spans: Spans, limits: Limits, readable: int, *, by_headings: bool) -> list[Piece]:
+    """The passages of `text`, in order.
+
+    `readable` is what the embedder can read without its special tokens; heading paths count against it. With
+    `by_headings` no passage crosses a heading; a text of headings only is cut as if it had none.
+    """
+    spans = [span for span in spans if span[1] > span[0]]
+    if by_headings:
+        pieces = _by_headings(text, spans, limits, readable)
+        if pieces:
+            return pieces
+    whole = Text(text, spans)
+    return [Piece("", part) for part in _windows(whole, 0, len(spans), (0, len(text)), limits)]
+
+
+def _by_headings(text: str, spans: Spans, limits: Limits, readable: int) -> list[Piece]:
+    body = Text(text, spans, markdown.fences(text))
+    starts = [span[0] for span in spans]
+    pieces = []
+    for section in markdown.sections(text):
+        first, last = bisect_left(starts, section.start), bisect_left(starts, section.end)
+        room = max(readable - _heading_tokens(section.path, text, spans), readable // 2)
+        within = Limits.within(limits.size, limits.overlap, room)
+        parts = _windows(body, first, last, (section.start, section.end), within)
+        pieces.extend(Piece(section.path, part) for part in parts)
+    return pieces
+
+
+def _heading_tokens(path: str, text: str, spans: Spans) -> int:
+    """About as many tokens as a heading path has: the text's own density of tokens, rounded up."""
+    if not path:
+        return 0
+    return len(path) * len(spans) // max(len(text), 1) + 4 * (path.count(markdown.SEPARATOR) + 1)
+
+
+def _windows(body: Text, first: int, last: int, area: tuple[int, int], limits: Limits) -> Iterator[str]:
+    start = first
+    while start < last:
+        limit = min(start + limits.size, last)
+        end = limit if limit == last else _end(body, start, limit, limits)
+        begin = area[0] if start == first else body.spans[start][0]
+        stop = area[1] if end == last else body.spans[end][0]
+        part = body.text[begin:stop].strip()
+        if part:
+            yield part
+        start = last if end == last else _next_start(body, start, end, limits)
+
+
+def _end(body: Text, start: int, limit: int, limits: Limits) -> int:
+    """Where a window ends: a paragraph's end in its last half, a line's or sentence's in its last quarter, a word's."""
+    progress = start + limits.overlap + 1
+    earliest = {
+        Boundary.PARAGRAPH: max(limit - limits.size // 2, progress),
+        Boundary.LINE: max(limit - limits.size // 4, progress),
+        Boundary.WORD: progress,
+    }
+    best, kind = limit, Boundary.NONE
+    for token in range(limit, progress - 1, -1):
+        found = body.boundary(token)
+        if found > kind and token >= earliest[found]:
+            best, kind = token, found
+        if kind >= Boundary.LINE and token < earliest[Boundary.PARAGRAPH]:
+            break
+    return best
+
+
+def _next_start(body: Text, start: int, end: int, limits: Limits) -> int:
+    wanted = max(end - limits.overlap, start + 1)
+    words = (token for token in range(wanted, end) if body.boundary(token) > Boundary.NONE)
+    return next(words, wanted)
+
+
+def segments(text: str, longest: int) -> list[tuple[int, str]]:
+    """`text` in parts of at most `longest` characters with their offsets, cut at white space where there is any.
+
+    Tokenizers work word by word, so that the tokens of the parts are those of the whole.
+    """
+    found = []
+    start = 0
+    while len(text) - start > longest:
+        window = text[start : start + longest]
+        stop = next((at for at in map(window.rfind, ("\n\n", "\n", " ")) if at > longest // 2), longest)
+        found.append((start, text[start : start + stop]))
+        start += stop
+    return [*found, (start, text[start:])] if start < len(text) or not found else found
