@@ -19,7 +19,9 @@ from lateen_serving.rag import markdown
 Spans = Sequence[tuple[int, int]]
 """Start and end offset of each token, ascending."""
 
-_SENTENCE_ENDS = frozenset(".!?…。！？")  # noqa: RUF001 - full-width ends of sentences are meant
+_SENTENCE_ENDS = (".", "!", "?", "\u2026")
+_WIDE_ENDS = ("\u3002", "\uff01", "\uff1f")
+"""Ends of sentences that no space follows."""
 
 
 class Boundary(IntEnum):
@@ -28,6 +30,8 @@ class Boundary(IntEnum):
     NONE = 0
     WORD = 1
     LINE = 2
+    """Or a sentence."""
+
     PARAGRAPH = 3
 
 
@@ -80,10 +84,9 @@ class Text:
         between = self.text[left:right]
         if "\n\n" in between and not self._fenced(left):
             return Boundary.PARAGRAPH
-        if "\n" in between or (
-            left > 0 and self.text[left - 1] in _SENTENCE_ENDS and (between or left == right)
-        ):
-            return Boundary.LINE if between or self.text[left - 1] in "。！？" else Boundary.NONE  # noqa: RUF001
+        before = self.text[left - 1 : left]
+        if "\n" in between or before in _WIDE_ENDS or (between and before in _SENTENCE_ENDS):
+            return Boundary.LINE
         return Boundary.WORD if between else Boundary.NONE
 
     def _fenced(self, offset: int) -> bool:
@@ -109,7 +112,7 @@ def cut(text: str, spans: Spans, limits: Limits, readable: int, *, by_headings: 
 def _by_headings(text: str, spans: Spans, limits: Limits, readable: int) -> list[Piece]:
     body = Text(text, spans, markdown.fences(text))
     starts = [span[0] for span in spans]
-    pieces = []
+    pieces: list[Piece] = []
     for section in markdown.sections(text):
         first, last = bisect_left(starts, section.start), bisect_left(starts, section.end)
         room = max(readable - _heading_tokens(section.path, text, spans), readable // 2)
@@ -152,7 +155,7 @@ def _end(body: Text, start: int, limit: int, limits: Limits) -> int:
         found = body.boundary(token)
         if found > kind and token >= earliest[found]:
             best, kind = token, found
-        if kind >= Boundary.LINE and token < earliest[Boundary.PARAGRAPH]:
+        if kind is Boundary.PARAGRAPH or (kind > Boundary.NONE and token <= earliest[Boundary.PARAGRAPH]):
             break
     return best
 

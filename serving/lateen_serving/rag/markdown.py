@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds the outline of Markdown text: ATX headings, their paths, fenced code. Pure; used by `parse.py`, `chunk.py`."""
+"""Finds the outline of Markdown text: ATX headings, their paths, fenced code. Pure; used by `parse.py`, `chunking.py`."""
 
 import re
 from collections.abc import Iterator

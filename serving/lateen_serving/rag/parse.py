@@ -68,7 +68,7 @@ def parse(path: str, data: bytes) -> Parsed:
 
 
 def clean(text: str) -> str:
-    """`text` in NFC, with `\\n` line ends, without invisible characters, trailing blanks and runs of blank lines."""
+    """`text` in NFC, with Unix line ends, without invisible characters, trailing blanks and runs of blank lines."""
     text = _INVISIBLE.sub("", _NEWLINE.sub("\n", text))
     text = unicodedata.normalize("NFC", _JOINER.sub(_keep_joiner, text))
     return _BLANKS.sub("\n\n", _TRAILING.sub("", text)).strip()
