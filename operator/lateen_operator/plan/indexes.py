@@ -96,7 +96,7 @@ def _embedder(
 ) -> tuple[catalog.Model | None, Verdict | None]:
     name = spec.embedding.model_ref.name
     key = Key(Kind.MODEL_DEPLOYMENT, resource.key.namespace, name)
-    found = next((model for model in world.models if model.key == key and not model.deleting), None)
+    found = next((model for model in world.models if model.key == key), None)
     where = f"spec.embedding.modelRef: ModelDeployment {name!r}"
     if found is None:
         return None, Verdict("False", Reason.REFERENCE_NOT_FOUND, f"{where} does not exist in this namespace")

@@ -49,7 +49,7 @@ def plan(resource: Resource, world: World) -> ModelPlan:
     except ValidationError as error:
         problem = Verdict("False", Reason.INVALID_SPEC, describe(error))
         return ModelPlan(_present_entry(resource, world), None, problem=problem)
-    if resource.deleting:
+    if resource.deleting and not users(resource, world):
         return ModelPlan(None, None, spec)
     if spec.suspend:
         return _suspended(resource, spec, world)
@@ -57,6 +57,17 @@ def plan(resource: Resource, world: World) -> ModelPlan:
         verdict = Verdict("False", Reason.NO_REPLICAS, "spec.replicas is 0: nothing is served")
         return ModelPlan(None, None, spec, verdict)
     return _served(resource, spec, world)
+
+
+def users(resource: Resource, world: World) -> list[str]:
+    """Names of the RAGIndexes that embed with this model and are here to stay."""
+    return [
+        index.key.name
+        for index in world.indexes
+        if not index.deleting
+        and index.key.namespace == resource.key.namespace
+        and ((index.spec.get("embedding") or {}).get("modelRef") or {}).get("name") == resource.key.name
+    ]
 
 
 def _served(resource: Resource, spec: ModelDeploymentSpec, world: World) -> ModelPlan:
@@ -177,6 +188,11 @@ def report(resource: Resource, made: ModelPlan, world: World) -> Report:
     """What the status of `resource` says while `made` is carried out."""
     fields = _fields(resource, made, world)
     entry, problem = made.entry, made.problem
+    if resource.deleting:
+        message = (
+            f"deletion waits for RAGIndex {', '.join(users(resource, world))}, which embeds with this model"
+        )
+        return Report(Verdict("False", Reason.IN_USE, message), stalled=True, fields=fields)
     if problem is not None and problem.reason in (Reason.SUSPENDED, Reason.NO_REPLICAS):
         return Report(problem, fields=fields)
     if problem is not None:

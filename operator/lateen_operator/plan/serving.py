@@ -14,7 +14,7 @@ from lateen_api import catalog, names
 from lateen_api.serve_config import GATEWAY_IMPORT_PATH
 from lateen_operator.plan import indexes, models, prompts
 from lateen_operator.plan.world import ServingOptions, World
-from lateen_operator.seams import Key
+from lateen_operator.seams import Key, Resource
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,14 @@ def differs(world: World, config: Mapping[str, Any]) -> bool:
     if wanted.keys() != present.keys():
         return True
     return any(not contains(present[name].config, entry) for name, entry in wanted.items())
+
+
+def vanished(resource: Resource, made: models.ModelPlan, world: World) -> bool:
+    """Whether an application that served is gone although nobody asked for that; a restarted Ray is another matter."""
+    application = resource.status.get("application")
+    running = world.serve.applications
+    is_wanted = made.wanted is not None and made.wanted["name"] == application
+    return is_wanted and names.GATEWAY_APPLICATION in running and application not in running
 
 
 def contains(present: Any, wanted: Any) -> bool:

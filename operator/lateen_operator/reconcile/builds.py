@@ -49,10 +49,11 @@ class Builds:
             if moved:
                 return BuildState(live=built, building=True, fingerprint=wanted, again=0.1)
         jobs = await self._own_jobs(resource)
+        held = _held(made, built)
         if not _is_due(resource, built, wanted, world):
             await self._tidy(jobs)
-            return BuildState(live=live, fingerprint=wanted)
-        return await self._build(_Work(resource, made, config_maps, wanted, live), jobs, world.now)
+            return BuildState(live=live, failure=held, fingerprint=wanted, again=5.0 if held else None)
+        return await self._build(_Work(resource, made, config_maps, wanted, live, held), jobs, world.now)
 
     async def abandon(self, resource: Resource) -> bool:
         """Stop and forget all builds of an index; True while one is still at work."""
@@ -105,7 +106,7 @@ class Builds:
                 await self._serve.forget(job.id)
 
     async def _build(self, work: "_Work", jobs: Mapping[str, Job], now: float) -> BuildState:
-        building = BuildState(live=work.live, building=True, fingerprint=work.wanted, again=0.5)
+        building = BuildState(work.live, True, work.held, work.wanted, again=0.5)
         active = [job for job in jobs.values() if job.status in ACTIVE]
         for job in active:
             if not job.id.startswith(work.revision_stem):
@@ -143,6 +144,7 @@ class _Work:
     config_maps: ConfigMaps
     wanted: str
     live: BuildReport | None
+    held: Verdict | None
 
     @property
     def revision_stem(self) -> str:
@@ -155,6 +157,16 @@ class _Work:
     def stem(self) -> str:
         """What the ids of all jobs for the wanted content start with."""
         return f"{self.revision_stem}{self.wanted}-"
+
+
+def _held(made: IndexPlan, built: BuildReport | None) -> Verdict | None:
+    """Why a complete build does not go live: it lacks a source, and would replace what has it."""
+    is_live = made.entry is not None and made.entry.collection == made.collection
+    if built is None or is_live or indexes.may_go_live(built, replaces=made.entry is not None):
+        return None
+    first = next((f for f in built.failures if f.reason in indexes.SOURCE_FAILURES), built.failures[0])
+    reason = Reason(first.reason) if first.reason in indexes.SOURCE_FAILURES else Reason.DOCUMENTS_FAILED
+    return Verdict("False", reason, f"{first.document}: {first.message}")
 
 
 def _is_due(resource: Resource, built: BuildReport | None, wanted: str, world: World) -> bool:

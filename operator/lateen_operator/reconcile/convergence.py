@@ -12,11 +12,12 @@ from dataclasses import dataclass
 import structlog
 
 from lateen_api import names
+from lateen_api.conditions import Reason
 from lateen_operator.cache import ResourceCache
 from lateen_operator.plan import serving
 from lateen_operator.plan.world import ServingOptions, World
 from lateen_operator.reconcile.drains import Drains
-from lateen_operator.seams import Cluster, Kind, Serve, Store, StoredRevision
+from lateen_operator.seams import Cluster, Event, Kind, Serve, Store, StoredRevision
 
 DRAIN_SECONDS = 3.0
 """From the moment the gateway serves a catalog without an application until that application may go.
@@ -68,7 +69,16 @@ class Convergence:
             if serving.differs(world, plan.config):
                 await self._serve.apply(plan.config)
                 log.info("serve config applied", catalog=plan.catalog.revision)
+                await self._tell_drift(world, plan)
             return View(world, plan)
+
+    async def _tell_drift(self, world: World, plan: serving.ServingPlan) -> None:
+        for resource in world.models:
+            if serving.vanished(resource, plan.models[resource.key], world):
+                message = "the Serve application was gone from Ray and is deployed again"
+                await self._cluster.post_event(
+                    resource, Event("Warning", Reason.DRIFT_REPAIRED.value, message)
+                )
 
     async def _observe(self) -> World:
         serve, store, keys, revisions = await asyncio.gather(

@@ -4,7 +4,7 @@
 from lateen_api import names
 from lateen_api.conditions import Reason
 from lateen_operator.plan import models
-from lateen_operator.reconcile.convergence import Convergence, View
+from lateen_operator.reconcile.convergence import Convergence
 from lateen_operator.reconcile.reporting import tell
 from lateen_operator.seams import Cluster, Event, Resource
 from lateen_operator.status import Report, Verdict
@@ -21,25 +21,16 @@ async def reconcile(resource: Resource, cluster: Cluster, convergence: Convergen
     if made is None:
         return 0.1
     report = models.report(resource, made, view.world)
-    if _vanished(resource, view):
-        await cluster.post_event(resource, Event("Warning", Reason.DRIFT_REPAIRED.value, _DRIFT))
     return await tell(cluster, resource, report, view.world.now)
-
-
-_DRIFT = "the Serve application was gone from Ray and is deployed again"
-
-
-def _vanished(resource: Resource, view: View) -> bool:
-    application = resource.status.get("application")
-    wanted = (view.plan.models[resource.key].wanted or {}).get("name")
-    running = view.world.serve.applications
-    return bool(application == wanted and names.GATEWAY_APPLICATION in running and application not in running)
 
 
 async def _finalize(resource: Resource, cluster: Cluster, convergence: Convergence) -> float | None:
     if names.FINALIZER not in resource.finalizers:
         return None
     view = await convergence.run()
+    made = view.plan.models.get(resource.key)
+    if made is not None and models.users(resource, view.world):
+        return await tell(cluster, resource, models.report(resource, made, view.world), view.world.now)
     owned = [name for name in view.world.serve.applications if _owns(resource, name)]
     if owned:
         verdict = Verdict("False", Reason.PROGRESSING, f"removing {', '.join(sorted(owned))} from Ray")

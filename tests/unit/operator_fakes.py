@@ -1,0 +1,311 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A small simulated world behind the operator's three seams.
+
+Time and progress move only when a test says so (`World.tick`): applications start, the gateway takes its catalog,
+jobs finish. Every write is recorded and can be made the last one before a crash.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from lateen_api import names
+from lateen_api.index_build import BuildReport, DocumentFailure
+from lateen_operator.cache import ResourceCache
+from lateen_operator.reconcile.reconciler import Reconciler
+from lateen_operator.seams import (
+    Event,
+    Job,
+    JobStatus,
+    Key,
+    Kind,
+    Resource,
+    ServeApplication,
+    ServeState,
+    StoredRevision,
+    StoreState,
+)
+from lateen_operator.settings import OperatorSettings
+from lateen_operator.status import timestamp
+
+QUIET_ROUNDS = 7
+"""Rounds of one second without a write after which nothing is on its way: longer than any drain."""
+
+
+class Crash(BaseException):
+    """The operator was killed right after a write."""
+
+
+@dataclass
+class FakeWorld:
+    """State of cluster, Ray and Weaviate, and the clock."""
+
+    now: float = 1_000_000.0
+    resources: dict[Key, Resource] = field(default_factory=dict)
+    stored: list[StoredRevision] = field(default_factory=list)
+    config_maps: dict[tuple[str, str], dict[str, bytes]] = field(default_factory=dict)
+    applications: dict[str, ServeApplication] = field(default_factory=dict)
+    broken: dict[str, str] = field(default_factory=dict)
+    """Message by weights uri: applications with it fail to start."""
+    served_catalog: str | None = None
+    jobs: dict[str, Job] = field(default_factory=dict)
+    requests: dict[str, dict[str, Any]] = field(default_factory=dict)
+    failing_documents: tuple[DocumentFailure, ...] = ()
+    failing_jobs: str | None = None
+    """Message that jobs fail with; None: they succeed."""
+    collections: set[str] = field(default_factory=set)
+    reports: dict[str, BuildReport] = field(default_factory=dict)
+    aliases: dict[str, str] = field(default_factory=dict)
+    events: list[tuple[str, str]] = field(default_factory=list)
+    writes: list[str] = field(default_factory=list)
+    crash_after: int | None = None
+
+    def wrote(self, what: str) -> None:
+        """Record a write; the operator dies here when the test says so."""
+        self.writes.append(what)
+        if self.crash_after is not None and len(self.writes) >= self.crash_after:
+            self.crash_after = None
+            raise Crash
+
+    def put(self, kind: Kind, name: str, spec: Mapping[str, Any], **changes: Any) -> Resource:
+        """Create a resource, or change its spec as a user would."""
+        key = Key(kind, "default", name)
+        present = self.resources.get(key)
+        if present is None:
+            present = Resource(key, f"uid-{name}-0000-000000", 0, "1", int(self.now), {}, {}, {}, (), False)
+        bumped = present.generation + (present.spec != spec)
+        self.resources[key] = replace(present, spec=spec, generation=bumped, **changes)
+        return self.resources[key]
+
+    def delete(self, key: Key) -> None:
+        """Delete a resource as a user would: at once, or as soon as its finalizers are gone."""
+        if self.resources[key].finalizers:
+            self.resources[key] = replace(self.resources[key], deleting=True)
+        else:
+            del self.resources[key]
+
+    def tick(self, seconds: float = 1.0) -> None:
+        """Let time pass: applications start or fail, the gateway takes its catalog, jobs end."""
+        self.now += seconds
+        for name, app in list(self.applications.items()):
+            if app.status == "DELETING":
+                del self.applications[name]
+            elif app.status == "DEPLOYING":
+                self.applications[name] = self._started(app)
+        self.served_catalog = self._gateway_catalog()
+        for name, job in list(self.jobs.items()):
+            if job.status is JobStatus.RUNNING:
+                self.jobs[name] = self._ended(job)
+
+    def _started(self, app: ServeApplication) -> ServeApplication:
+        assert app.config is not None
+        message = self.broken.get((app.config.get("args") or {}).get("uri", ""))
+        if message is not None:
+            return replace(app, status="DEPLOY_FAILED", message=message, running_replicas=0)
+        replicas = app.config["deployments"][0]["num_replicas"]
+        return replace(app, status="RUNNING", running_replicas=replicas)
+
+    def _gateway_catalog(self) -> str | None:
+        from lateen_api.catalog import Catalog
+
+        gateway = self.applications.get(names.GATEWAY_APPLICATION)
+        if gateway is None or gateway.status != "RUNNING" or gateway.config is None:
+            return None
+        return Catalog.parse(gateway.config["deployments"][0]["user_config"]["catalog"]).revision
+
+    def _ended(self, job: Job) -> Job:
+        if self.failing_jobs is not None:
+            return replace(job, status=JobStatus.FAILED, message=self.failing_jobs, ended_at=self.now)
+        request = self.requests[job.id]
+        collection = request["collection"]
+        self.collections |= {collection, names.ledger_collection(collection)}
+        self.reports[collection] = BuildReport(
+            fingerprint=request["fingerprint"],
+            started_at=timestamp(self.now - 1),
+            finished_at=timestamp(self.now),
+            documents=5,
+            chunks=9,
+            tokens=99,
+            embedded=9,
+            removed=0,
+            failed=len(self.failing_documents),
+            failures=list(self.failing_documents),
+        )
+        return replace(job, status=JobStatus.SUCCEEDED, ended_at=self.now)
+
+
+class FakeCluster:
+    """The Kubernetes API of a FakeWorld."""
+
+    def __init__(self, world: FakeWorld) -> None:
+        self.world = world
+
+    async def list(self, kind: Kind) -> list[Resource]:
+        return [item for item in self.world.resources.values() if item.key.kind is kind]
+
+    async def apply_status(self, resource: Resource, status: Mapping[str, Any]) -> None:
+        present = self.world.resources.get(resource.key)
+        if present is not None:
+            self.world.resources[resource.key] = replace(present, status=json.loads(json.dumps(status)))
+        self.world.wrote(f"status {resource.key.name}")
+
+    async def add_finalizer(self, resource: Resource) -> None:
+        present = self.world.resources[resource.key]
+        self.world.resources[resource.key] = replace(present, finalizers=(names.FINALIZER,))
+        self.world.wrote(f"finalizer {resource.key.name}")
+
+    async def remove_finalizer(self, resource: Resource) -> None:
+        self.world.resources.pop(resource.key, None)
+        self.world.wrote(f"no finalizer {resource.key.name}")
+
+    async def post_event(self, resource: Resource, event: Event) -> None:
+        self.world.events.append((resource.key.name, event.reason))
+
+    async def config_map(self, namespace: str, name: str) -> Mapping[str, bytes] | None:
+        return self.world.config_maps.get((namespace, name))
+
+    async def api_keys(self) -> Mapping[str, str]:
+        return {"default": "0" * 64}
+
+    async def revisions(self) -> Sequence[StoredRevision]:
+        return list(self.world.stored)
+
+    async def store_revision(
+        self, owner: Resource, revision: str, number: int, data: Mapping[str, Any]
+    ) -> None:
+        name = f"{owner.key.name}-{revision}"
+        if all(item.name != name for item in self.world.stored):
+            stored = StoredRevision(name, owner.uid, number, revision, data, int(self.world.now))
+            self.world.stored.append(stored)
+        self.world.wrote(f"revision {name}")
+
+    async def delete_revision(self, namespace: str, name: str) -> None:
+        self.world.stored = [item for item in self.world.stored if item.name != name]
+        self.world.wrote(f"no revision {name}")
+
+
+class FakeServe:
+    """Ray of a FakeWorld."""
+
+    def __init__(self, world: FakeWorld) -> None:
+        self.world = world
+
+    async def observe(self) -> ServeState:
+        return ServeState(dict(self.world.applications), self.world.served_catalog, {"CPU": 8.0})
+
+    async def apply(self, config: Mapping[str, Any]) -> None:
+        wanted = {entry["name"]: json.loads(json.dumps(entry)) for entry in config["applications"]}
+        for name, app in self.world.applications.items():
+            if name not in wanted:
+                self.world.applications[name] = replace(app, status="DELETING")
+        for name, entry in wanted.items():
+            present = self.world.applications.get(name)
+            restarted = present is None or present.config is None or present.config["args"] != entry["args"]
+            self.world.applications[name] = (
+                ServeApplication(name, "DEPLOYING", "", self.world.now, entry, 0)
+                if restarted or present is None
+                else replace(present, config=entry, running_replicas=entry["deployments"][0]["num_replicas"])
+            )
+        self.world.wrote("serve config")
+
+    async def jobs(self) -> Mapping[str, Job]:
+        return dict(self.world.jobs)
+
+    async def submit(self, job_id: str, entrypoint: str, files: Mapping[str, bytes]) -> None:
+        if job_id not in self.world.jobs:
+            self.world.requests[job_id] = json.loads(files["build.json"])
+            self.world.jobs[job_id] = Job(job_id, JobStatus.RUNNING, "", self.world.now, 0.0)
+        self.world.wrote(f"job {job_id}")
+
+    async def stop(self, job_id: str) -> None:
+        job = self.world.jobs[job_id]
+        self.world.jobs[job_id] = replace(job, status=JobStatus.STOPPED, ended_at=self.world.now)
+        self.world.wrote(f"stop {job_id}")
+
+    async def forget(self, job_id: str) -> None:
+        self.world.jobs.pop(job_id, None)
+        self.world.wrote(f"forget {job_id}")
+
+
+class FakeStore:
+    """Weaviate of a FakeWorld."""
+
+    def __init__(self, world: FakeWorld) -> None:
+        self.world = world
+
+    async def observe(self) -> StoreState:
+        return StoreState(frozenset(self.world.collections), dict(self.world.aliases))
+
+    async def report(self, collection: str) -> BuildReport | None:
+        return self.world.reports.get(collection)
+
+    async def point_alias(self, alias: str, collection: str) -> None:
+        self.world.aliases[alias] = collection
+        self.world.wrote(f"alias {collection}")
+
+    async def delete_alias(self, alias: str) -> None:
+        self.world.aliases.pop(alias, None)
+        self.world.wrote(f"no alias {alias}")
+
+    async def delete_collection(self, collection: str) -> None:
+        self.world.collections.discard(collection)
+        self.world.reports.pop(collection, None)
+        self.world.wrote(f"no collection {collection}")
+
+
+class FakeOperator:
+    """An operator on a FakeWorld; `restart` forgets everything it held in memory."""
+
+    def __init__(self, world: FakeWorld) -> None:
+        self.world = world
+        self.restart()
+
+    def restart(self) -> None:
+        """A new process: an empty cache and no memory."""
+        self.cache = ResourceCache()
+        settings = OperatorSettings()
+        world = self.world
+        self.reconciler = Reconciler(
+            FakeCluster(world), FakeServe(world), FakeStore(world), self.cache, settings, lambda: world.now
+        )
+
+    async def once(self) -> None:
+        """Reconcile everything once, as a resync does."""
+        for kind in Kind:
+            listed = [item for item in self.world.resources.values() if item.key.kind is kind]
+            self.cache.replace(kind, listed)
+        await self.reconciler.resync()
+        for key in sorted(self.world.resources):
+            present = self.world.resources.get(key)
+            if present is not None:
+                self.cache.put(present)
+                await self.reconciler.reconcile(key)
+
+    async def settle(self, rounds: int = 40) -> None:
+        """Reconcile and let time pass until several rounds in a row write nothing."""
+        quiet = 0
+        for _ in range(rounds):
+            before = len(self.world.writes)
+            await self.once()
+            self.world.tick()
+            quiet = quiet + 1 if len(self.world.writes) == before and not self._waits() else 0
+            if quiet == QUIET_ROUNDS:
+                return
+        raise AssertionError(f"still writing after {rounds} rounds: {self.world.writes[-10:]}")
+
+    def _waits(self) -> bool:
+        starting = any(app.status in ("DEPLOYING", "DELETING") for app in self.world.applications.values())
+        working = any(job.status is JobStatus.RUNNING for job in self.world.jobs.values())
+        reconciling = any(
+            condition["type"] == "Reconciling"
+            for resource in self.world.resources.values()
+            for condition in resource.status.get("conditions", [])
+        )
+        return starting or working or reconciling
+
+
+def ready(world: FakeWorld, key: Key) -> tuple[str, str]:
+    """Status and reason of the Ready condition."""
+    conditions = world.resources[key].status.get("conditions", [])
+    return next(((c["status"], c["reason"]) for c in conditions if c["type"] == "Ready"), ("", ""))
