@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The gateway as a Ray Serve application. Wiring only; imported by Ray Serve through `serve_config.GATEWAY_IMPORT_PATH`."""
+
+import asyncio
+import sys
+from typing import Any
+
+from fastapi import FastAPI
+from ray import serve
+
+from lateen_api import names
+from lateen_serving.gateway import ingress, logs
+from lateen_serving.gateway.context import Service
+from lateen_serving.gateway.handles import RayModels
+from lateen_serving.gateway.metrics import Metrics
+from lateen_serving.gateway.state import GatewayState
+from lateen_serving.rag.retrieve import Retriever
+from lateen_serving.settings import ServingSettings
+
+
+class Gateway:
+    """One replica. The web application is built in the replica, so that nothing of it is pickled or shared."""
+
+    def __init__(self) -> None:
+        replica = serve.get_replica_context().replica_tag
+        log = logs.logger(sys.stdout, replica=replica)
+        self._state = GatewayState(log)
+        self._retriever = Retriever(ServingSettings())
+        self._service = Service(
+            state=self._state,
+            caller=RayModels(),
+            searcher=self._retriever,
+            metrics=Metrics(replica),
+            log=log,
+            pause=asyncio.sleep,
+        )
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        """The web application; Ray Serve calls this once, after the constructor."""
+        return ingress.create(self._service)
+
+    async def reconfigure(self, user_config: dict[str, Any]) -> None:
+        """Take the catalog in `user_config`; never raises."""
+        self._state.accept(user_config)
+
+
+def build(args: dict[str, Any]) -> serve.Application:
+    """The application; it takes no arguments, its configuration is the deployment's `user_config`."""
+    if args:
+        raise ValueError(f"the gateway takes no arguments: {', '.join(sorted(args))}")
+    deployment = serve.deployment(name=names.GATEWAY_DEPLOYMENT)(serve.ingress()(Gateway))
+    application: serve.Application = deployment.bind()
+    return application

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fifth step: the model's answer, as a stream whose first event has arrived. Called by `chat.py` and `responses.py`."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import dataclass
+from typing import Literal
+
+from lateen_api.catalog import Model
+from lateen_serving.engine.protocol import TokenEvent
+from lateen_serving.errors import ModelError, ServiceError
+from lateen_serving.gateway import calling
+from lateen_serving.gateway.context import RequestContext, Service
+
+FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True)
+class Completed:
+    """A whole answer."""
+
+    text: str
+    finish_reason: FinishReason
+
+
+class Answer:
+    """The events of one answer. Whoever holds it must close it; closing stops the replica's work."""
+
+    def __init__(
+        self, context: RequestContext, first: TokenEvent, rest: AsyncGenerator[TokenEvent, None]
+    ) -> None:
+        self._context = context
+        self._first = first
+        self._rest = rest
+
+    async def __aiter__(self) -> AsyncIterator[TokenEvent]:
+        """All events once, counting their tokens; raises ServiceError, also when the end is missing."""
+        event = self._first
+        while True:
+            self._context.prompt_tokens = event["prompt_tokens"]
+            self._context.completion_tokens = event["completion_tokens"]
+            yield event
+            if "finish_reason" in event:
+                return
+            try:
+                event = await calling.within(self._context.deadline, anext(self._rest))
+            except StopAsyncIteration:
+                raise ModelError("The model's answer broke off.", code="answer_incomplete") from None
+
+    async def aclose(self) -> None:
+        """Stop. Safe to call more than once."""
+        await self._rest.aclose()
+
+
+async def start(service: Service, context: RequestContext) -> Answer:
+    """The answer to `context.messages`; sets `context.model` to the one that gives it.
+
+    Any error until the first event is raised here, so that it can still be an HTTP error.
+    """
+    assert context.model is not None
+    request = context.generate_request()
+
+    async def first_event(model: Model) -> tuple[TokenEvent, AsyncGenerator[TokenEvent, None]]:
+        events = service.caller.generate(model.application, request)
+        try:
+            return await anext(events), events
+        except StopAsyncIteration:
+            raise ModelError("The model gave no answer.", code="answer_incomplete") from None
+        except (ServiceError, asyncio.CancelledError):
+            await events.aclose()
+            raise
+
+    context.model, (first, rest) = await calling.call(service, context.model, context.deadline, first_event)
+    context.first_token = asyncio.get_running_loop().time()
+    return Answer(context, first, rest)
+
+
+async def complete(answer: Answer) -> Completed:
+    """The whole answer at once."""
+    texts: list[str] = []
+    reason: FinishReason = "stop"
+    try:
+        async for event in answer:
+            texts.append(event["text"])
+            reason = event.get("finish_reason", reason)
+    finally:
+        await answer.aclose()
+    return Completed("".join(texts), reason)

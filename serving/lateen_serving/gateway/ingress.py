@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The FastAPI application: routes, and what they have in common. Built once per replica by `app.py`.
+
+Bodies are read and validated by `body.py` instead of FastAPI's own way, which ignores unknown fields and answers with
+error objects that OpenAI's clients don't know; the reference of the API is therefore not generated here.
+"""
+
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from lateen_serving.errors import ServiceError
+from lateen_serving.gateway import body, disconnect, listings, replies, vector_stores
+from lateen_serving.gateway.accounting import Accounting
+from lateen_serving.gateway.authenticate import authenticate
+from lateen_serving.gateway.chat import chat
+from lateen_serving.gateway.context import RequestContext, Service
+from lateen_serving.gateway.embeddings import embeddings
+from lateen_serving.gateway.responses import responses
+
+Handler = Callable[[Request], Awaitable[Response]]
+_CLIENT_CLOSED_REQUEST = 499
+
+
+def create(service: Service) -> FastAPI:
+    """The application of one replica."""
+    return FastAPI(
+        routes=[*_probes(service), *_reads(service), *_writes(service)],
+        openapi_url=None,
+        redirect_slashes=False,
+        middleware=[Middleware(Accounting, service=service)],
+        exception_handlers={ServiceError: _service_error, HTTPException: _http_error},
+    )
+
+
+def _probes(service: Service) -> list[Route]:
+    async def healthz(request: Request) -> Response:
+        _context(request).endpoint = "/healthz"
+        return replies.json_response({"status": "ok"})
+
+    async def readyz(request: Request) -> Response:
+        _context(request).endpoint = "/readyz"
+        current = service.state.current
+        if not current.ready:
+            return replies.json_response({"status": "starting"}, 503)
+        return replies.json_response({"status": "ready", "catalog": current.revision})
+
+    return [Route("/healthz", healthz), Route("/readyz", readyz)]
+
+
+def _reads(service: Service) -> list[Route]:
+    def read(path: str, reply: Callable[[RequestContext, str], Response]) -> Route:
+        async def handle(request: Request) -> Response:
+            context = _admit(request, path)
+            return reply(context, request.path_params.get("id", ""))
+
+        return Route(path, handle, methods=["GET"])
+
+    def metrics(_context: RequestContext, _id: str) -> Response:
+        return Response(service.metrics.text(), media_type="text/plain; version=0.0.4")
+
+    return [
+        read("/v1/models", lambda context, _: listings.models(context)),
+        read("/v1/models/{id}", listings.model),
+        read("/v1/vector_stores", lambda context, _: listings.vector_stores(context)),
+        read("/v1/vector_stores/{id}", listings.vector_store),
+        read("/metrics", metrics),
+    ]
+
+
+def _writes(service: Service) -> list[Route]:
+    Work = Callable[[RequestContext, str, dict[str, Any]], Coroutine[Any, Any, Response]]  # noqa: N806 - a type
+
+    def write(path: str, work: Work) -> Route:
+        async def handle(request: Request) -> Response:
+            context = _admit(request, path)
+            try:
+                document = await body.read(request)
+                job = work(context, request.path_params.get("id", ""), document)
+                return await disconnect.guard(request, job)
+            except ClientDisconnect:
+                context.disconnected = True
+                return Response(status_code=_CLIENT_CLOSED_REQUEST)
+
+        return Route(path, handle, methods=["POST"])
+
+    return [
+        write("/v1/chat/completions", lambda context, _, document: chat(service, context, document)),
+        write("/v1/responses", lambda context, _, document: responses(service, context, document)),
+        write("/v1/embeddings", lambda context, _, document: embeddings(service, context, document)),
+        write(
+            "/v1/vector_stores/{id}/search",
+            lambda context, index_id, document: vector_stores.search(service, context, index_id, document),
+        ),
+    ]
+
+
+def _context(request: Request) -> RequestContext:
+    context: RequestContext = request.state.context
+    return context
+
+
+def _admit(request: Request, path: str) -> RequestContext:
+    context = _context(request)
+    context.endpoint = path
+    authenticate(context, request.headers.get("authorization"))
+    return context
+
+
+async def _service_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ServiceError)
+    _context(request).error = error
+    return replies.error_response(error)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return await _service_error(request, replies.of_http(error, request.method, request.url.path))

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Prometheus metrics of one gateway replica, shown at `/metrics`.
+
+Every series carries the replica's id, because a scrape through the load balancer reaches any one of them.
+"""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+
+
+class Metrics:
+    """Counts requests, tokens and times. No label holds anything a caller can choose freely."""
+
+    def __init__(self, replica: str) -> None:
+        self.registry = CollectorRegistry()
+        self._replica = replica
+        self._requests = Counter(
+            "lateen_gateway_requests",
+            "Requests by route and status.",
+            ["replica", "endpoint", "status"],
+            registry=self.registry,
+        )
+        self._duration = self._histogram("request_duration", "Time from request to the end of the reply.")
+        self._first_token = self._histogram("time_to_first_token", "Time from request to the first tokens.")
+        self._tokens = Counter(
+            "lateen_gateway_tokens",
+            "Tokens read (in) and generated (out) by models.",
+            ["replica", "model", "direction"],
+            registry=self.registry,
+        )
+        ongoing = Gauge("lateen_gateway_ongoing_requests", "Now.", ["replica"], registry=self.registry)
+        self.ongoing = ongoing.labels(replica)
+
+    def _histogram(self, name: str, text: str) -> Histogram:
+        return Histogram(
+            f"lateen_gateway_{name}_seconds",
+            text,
+            ["replica", "endpoint"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+
+    def ended(self, endpoint: str, status: int, seconds: float, first_token: float | None) -> None:
+        """Count one request; `first_token` is seconds from its start, None without generation."""
+        self._requests.labels(self._replica, endpoint, str(status)).inc()
+        self._duration.labels(self._replica, endpoint).observe(seconds)
+        if first_token is not None:
+            self._first_token.labels(self._replica, endpoint).observe(first_token)
+
+    def tokens(self, model: str, read: int, generated: int) -> None:
+        """Count tokens of one request; `model` is an id of the catalog."""
+        if read:
+            self._tokens.labels(self._replica, model, "in").inc(read)
+        if generated:
+            self._tokens.labels(self._replica, model, "out").inc(generated)
+
+    def text(self) -> bytes:
+        """All of it in Prometheus' text format."""
+        return generate_latest(self.registry)

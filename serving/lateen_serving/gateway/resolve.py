@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Second step: what the request's names mean in its catalog. Called by the endpoints."""
+
+from lateen_api.catalog import Index, Model, Prompt, PromptRevision
+from lateen_api.model_deployment import Task
+from lateen_serving.errors import InputError, NotFound
+from lateen_serving.gateway.context import RequestContext
+from lateen_serving.gateway.state import Snapshot
+
+_TASK_HINT: dict[Task, str] = {"generate": "/v1/chat/completions or /v1/responses", "embed": "/v1/embeddings"}
+
+
+def model(context: RequestContext, model_id: str, task: Task) -> None:
+    """Fill `context.model` and `context.deadline`; raises NotFound, or InputError if it has another task."""
+    found = find_model(context.snapshot, model_id)
+    if found.task != task:
+        raise InputError(
+            f"The model '{model_id}' can't be used here; call it through {_TASK_HINT[found.task]}.",
+            code="model_task_mismatch",
+            param="model",
+        )
+    context.model = found
+    context.deadline = context.started + found.request_timeout_seconds
+
+
+def find_model(snapshot: Snapshot, model_id: str) -> Model:
+    """The model clients call `model_id`; raises NotFound."""
+    found = snapshot.models.get(model_id)
+    if found is None:
+        raise NotFound(
+            f"The model '{model_id}' does not exist. GET /v1/models lists those that do.",
+            code="model_not_found",
+            param="model",
+        )
+    return found
+
+
+def prompt(context: RequestContext, prompt_id: str, version: str | None) -> PromptRevision:
+    """Fill `context.prompt` and its revision: the live one, or the newest whose version label is `version`."""
+    found = context.snapshot.prompts.get(prompt_id)
+    if found is None:
+        raise NotFound(
+            f"The prompt '{prompt_id}' does not exist.", code="prompt_not_found", param="prompt.id"
+        )
+    context.prompt = found
+    context.prompt_revision = _revision(found, version)
+    return context.prompt_revision
+
+
+def _revision(found: Prompt, version: str | None) -> PromptRevision:
+    if version is None:
+        return found.revisions[0]
+    for revision in found.revisions:
+        if revision.spec.version == version:
+            return revision
+    known = ", ".join(dict.fromkeys(revision.spec.version for revision in found.revisions))
+    raise NotFound(
+        f"The prompt '{found.id}' has no version '{version}'; it has: {known}.",
+        code="prompt_version_not_found",
+        param="prompt.version",
+    )
+
+
+def index(snapshot: Snapshot, index_id: str, param: str) -> Index:
+    """The index clients call `index_id`; raises NotFound that names `param`."""
+    found = snapshot.indexes.get(index_id)
+    if found is None:
+        raise NotFound(
+            f"The vector store '{index_id}' does not exist. GET /v1/vector_stores lists those that do.",
+            code="vector_store_not_found",
+            param=param,
+        )
+    return found
