@@ -8,6 +8,7 @@ from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
+
 from lateen_api import crd, names
 from lateen_api.model_deployment import ModelDeploymentSpec
 from lateen_api.prompt_template import PromptTemplateSpec

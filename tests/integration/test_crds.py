@@ -9,6 +9,7 @@ from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
+
 from lateen_api import crd, names
 
 Kubectl = Callable[..., CompletedProcess[str]]
