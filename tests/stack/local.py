@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The real local stack under test: started by `lateen up` as users start it, looked at from outside.
+
+`fixtures.py` starts it once per test run, or uses the running one that LATEEN_TEST_STACK names.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import psutil
+
+from lateen_cli import processes
+from lateen_cli.credentials import Secrets
+from lateen_cli.ports import Ports
+from lateen_cli.state import StateDir
+from stack import tiny
+from stack.cluster import Cluster
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+LATEEN = Path(sys.executable).parent / "lateen"
+RESYNC_SECONDS = 1.0
+START_TIMEOUT = 600
+STOP_TIMEOUT = 120
+
+
+@dataclass(frozen=True)
+class LocalStack:
+    """One stack by its state directory."""
+
+    state: StateDir
+
+    def start(self) -> float:
+        """`lateen up --detach`; how many seconds it took."""
+        started = time.monotonic()
+        setting = {"LATEEN_OPERATOR_RESYNC_SECONDS": str(RESYNC_SECONDS)}
+        result = lateen("up", "--detach", state=self.state.root, timeout=START_TIMEOUT, more=setting)
+        assert result.returncode == 0, f"lateen up failed:\n{result.stdout[-4000:]}\n{result.stderr[-4000:]}"
+        return time.monotonic() - started
+
+    def stop(self) -> None:
+        """`lateen down`."""
+        result = lateen("down", state=self.state.root, timeout=STOP_TIMEOUT)
+        assert result.returncode == 0, f"lateen down failed:\n{result.stdout}\n{result.stderr}"
+
+    def fill_volumes(self) -> None:
+        """Put the quickstart's weights and the tiny models where the claims `models` and `empty` are."""
+        self.state.create()
+        models = self.volume("models")
+        subprocess.run([REPOSITORY / "hack" / "prepare", "volume", models], check=True)
+        for make, name, seed in (
+            (tiny.generator, "tiny-chat", 1),
+            (tiny.generator, "tiny-chat-2", 2),
+            (tiny.embedder, "tiny-embed", 3),
+            (tiny.embedder, "tiny-embed-2", 4),
+        ):
+            if not (models / name).exists():
+                make(models / name, seed)
+
+    def volume(self, claim: str) -> Path:
+        """The folder of a claim, made if need be."""
+        folder = self.state.volumes / claim
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    @cached_property
+    def ports(self) -> Ports:
+        """Ports of the running stack."""
+        stack = self.state.stack()
+        assert stack is not None, f"{self.state.root} describes no stack"
+        return stack.ports
+
+    @cached_property
+    def secrets(self) -> Secrets:
+        """Its tokens and keys."""
+        stack = self.state.stack()
+        assert stack is not None, f"{self.state.root} describes no stack"
+        return stack.secrets
+
+    @cached_property
+    def environment(self) -> dict[str, str]:
+        """What `lateen env` exports."""
+        result = lateen("env", state=self.state.root, timeout=60)
+        assert result.returncode == 0, result.stderr
+        lines = (line.removeprefix("export ") for line in result.stdout.splitlines() if "=" in line)
+        pairs = (line.split("=", 1) for line in lines)
+        return {name: value.strip("'\"") for name, value in pairs}
+
+    @cached_property
+    def cluster(self) -> Cluster:
+        """Its Kubernetes API."""
+        return Cluster(kubectl_program(), Path(self.environment["KUBECONFIG"]))
+
+    @property
+    def gateway_url(self) -> str:
+        """Root of the gateway, without `/v1`."""
+        return self.environment["OPENAI_BASE_URL"].removesuffix("/").removesuffix("/v1")
+
+    @property
+    def api_key(self) -> str:
+        """A client key."""
+        return self.environment["OPENAI_API_KEY"]
+
+    def pid(self, part: str) -> int:
+        """The present process of a part."""
+        run = self.state.run()
+        assert run is not None, "the stack does not run"
+        return run.parts[part].pid
+
+    def processes(self) -> list[psutil.Process]:
+        """Everything that belongs to it and runs."""
+        return processes.belonging(self.state.stack_id)
+
+    def open_sockets(self) -> dict[int, str]:
+        """Ports that its processes listen on beyond loopback, with the process's name."""
+        own = {process.pid: process for process in self.processes()}
+        found: dict[int, str] = {}
+        for connection in psutil.net_connections(kind="inet"):
+            listening = connection.status == psutil.CONN_LISTEN and connection.pid in own
+            if listening and connection.laddr and not connection.laddr.ip.startswith(("127.", "::1")):
+                found[connection.laddr.port] = own[connection.pid or 0].name()
+        return found
+
+    def log_tails(self, lines: int = 40) -> dict[str, str]:
+        """The ends of the logs that explain most failures."""
+        logs = [self.state.log(part) for part in ("operator", "ray")]
+        serve = self.state.runtime / "ray" / "session_latest" / "logs" / "serve"
+        newest = sorted(serve.glob("replica_*.log"), key=lambda path: path.stat().st_mtime)[-3:]
+        jobs = sorted(serve.parent.glob("job-driver-*.log"), key=lambda path: path.stat().st_mtime)[-2:]
+        return {
+            path.name: "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
+            for path in (*logs, *newest, *jobs)
+            if path.is_file()
+        }
+
+
+def lateen(
+    *arguments: str, state: Path, timeout: float, more: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run the `lateen` command."""
+    return subprocess.run(
+        [str(LATEEN), *arguments, "--state-dir", str(state)],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        env={**os.environ, **(more or {})},
+        timeout=timeout,
+        check=False,
+    )
+
+
+def kubectl_program() -> Path:
+    """The kubectl that hack/tools provides."""
+    from lateen_cli import tools
+
+    return tools.locate(os.environ)["kubectl"]
+
+
+def forget(state: Path) -> None:
+    """Remove a state directory."""
+    shutil.rmtree(state, ignore_errors=True)
