@@ -1,0 +1,279 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Decides in the torch thread what the model reads next: requests join and leave between steps.
+
+    waiting --admit--> prefill, chunk by chunk --join--> shared batch, or one of its own --finish--> gone
+       ^                                                               |
+       '---------- preempt: memory for keys and values is full --------'
+
+A batch of its own gets a seeded request, and every request of a model whose cache can't be joined.
+Made by `generator.py`. A step reads one chunk of new prompts and one token for each running row, so a long prompt
+delays the others by one chunk at most.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+
+from lateen_serving.engine import decoder, sampling
+from lateen_serving.engine.channel import Channel, deliver
+from lateen_serving.engine.decoder import Decoder, State
+from lateen_serving.engine.jobs import GenerateJob
+from lateen_serving.engine.protocol import TokenEvent
+from lateen_serving.engine.rows import Row
+from lateen_serving.engine.text import Decode
+from lateen_serving.errors import ModelError
+
+_log = logging.getLogger(__name__)
+_ROOM_TO_GROW = 64
+"""Tokens a row must have room for when it is admitted, so that it is not preempted at once."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds of one scheduler."""
+
+    rows: int
+    """Requests worked on at the same time."""
+    cache_tokens: int
+    """Tokens, padding included, whose keys and values may be held; a single request may exceed it."""
+    chunk_tokens: int
+    """Prompt tokens, padding included, read in one step."""
+
+
+@dataclass
+class Batch:
+    """Rows that are answered together."""
+
+    rows: list[Row]
+    state: State
+
+
+@dataclass
+class Prefill:
+    """Rows whose prompts are being read together."""
+
+    rows: list[Row]
+    ids: torch.Tensor
+    mask: torch.Tensor
+    state: State
+
+    @property
+    def done(self) -> int:
+        """Columns read so far."""
+        return self.state.length
+
+
+class Scheduler:
+    """The `Work` of a text generator's torch thread."""
+
+    def __init__(self, model: Decoder, decode: Decode, ends: frozenset[int], limits: Limits) -> None:
+        self._model = model
+        self._decode = decode
+        self._ends = ends
+        self._limits = limits
+        self._waiting: deque[Row] = deque()
+        self._prefill: Prefill | None = None
+        self._shared: Batch | None = None
+        self._single: list[Batch] = []
+        self._outbox: list[tuple[Channel[TokenEvent], TokenEvent | Exception]] = []
+
+    def add(self, job: GenerateJob) -> None:
+        """Queue a request."""
+        self._waiting.append(Row.of(job, self._decode, self._model.joinable))
+
+    def step(self) -> bool:
+        """Advance everything by one chunk and one token; False when idle."""
+        with torch.inference_mode():
+            self._drop_cancelled()
+            self._make_room()
+            if self._prefill is None:
+                self._admit()
+            if self._prefill is not None:
+                self._read_chunk(self._prefill)
+            for batch in self._batches():
+                self._guard(self._answer, batch)
+        self._flush()
+        return bool(self._waiting or self._prefill or self._shared or self._single)
+
+    def close(self, error: Exception) -> None:
+        """End all requests."""
+        rows = [*self._waiting, *self._running()]
+        self._outbox += [(row.job.channel, error) for row in rows]
+        self._flush()
+
+    def _batches(self) -> list[Batch]:
+        return [*self._single, *([self._shared] if self._shared else [])]
+
+    def _running(self) -> Iterator[Row]:
+        if self._prefill is not None:
+            yield from self._prefill.rows
+        for batch in self._batches():
+            yield from batch.rows
+
+    def _flush(self) -> None:
+        outbox, self._outbox = self._outbox, []
+        deliver(outbox)
+
+    # Joining
+
+    def _admit(self) -> None:
+        """Start reading the requests that have waited longest, as many as fit together."""
+        running = sum(1 for _ in self._running())
+        group: list[Row] = []
+        while self._waiting and running + len(group) < self._limits.rows:
+            if not self._fits(group, self._waiting[0], idle=running == 0):
+                break
+            group.append(self._waiting.popleft())
+        if not group:
+            return
+        width = max(row.length for row in group)
+        ids = torch.zeros((len(group), width), dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        for index, row in enumerate(group):
+            ids[index, width - row.length :] = torch.tensor(row.tokens)
+            mask[index, width - row.length :] = 1
+        device = self._model.device
+        self._prefill = Prefill(group, ids.to(device), mask.to(device), self._model.empty(len(group)))
+
+    def _fits(self, group: list[Row], row: Row, idle: bool) -> bool:
+        if not group:
+            return idle or self._held(extra=[row]) <= self._limits.cache_tokens
+        if row.alone or row.suspect or group[0].alone or group[0].suspect:
+            return False
+        together = [*group, row]
+        width = max(member.length for member in together)
+        # Very different lengths are read separately: padding costs as much as tokens.
+        if width * len(together) > 1.5 * sum(member.length for member in together) + 256:
+            return False
+        return self._held(extra=together) <= self._limits.cache_tokens
+
+    def _held(self, extra: list[Row] | None = None) -> int:
+        """Tokens, padding included, that are or will be held, `extra` rows included."""
+        joining = [row for row in (extra or []) if not row.alone]
+        own = [row for row in (extra or []) if row.alone]
+        own_length = [row.length + _ROOM_TO_GROW for row in own]
+        own_length += [batch.state.length + 1 for batch in self._single]
+        widths = [row.length + _ROOM_TO_GROW for row in joining]
+        count = len(joining)
+        if self._prefill is not None:
+            widths.append(self._prefill.ids.shape[1])
+            count += len(self._prefill.rows)
+        if self._shared is not None:
+            widths.append(self._shared.state.length + 1)
+            count += len(self._shared.rows)
+        return sum(own_length) + count * max(widths, default=0)
+
+    def _make_room(self) -> None:
+        """Send the youngest rows back to waiting while the memory bound is exceeded; they are read again later."""
+        while self._held() > self._limits.cache_tokens:
+            rows = [row for batch in self._batches() for row in batch.rows]
+            if len(rows) < 2:
+                return
+            victim = max(rows, key=lambda row: (not row.alone, -len(row.answer)))
+            self._remove({victim})
+            self._waiting.appendleft(victim)
+
+    # Reading
+
+    def _read_chunk(self, prefill: Prefill) -> None:
+        columns = max(1, self._limits.chunk_tokens // len(prefill.rows))
+        if not self._model.joinable:
+            columns = prefill.ids.shape[1]  # recurrent layers read a prompt in one go only
+        part = slice(prefill.done, prefill.done + columns)
+        try:
+            logits = self._model.forward(prefill.ids[:, part], prefill.mask[:, part], prefill.state)
+        except Exception as error:  # noqa: BLE001 - the failure belongs to these requests, the loop serves on
+            self._prefill = None
+            self._retry_apart(prefill.rows, error)
+            return
+        if prefill.done < prefill.ids.shape[1]:
+            return
+        self._prefill = None
+        self._guard(self._start_answer, Batch(prefill.rows, prefill.state), logits)
+
+    def _retry_apart(self, rows: list[Row], error: Exception) -> None:
+        if len(rows) == 1:
+            self._fail(rows, error)
+            return
+        _log.warning("reading %d prompts together failed, trying each alone: %r", len(rows), error)
+        for row in rows:
+            row.suspect = True
+        self._waiting.extendleft(reversed(rows))
+
+    def _start_answer(self, batch: Batch, logits: torch.Tensor) -> None:
+        self._accept(batch, logits)
+        if not batch.rows:
+            return
+        if batch.rows[0].alone:
+            self._single.append(batch)
+        elif self._shared is None:
+            self._shared = batch
+        else:
+            state = decoder.join(self._shared.state, batch.state)
+            self._shared = Batch(self._shared.rows + batch.rows, state)
+
+    # Answering
+
+    def _answer(self, batch: Batch) -> None:
+        ids = torch.tensor([[row.answer[-1]] for row in batch.rows], device=self._model.device)
+        logits = self._model.forward(ids, torch.ones_like(ids), batch.state)
+        self._accept(batch, logits)
+        self._forget_empty()
+
+    def _accept(self, batch: Batch, logits: torch.Tensor) -> None:
+        """Choose each row's next token, send it, and drop the rows that are complete."""
+        tokens = sampling.choose(logits, [row.sampling for row in batch.rows])
+        kept: list[int] = []
+        for index, (row, token) in enumerate(zip(batch.rows, tokens, strict=True)):
+            item, complete = row.accept(token, self._ends)
+            if item is not None:
+                self._outbox.append((row.job.channel, item))
+            if not complete:
+                kept.append(index)
+        self._keep(batch, kept)
+
+    def _guard(self, work: Callable[..., None], batch: Batch, *arguments: torch.Tensor) -> None:
+        """Do `work` on a batch; a failure ends its rows, never the loop."""
+        try:
+            work(batch, *arguments)
+        except Exception as error:  # noqa: BLE001 - told to every request of the batch
+            self._fail(batch.rows, error)
+            batch.rows = []
+            self._forget_empty()
+
+    def _fail(self, rows: list[Row], error: Exception) -> None:
+        _log.error("the model failed on %d request(s)", len(rows), exc_info=error)
+        for row in rows:
+            failure = ModelError(f"the model failed on this request ({type(error).__name__})")
+            self._outbox.append((row.job.channel, failure))
+
+    # Leaving
+
+    def _drop_cancelled(self) -> None:
+        gone = {row for row in self._running() if row.job.channel.cancelled}
+        if gone:
+            self._remove(gone)
+        if any(row.job.channel.cancelled for row in self._waiting):
+            self._waiting = deque(row for row in self._waiting if not row.job.channel.cancelled)
+
+    def _remove(self, gone: set[Row]) -> None:
+        for batch in self._batches():
+            self._keep(batch, [index for index, row in enumerate(batch.rows) if row not in gone])
+        if self._prefill is not None and gone.issuperset(self._prefill.rows):
+            self._prefill = None
+        self._forget_empty()
+
+    def _keep(self, batch: Batch, kept: list[int]) -> None:
+        if len(kept) == len(batch.rows):
+            return
+        batch.rows = [batch.rows[index] for index in kept]
+        if kept:
+            decoder.keep_rows(batch.state, kept)
+
+    def _forget_empty(self) -> None:
+        self._single = [batch for batch in self._single if batch.rows]
+        if self._shared is not None and not self._shared.rows:
+            self._shared = None
