@@ -5,6 +5,7 @@ Pure. Placeholders are found by parsing, never by substitution into text that is
 new placeholders.
 """
 
+import math
 import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -173,7 +174,7 @@ def _typed_default(variable: Variable) -> Value:
             case "integer":
                 return int(text)
             case "number":
-                return float(text)
+                return float(text) if not text.lstrip("-").isdecimal() else int(text)
             case "boolean":
                 return {"true": True, "false": False}[text]
             case "string":
@@ -215,6 +216,8 @@ def _text(variable: Variable, value: Value) -> str:
         raise InvalidVariable(
             variable.name, f"variable {variable.name!r} must be of type {variable.type}, not {kind}"
         )
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InvalidVariable(variable.name, f"variable {variable.name!r} must be a finite number")
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -247,4 +250,6 @@ def _collapse(text: str) -> str:
         folded = " ".join(line.split())
         if folded or (lines and lines[-1]):
             lines.append(folded)
+    if lines and not lines[-1]:
+        lines.pop()
     return "\n".join(lines)
