@@ -9,14 +9,16 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from lateen_api.catalog import Model
+from lateen_api.catalog import Index, Model
 from lateen_serving.errors import DeadlineExceeded, Unavailable
 from lateen_serving.gateway.context import Service
+from lateen_serving.gateway.state import Snapshot
 
 ATTEMPTS = 3
 _FIRST_PAUSE_SECONDS = 0.05
 
 ResultT = TypeVar("ResultT")
+TargetT = TypeVar("TargetT")
 
 
 async def within(deadline: float | None, work: Awaitable[ResultT]) -> ResultT:
@@ -32,31 +34,43 @@ async def within(deadline: float | None, work: Awaitable[ResultT]) -> ResultT:
 
 async def call(
     service: Service,
-    model: Model,
+    target: TargetT,
     deadline: float | None,
-    work: Callable[[Model], Awaitable[ResultT]],
-) -> tuple[Model, ResultT]:
-    """`work(model)` and the model that did it.
+    work: Callable[[TargetT], Awaitable[ResultT]],
+    renewed: Callable[[Snapshot, TargetT], TargetT],
+) -> tuple[TargetT, ResultT]:
+    """`work(target)` and the target that did it.
 
-    Where it raises Unavailable it is tried again, at most `ATTEMPTS` times in all, each time with the model as the
-    newest catalog has it: a rollout may have replaced the application in the meantime.
+    Where it raises Unavailable it is tried again, at most `ATTEMPTS` times in all, each time with the target as
+    `renewed` finds it in the newest catalog: a rollout may have replaced the application in the meantime.
     """
     attempt = 1
     while True:
         try:
-            return model, await within(deadline, work(model))
+            return target, await within(deadline, work(target))
         except Unavailable as error:
             if attempt == ATTEMPTS:
                 raise
             service.log.warning("model call failed", attempt=attempt, **error.to_dict())
         jitter = random.uniform(0.5, 1.5)  # noqa: S311 - spreads load, guards nothing
         await within(deadline, service.pause(_FIRST_PAUSE_SECONDS * 2**attempt * jitter))
-        model = _renewed(service, model)
+        target = renewed(service.state.current, target)
         attempt += 1
 
 
-def _renewed(service: Service, model: Model) -> Model:
-    current = service.state.current.models.get(model.id)
+def renewed_model(snapshot: Snapshot, model: Model) -> Model:
+    """The model as the newest catalog has it; raises Unavailable if it has gone."""
+    current = snapshot.models.get(model.id)
     if current is None or current.task != model.task:
         raise Unavailable(f"The model '{model.id}' has just been removed.", code="model_removed")
+    return current
+
+
+def renewed_index(snapshot: Snapshot, index: Index) -> Index:
+    """The index as the newest catalog has it; raises Unavailable if it has gone."""
+    current = snapshot.indexes.get(index.id)
+    if current is None:
+        raise Unavailable(
+            f"The vector store '{index.id}' has just been removed.", code="vector_store_removed"
+        )
     return current

@@ -19,13 +19,12 @@ from lateen_serving.gateway.requests import EmbeddingsRequest
 async def embeddings(service: Service, context: RequestContext, document: dict[str, Any]) -> Response:
     """Vectors of texts; raises ServiceError."""
     request = body.parse(EmbeddingsRequest, document)
-    resolve.model(context, request.model, "embed")
-    assert context.model is not None
+    model = resolve.model(context, request.model, "embed")
 
-    async def work(model: Model) -> Embeddings:
-        return await service.caller.embed(model.application, request.input)
+    async def work(current: Model) -> Embeddings:
+        return await service.caller.embed(current.application, request.input)
 
-    context.model, result = await calling.call(service, context.model, context.deadline, work)
+    context.model, result = await calling.call(service, model, context.deadline, work, calling.renewed_model)
     dimension = int(result["vectors"].shape[1])
     if request.dimensions not in {None, dimension}:
         raise UnsupportedField(

@@ -57,11 +57,12 @@ async def start(service: Service, context: RequestContext) -> Answer:
 
     Any error until the first event is raised here, so that it can still be an HTTP error.
     """
-    assert context.model is not None
+    model = context.model
+    assert model is not None
     request = context.generate_request()
 
-    async def first_event(model: Model) -> tuple[TokenEvent, AsyncGenerator[TokenEvent, None]]:
-        events = service.caller.generate(model.application, request)
+    async def first_event(current: Model) -> tuple[TokenEvent, AsyncGenerator[TokenEvent, None]]:
+        events = service.caller.generate(current.application, request)
         try:
             return await anext(events), events
         except StopAsyncIteration:
@@ -70,7 +71,9 @@ async def start(service: Service, context: RequestContext) -> Answer:
             await events.aclose()
             raise
 
-    context.model, (first, rest) = await calling.call(service, context.model, context.deadline, first_event)
+    context.model, (first, rest) = await calling.call(
+        service, model, context.deadline, first_event, calling.renewed_model
+    )
     context.first_token = asyncio.get_running_loop().time()
     return Answer(context, first, rest)
 

@@ -10,7 +10,7 @@ from lateen_serving.gateway.state import Snapshot
 _TASK_HINT: dict[Task, str] = {"generate": "/v1/chat/completions or /v1/responses", "embed": "/v1/embeddings"}
 
 
-def model(context: RequestContext, model_id: str, task: Task) -> None:
+def model(context: RequestContext, model_id: str, task: Task) -> Model:
     """Fill `context.model` and `context.deadline`; raises NotFound, or InputError if it has another task."""
     found = find_model(context.snapshot, model_id)
     if found.task != task:
@@ -21,6 +21,7 @@ def model(context: RequestContext, model_id: str, task: Task) -> None:
         )
     context.model = found
     context.deadline = context.started + found.request_timeout_seconds
+    return found
 
 
 def find_model(snapshot: Snapshot, model_id: str) -> Model:

@@ -4,78 +4,41 @@
 import asyncio
 from collections.abc import Sequence
 
-from lateen_api.catalog import Index, Model
+from lateen_api.catalog import Index
 from lateen_serving.engine.protocol import Embeddings
-from lateen_serving.errors import Unavailable
 from lateen_serving.gateway import calling
 from lateen_serving.gateway.context import RequestContext, Service
 from lateen_serving.rag.retrieve import Passage
-
-Vector = Sequence[float]
 
 
 async def retrieve(service: Service, context: RequestContext, limit: int | None) -> None:
     """Fill `context.passages` from `context.indexes` for `context.query`, best first.
 
-    `limit` bounds them in total; None: the largest `retrieval.limit` of the indexes. The query is embedded once per
-    embedder. Raises Unavailable where an index and its embedder don't fit together just now.
+    `limit` bounds them in total; None: the largest `retrieval.limit` of the indexes. Where an index was replaced
+    meanwhile, `context.indexes` then names the one that was searched.
     """
-    indexes = context.indexes
-    vectors = await _vectors(service, context, indexes)
-    found = await calling.within(
-        context.deadline,
-        asyncio.gather(
-            *(
-                service.searcher.search(
-                    index, context.query, vectors.get(index.embedder), limit or index.retrieval.limit
-                )
-                for index in indexes
-            )
-        ),
-    )
-    passages = [passage for result in found for passage in result]
+    found = await asyncio.gather(*(_search(service, context, index, limit) for index in context.indexes))
+    context.indexes = [index for index, _ in found]
+    passages = [passage for _, result in found for passage in result]
     # The sort is stable: equal scores keep the order in which the request named the indexes.
     passages.sort(key=lambda passage: passage.score, reverse=True)
-    total = limit or max(index.retrieval.limit for index in indexes)
-    context.passages = passages[:total]
+    context.passages = passages[: limit or max(index.retrieval.limit for index in context.indexes)]
 
 
-async def _vectors(service: Service, context: RequestContext, indexes: Sequence[Index]) -> dict[str, Vector]:
-    embedders = {
-        index.embedder: _embedder(context, index) for index in indexes if index.retrieval.mode != "Keyword"
-    }
-    vectors = await asyncio.gather(*(_embed(service, context, model) for model in embedders.values()))
-    return dict(zip(embedders, vectors, strict=True))
+async def _search(
+    service: Service, context: RequestContext, index: Index, limit: int | None
+) -> tuple[Index, list[Passage]]:
+    vector: Sequence[float] | None = None
+    if index.retrieval.mode != "Keyword":
 
+        async def embed(current: Index) -> Embeddings:
+            # The index's own embedder, even while a newer revision of that model already serves others.
+            return await service.caller.embed(current.embedder_application, [context.query])
 
-def _embedder(context: RequestContext, index: Index) -> Model:
-    model = context.snapshot.models.get(index.embedder)
-    if model is None or model.task != "embed":
-        raise Unavailable(
-            f"The embedding model '{index.embedder}' of vector store '{index.id}' is not available now.",
-            code="embedder_unavailable",
-        )
-    if model.revision != index.embedder_revision:
-        raise Unavailable(
-            f"The vector store '{index.id}' is being rebuilt for a new embedding model. Try again later.",
-            code="index_rebuilding",
-        )
-    return model
-
-
-async def _embed(service: Service, context: RequestContext, model: Model) -> Vector:
-    async def work(current: Model) -> Embeddings:
-        if current.revision != model.revision:
-            raise Unavailable(
-                f"The embedding model '{model.id}' has just been replaced. Try again later.",
-                code="index_rebuilding",
-            )
-        return await service.caller.embed(current.application, [context.query])
-
-    deadline = context.deadline or context.started + model.request_timeout_seconds
-    _, embeddings = await calling.call(service, model, deadline, work)
-    vector: Vector = embeddings["vectors"][0].tolist()
-    return vector
+        index, embeddings = await calling.call(service, index, context.deadline, embed, calling.renewed_index)
+        vector = embeddings["vectors"][0].tolist()
+    work = service.searcher.search(index, context.query, vector, limit or index.retrieval.limit)
+    return index, await calling.within(context.deadline, work)
 
 
 def sources(passages: Sequence[Passage]) -> str:

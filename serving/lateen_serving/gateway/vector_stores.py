@@ -10,6 +10,9 @@ from lateen_serving.gateway.context import RequestContext, Service
 from lateen_serving.gateway.requests import SearchRequest
 from lateen_serving.rag.retrieve import Passage
 
+_SECONDS = 60.0
+"""Longest time for one search; here no model sets it."""
+
 
 async def search(
     service: Service, context: RequestContext, index_id: str, document: dict[str, Any]
@@ -18,6 +21,7 @@ async def search(
     context.indexes = [resolve.index(context.snapshot, index_id, "vector_store_id")]
     request = body.parse(SearchRequest, document)
     context.query = request.query
+    context.deadline = context.started + _SECONDS
     await retrieve.retrieve(service, context, request.max_num_results)
     page = {
         "object": "vector_store.search_results.page",

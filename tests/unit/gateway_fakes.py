@@ -1,0 +1,257 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A gateway in memory for unit tests: real FastAPI application and pipeline, fake models and fake search."""
+
+import asyncio
+import io
+import json
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx2
+import numpy as np
+import openai
+from fastapi import FastAPI
+
+from lateen_api import names
+from lateen_api.catalog import Index
+from lateen_serving.engine.protocol import Embeddings, GenerateRequest, TokenEvent
+from lateen_serving.gateway import ingress, logs
+from lateen_serving.gateway.context import Service
+from lateen_serving.gateway.metrics import Metrics
+from lateen_serving.gateway.state import GatewayState
+from lateen_serving.rag.retrieve import Passage
+
+KEY = "unit-test-key-0123456789abcdef"
+DIMENSION = 4
+
+
+def events(*texts: str, prompt_tokens: int = 7, finish_reason: str = "stop") -> list[TokenEvent]:
+    """An answer of these texts, one event each."""
+    answer = [
+        TokenEvent(text=text, prompt_tokens=prompt_tokens, completion_tokens=number)
+        for number, text in enumerate(texts, start=1)
+    ]
+    answer[-1]["finish_reason"] = "length" if finish_reason == "length" else "stop"
+    return answer
+
+
+def model(model_id: str, revision: str = "r1", task: str = "generate", timeout: int = 30) -> dict[str, Any]:
+    """A model of a catalog document."""
+    return {
+        "id": model_id,
+        "task": task,
+        "revision": revision,
+        "application": f"default_{model_id}_{revision}",
+        "created": 1_700_000_000,
+        "requestTimeoutSeconds": timeout,
+    }
+
+
+def index(
+    index_id: str, mode: str = "Hybrid", limit: int = 3, embedder: str = "default_minilm_r1"
+) -> dict[str, Any]:
+    """An index of a catalog document."""
+    return {
+        "id": index_id,
+        "alias": f"{index_id}_live",
+        "collection": f"{index_id}_r1",
+        "revision": "i1",
+        "embedder": "minilm",
+        "embedderRevision": "r1",
+        "embedderApplication": embedder,
+        "retrieval": {"mode": mode, "limit": limit},
+        "created": 1_700_000_001,
+    }
+
+
+def prompt_revision(version: str, **spec: Any) -> dict[str, Any]:
+    """A revision of a prompt that has its passages in the system message."""
+    template = {
+        "version": version,
+        "messages": [
+            {"role": "system", "content": "Answer from these:\n{context}"},
+            {"role": "user", "content": "{question}"},
+        ],
+        "variables": [
+            {"name": "question", "rules": {"minLength": 3}},
+            {"name": "context", "from": "retrieval"},
+        ],
+        "defaults": {"temperature": "0.2", "maxOutputTokens": 64, "stop": ["END"]},
+    }
+    return {"revision": f"p{version}", "spec": template | spec}
+
+
+PLAIN_PROMPT: dict[str, Any] = {
+    "messages": [{"role": "user", "content": "Say {what} to {name}"}],
+    "variables": [{"name": "what"}, {"name": "name", "default": "all"}],
+    "defaults": {},
+}
+
+
+def catalog(**changes: Any) -> dict[str, Any]:
+    """A catalog document with one of everything."""
+    document = {
+        "keys": [{"name": "other", "digest": "0" * 64}, {"name": "tester", "digest": names.key_digest(KEY)}],
+        "models": [model("chatty"), model("minilm", task="embed")],
+        "prompts": [
+            {"id": "grounded", "revisions": [prompt_revision("2"), prompt_revision("1")]},
+            {"id": "plain", "revisions": [prompt_revision("1", **PLAIN_PROMPT)]},
+        ],
+        "indexes": [index("handbook"), index("notes", mode="Keyword", limit=1)],
+    }
+    return document | changes
+
+
+def passage(document_id: str, text: str, score: float = 0.9, heading: str = "") -> Passage:
+    """A passage of the document `source/<file>`."""
+    filename = document_id.split("/", 1)[1]
+    return Passage(document_id, filename, text, score, heading, 0, f"file:///{filename}")
+
+
+@dataclass
+class FakeModels:
+    """Model applications: `answers` holds, per application, what the next calls do (a list of events and errors)."""
+
+    answers: dict[str, list[list[TokenEvent | Exception]]] = field(default_factory=dict)
+    default: list[TokenEvent | Exception] = field(default_factory=lambda: list(events("Hello", " world")))
+    calls: list[tuple[str, GenerateRequest]] = field(default_factory=list)
+    embedded: list[tuple[str, list[str]]] = field(default_factory=list)
+    closed: list[str] = field(default_factory=list)
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+    hold: asyncio.Event | None = None
+    """When set, an answer waits for it before each event but the first."""
+    silent: asyncio.Event | None = None
+    """When set, an answer waits for it before its first event."""
+
+    async def generate(self, application: str, request: GenerateRequest) -> AsyncGenerator[TokenEvent, None]:
+        self.calls.append((application, request))
+        self.asked.set()
+        queue = self.answers.get(application)
+        answer = queue.pop(0) if queue else self.default
+        try:
+            if self.silent is not None:
+                await self.silent.wait()
+            for number, event in enumerate(answer):
+                if number and self.hold is not None:
+                    await self.hold.wait()
+                if isinstance(event, Exception):
+                    raise event
+                yield event
+        finally:
+            self.closed.append(application)
+
+    async def embed(self, application: str, texts: list[str]) -> Embeddings:
+        self.embedded.append((application, texts))
+        rows = np.zeros((len(texts), DIMENSION), dtype=np.float32)
+        rows[:, 0] = 1.0
+        rows[:, 1] = np.arange(len(texts))
+        return Embeddings(vectors=rows, tokens=[len(text.split()) for text in texts])
+
+
+@dataclass
+class FakeSearch:
+    """Indexes: `passages` by index id."""
+
+    passages: dict[str, list[Passage]] = field(default_factory=dict)
+    error: Exception | None = None
+    calls: list[tuple[str, str, list[float] | None, int]] = field(default_factory=list)
+
+    async def search(
+        self, index: Index, query: str, vector: Sequence[float] | None, limit: int
+    ) -> list[Passage]:
+        self.calls.append((index.id, query, list(vector) if vector is not None else None, limit))
+        if self.error is not None:
+            raise self.error
+        return self.passages.get(index.id, [])[:limit]
+
+
+class World:
+    """One gateway replica with fakes around it."""
+
+    def __init__(self) -> None:
+        self.output = io.StringIO()
+        log = logs.logger(self.output)
+        self.state = GatewayState(log)
+        self.models = FakeModels()
+        self.search = FakeSearch()
+        self.pauses: list[float] = []
+        self.on_pause: Callable[[], None] = lambda: None
+        self.service = Service(self.state, self.models, self.search, Metrics("replica-0"), log, self._pause)
+        self.app: FastAPI = ingress.create(self.service)
+        self.accept()
+
+    async def _pause(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        self.on_pause()
+
+    def accept(self, **changes: Any) -> None:
+        """Switch to another catalog."""
+        self.state.accept({"catalog": catalog(**changes)})
+
+    def transport(self) -> httpx2.ASGITransport:
+        """Calls the application in this process."""
+        return httpx2.ASGITransport(app=self.app)
+
+    def http(self, key: str = KEY) -> httpx2.AsyncClient:
+        """A plain client; an empty key sends none."""
+        headers = {"authorization": f"Bearer {key}"} if key else {}
+        return httpx2.AsyncClient(transport=self.transport(), base_url="http://gateway", headers=headers)
+
+    def client(self, key: str = KEY) -> openai.AsyncOpenAI:
+        """The official client, without its own retries."""
+        return openai.AsyncOpenAI(
+            api_key=key,
+            base_url="http://gateway/v1",
+            max_retries=0,
+            http_client=httpx2.AsyncClient(transport=self.transport()),
+        )
+
+    def lines(self, event: str = "request") -> list[dict[str, Any]]:
+        """Log lines of one kind."""
+        lines = [json.loads(line) for line in self.output.getvalue().splitlines()]
+        return [line for line in lines if line["event"] == event]
+
+
+@dataclass
+class RawExchange:
+    """One request driven at the ASGI level, so that the client can go away when the test says so."""
+
+    app: FastAPI
+    path: str
+    body: bytes
+    messages: list[dict[str, Any]] = field(default_factory=list)
+    started: asyncio.Event = field(default_factory=asyncio.Event)
+    leave: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def run(self) -> None:
+        """Send the request; after its body the client stays until `leave` is set."""
+        sent = False
+
+        async def receive() -> dict[str, Any]:
+            nonlocal sent
+            if not sent:
+                sent = True
+                return {"type": "http.request", "body": self.body, "more_body": False}
+            await self.leave.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:
+            self.messages.append(message)
+            if message.get("body"):
+                self.started.set()
+
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "http_version": "1.1",
+            "method": "POST",
+            "scheme": "http",
+            "path": self.path,
+            "raw_path": self.path.encode(),
+            "query_string": b"",
+            "headers": [(b"authorization", f"Bearer {KEY}".encode())],
+            "server": ("gateway", 80),
+            "client": ("client", 1),
+        }
+        await self.app(scope, receive, send)
