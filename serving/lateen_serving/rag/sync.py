@@ -1,0 +1,272 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Brings one collection to the state of its sources. Called by `build.py`; knows neither Ray nor Weaviate.
+
+What makes it safe to kill at any moment: before a document's chunks are touched its ledger entry becomes pending,
+and only after all its chunks are right it gets the content's hash. A pending document is done again by the next
+run; chunk ids depend on document, position and content, so that doing it again writes the same objects.
+
+    pending --(chunks written, stale ones deleted)--> indexed        removed: pending --(chunks deleted)--> no entry
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Literal
+
+import structlog
+
+from lateen_api.index_build import MAX_LISTED_FAILURES, BuildReport, BuildRequest, DocumentFailure
+from lateen_api.quantities import quantity
+from lateen_serving.rag import parse, planning, sources
+from lateen_serving.rag.bounded import each
+from lateen_serving.rag.cutting import Content, Cutter
+from lateen_serving.rag.protocol import (
+    PENDING,
+    BuildFailure,
+    Chunk,
+    Document,
+    Embedder,
+    Entry,
+    SourceFailure,
+    Stamp,
+    Store,
+)  # fmt: skip
+
+FORMAT = b"1"
+"""Part of every content hash: a new number makes all documents be cut again."""
+
+WINDOW_DOCUMENTS = 32
+WINDOW_BYTES = 1 << 20
+"""A window of documents is read, cut, embedded and stored together; this bounds memory."""
+
+WINDOWS_AT_ONCE = 2
+"""While one window waits for the embedder, the other is read or written."""
+
+EMBED_TEXTS = 32
+EMBED_CALLS = 4
+"""Texts per call and calls in flight: enough to keep a replica's batches full."""
+
+READS_AT_ONCE = 8
+
+Reason = Literal["TooLarge", "NotText", "Empty", "Unreadable", "SourceUnavailable", "SourceNotFound"]
+
+log = structlog.get_logger()
+
+
+@dataclass
+class _Tally:
+    """What a run has seen and done so far."""
+
+    ledger: dict[str, Entry] = field(default_factory=dict)
+    failures: list[DocumentFailure] = field(default_factory=list)
+    commits: dict[str, str] = field(default_factory=dict)
+    embedded: int = 0
+    removed: int = 0
+
+
+class Synchronization:
+    """One run. `run` is called once."""
+
+    def __init__(
+        self,
+        request: BuildRequest,
+        store: Store,
+        embedder: Embedder,
+        around: sources.Surroundings,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._request = request
+        self._store = store
+        self._embedder = embedder
+        self._around = around
+        self._now = now
+        self._largest = int(quantity(request.parsing.max_document_bytes))
+        self._calls = asyncio.Semaphore(EMBED_CALLS)
+        self._tally = _Tally()
+        self._cutter: Cutter
+
+    async def run(self) -> BuildReport:
+        """Synchronize; raises BuildFailure when it can't be finished."""
+        started = self._now()
+        await self._open()
+        documents, failed_sources = await self._load()
+        digests, unreadable = await self._digests(documents.values())
+        todo = planning.plan(
+            self._tally.ledger, digests, unreadable=unreadable, failed_sources=failed_sources
+        )
+        log.info("planned", changed=len(todo.changed), removed=len(todo.removed), kept=len(todo.kept))
+        try:
+            await self._index([documents[key] for key in todo.changed])
+        finally:
+            await self._remove(todo.removed)
+        report = self._report(started)
+        await self._store.put_report(report)
+        return report
+
+    async def _open(self) -> None:
+        """Make the collection ready and believe of its ledger what its chunks confirm."""
+        about = await self._embedder.describe()
+        self._cutter = Cutter(self._embedder, self._request.chunking, about["max_tokens"])
+        await self._store.ensure()
+        stamp = Stamp(self._request.embedder, self._request.embedder_revision, about["dimension"])
+        known = await self._store.stamp()
+        if known is None:
+            await self._store.put_stamp(stamp)
+        elif known != stamp:
+            raise BuildFailure("BuildFailed", f"the collection holds vectors of {known}, not of {stamp}")
+        ledger = await self._store.entries()
+        if await self._store.count() != sum(entry.chunks for entry in ledger.values()):
+            ledger, orphans = planning.distrust(ledger, await self._store.count_by_document())
+            log.info(
+                "repairing",
+                pending=sum(e.content_hash == PENDING for e in ledger.values()),
+                orphans=len(orphans),
+            )
+            await self._store.drop_chunks(orphans)
+        self._tally.ledger = ledger
+
+    async def _load(self) -> tuple[dict[str, Document], set[str]]:
+        """All documents by id, and the names of sources that can't be read."""
+        documents: dict[str, Document] = {}
+        failed = set()
+        for source in self._request.sources:
+            try:
+                loaded = await sources.load(source, self._around)
+            except SourceFailure as error:
+                failed.add(source.name)
+                self._fail(source.name, error.reason, str(error))
+                continue
+            documents |= {document.id: document for document in loaded.documents}
+            self._tally.failures.extend(loaded.failures)
+            if loaded.commit:
+                self._tally.commits[source.name] = loaded.commit
+            log.info("loaded", source=source.name, documents=len(loaded.documents))
+        return documents, failed
+
+    async def _digests(self, documents: Iterable[Document]) -> tuple[dict[str, str], set[str]]:
+        """Content hash by document id, and the ids of documents that can't be read now."""
+        digests: dict[str, str] = {}
+        unreadable = {item.document for item in self._tally.failures if item.reason == "Unreadable"}
+
+        async def digest(document: Document) -> None:
+            if document.size > self._largest:
+                message = f"{document.size} bytes; spec.parsing.maxDocumentBytes allows {self._largest}"
+                self._fail(document.id, "TooLarge", message)
+                return
+            try:
+                digests[document.id] = content_hash(document, await document.read())
+            except OSError as error:
+                unreadable.add(document.id)
+                self._fail(document.id, "Unreadable", f"it can't be read: {type(error).__name__}")
+
+        await each(documents, digest, READS_AT_ONCE)
+        return digests, unreadable - digests.keys()
+
+    async def _index(self, documents: Sequence[Document]) -> None:
+        await each(_windows(documents), self._window, WINDOWS_AT_ONCE)
+
+    async def _window(self, documents: Sequence[Document]) -> None:
+        """Index some documents: all of them are right, and in the ledger, when this returns."""
+        contents, gone = [], []
+        for document in documents:
+            try:
+                contents.append(await _content(document))
+            except OSError as error:
+                self._fail(document.id, "Unreadable", f"it can't be read: {type(error).__name__}")
+            except parse.ParseFailure as error:
+                self._fail(document.id, error.reason, str(error))
+                gone.append(document.id)
+        cut = list(zip(contents, await self._cutter.cut(contents), strict=True))
+        for content, _ in (pair for pair in cut if not pair[1]):
+            self._fail(content.document.id, "Empty", "the embedder finds no token in it")
+            gone.append(content.document.id)
+        await self._replace([pair for pair in cut if pair[1]])
+        await self._remove([key for key in gone if key in self._tally.ledger])
+        log.info(
+            "indexed", documents=len(contents), chunks=sum(map(len, chunks)), embedded=self._tally.embedded
+        )
+
+    async def _replace(self, cut: Sequence[tuple[Content, Sequence[Chunk]]]) -> None:
+        """Write the chunks of documents, then remove those they had before."""
+        known = [content for content, _ in cut if content.document.id in self._tally.ledger]
+        await self._mark_pending([content.document.id for content, _ in cut])
+        chunks = [chunk for _, own in cut for chunk in own]
+        batches = (chunks[start : start + EMBED_TEXTS] for start in range(0, len(chunks), EMBED_TEXTS))
+        await each(batches, self._embed, EMBED_CALLS)
+        for content in known:
+            await self._store.drop_stale(content.document.id, content.content_hash)
+        entries = [
+            Entry(content.document.id, content.content_hash, len(own), sum(chunk.tokens for chunk in own))
+            for content, own in cut
+        ]
+        await self._store.put_entries(entries)
+        self._tally.ledger.update({entry.document_id: entry for entry in entries})
+
+    async def _embed(self, chunks: Sequence[Chunk]) -> None:
+        async with self._calls:
+            found = await self._embedder.embed([chunk.embedded for chunk in chunks])
+        await self._store.put_chunks(chunks, found["vectors"])
+        self._tally.embedded += len(chunks)
+
+    async def _remove(self, document_ids: Sequence[str]) -> None:
+        if not document_ids:
+            return
+        await self._mark_pending(document_ids)
+        await self._store.drop_chunks(document_ids)
+        await self._store.drop_entries(document_ids)
+        for key in document_ids:
+            del self._tally.ledger[key]
+        self._tally.removed += len(document_ids)
+
+    async def _mark_pending(self, document_ids: Sequence[str]) -> None:
+        """From here on a crash makes the next run do these documents again."""
+        known = (self._tally.ledger.get(key, Entry(key, PENDING)) for key in document_ids)
+        entries = [replace(entry, content_hash=PENDING) for entry in known]
+        await self._store.put_entries(entries)
+        self._tally.ledger.update({entry.document_id: entry for entry in entries})
+
+    def _fail(self, document: str, reason: Reason, message: str) -> None:
+        self._tally.failures.append(DocumentFailure(document=document, reason=reason, message=message[:512]))
+
+    def _report(self, started: datetime) -> BuildReport:
+        entries = self._tally.ledger.values()
+        failures = sorted(self._tally.failures, key=lambda failure: failure.document)
+        return BuildReport(
+            fingerprint=self._request.fingerprint,
+            started_at=started.isoformat(),
+            finished_at=self._now().isoformat(),
+            documents=len(entries),
+            chunks=sum(entry.chunks for entry in entries),
+            tokens=sum(entry.tokens for entry in entries),
+            embedded=self._tally.embedded,
+            removed=self._tally.removed,
+            failed=len(failures),
+            failures=failures[:MAX_LISTED_FAILURES],
+            commits=self._tally.commits,
+        )
+
+
+def content_hash(document: Document, data: bytes) -> str:
+    """Changes whenever the chunks of a document would."""
+    return hashlib.sha256(b"\0".join((FORMAT, document.uri.encode(), data))).hexdigest()
+
+
+async def _content(document: Document) -> Content:
+    data = await document.read()
+    parsed = await asyncio.to_thread(parse.parse, document.path, data)
+    return Content(document, content_hash(document, data), parsed)
+
+
+def _windows(documents: Sequence[Document]) -> Iterator[list[Document]]:
+    window: list[Document] = []
+    room = WINDOW_BYTES
+    for document in documents:
+        if window and (document.size > room or len(window) == WINDOW_DOCUMENTS):
+            yield window
+            window, room = [], WINDOW_BYTES
+        window.append(document)
+        room -= document.size
+    if window:
+        yield window
