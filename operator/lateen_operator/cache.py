@@ -5,8 +5,20 @@ Watch events make it fresh, a full list at every resync makes it true: an event 
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from lateen_operator.seams import Key, Kind, Resource
+
+
+@dataclass(frozen=True)
+class Repair:
+    """What a list knew and the watch had not told; normally nothing."""
+
+    vanished: frozenset[Key]
+    """Resources that are gone."""
+
+    missed: frozenset[Key]
+    """Resources that are new or have changed."""
 
 
 class ResourceCache:
@@ -50,23 +62,24 @@ class ResourceCache:
         self._touch(key)
         return self._resources[key.kind].pop(key, None) is not None
 
-    def replace(self, kind: Kind, resources: Iterable[Resource], since: int | None = None) -> set[Key]:
-        """Make `resources`, a fresh list, the truth about `kind`; the keys that vanished.
+    def replace(self, kind: Kind, resources: Iterable[Resource], since: int | None = None) -> Repair:
+        """Make `resources`, a fresh list, the truth about `kind`; what that put right.
 
         What events said after the moment `since` (before the list was asked for) may be newer than the
         list, so it stands until the next one. None: the list is the whole truth.
         """
         before = self._resources[kind]
         listed = {resource.key: resource for resource in resources}
-        fresh = {
-            key for key, when in self._seen.items() if key.kind is kind and since is not None and when > since
-        }
+        seen = {key: when for key, when in self._seen.items() if key.kind is kind}
+        fresh = {key for key, when in seen.items() if since is not None and when > since}
         after = {key: _latest(before.get(key), item) for key, item in listed.items() if key not in fresh}
-        for key in fresh & set(before):
+        for key in fresh & before.keys():
             after[key] = _latest(before[key], listed.get(key, before[key]))
         self._resources[kind] = after
-        self._seen = {key: when for key, when in self._seen.items() if key.kind is not kind or key in fresh}
-        return set(before) - set(after)
+        for key in seen.keys() - fresh:
+            del self._seen[key]
+        missed = frozenset(key for key, item in after.items() if _differs(item, before.get(key)))
+        return Repair(vanished=frozenset(before.keys() - after.keys()), missed=missed)
 
     def _touch(self, key: Key) -> None:
         self._moment += 1
@@ -77,6 +90,10 @@ def _latest(known: Resource | None, listed: Resource) -> Resource:
     if known is not None and known.uid == listed.uid and _newer(known, listed):
         return known
     return listed
+
+
+def _differs(item: Resource, known: Resource | None) -> bool:
+    return known is None or (item.uid, item.resource_version) != (known.uid, known.resource_version)
 
 
 def _newer(one: Resource, other: Resource) -> bool:

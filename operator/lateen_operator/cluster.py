@@ -114,7 +114,7 @@ class KubernetesCluster:
             self._objects.patch_namespaced_custom_object_status,
             *(kind.group, kind.version, key.namespace, kind.plural, key.name),
             manifests.status(resource, status),
-            accept=(_GONE, _CONFLICT),  # a conflict: a namesake with another uid was created
+            accept=(_GONE,),
             field_manager=names.FIELD_MANAGER,
             force=True,
             _content_type=_APPLY,

@@ -140,6 +140,10 @@ class Election:
         return held
 
     async def _take_or_renew(self) -> bool:
+        ours = self._seen is not None and self._seen.holder == self._terms.identity
+        # Usually nobody has changed it since our last write, so there is nothing to read.
+        if ours and self._seen and await self._write(replace(self._seen, renewed=datetime.now(UTC))):
+            return True
         self._observe(await self._leases.read_lease(self._terms.namespace, self._terms.name))
         seen, now = self._seen, datetime.now(UTC)
         mine = Lease(self._terms.identity, self._terms.lease_seconds, now, now)

@@ -40,11 +40,15 @@ def resource(kind: Kind, body: Mapping[str, Any]) -> Resource:
 
 
 def status(of: Resource, content: Mapping[str, Any]) -> dict[str, Any]:
-    """What server-side apply takes as `of`'s status; the uid keeps it off a namesake created meanwhile."""
+    """What server-side apply takes as `of`'s status.
+
+    No uid: the status subresource does not compare it. A namesake created meanwhile is put right by its own
+    reconcile.
+    """
     return {
         "apiVersion": names.API_VERSION,
         "kind": of.key.kind.value,
-        "metadata": {"name": of.key.name, "namespace": of.key.namespace, "uid": of.uid},
+        "metadata": {"name": of.key.name, "namespace": of.key.namespace},
         "status": dict(content),
     }
 

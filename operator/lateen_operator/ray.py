@@ -2,7 +2,7 @@
 """The operator's only Ray I/O: Serve REST API, Jobs REST API and the gateway's readiness, as `seams.Serve`.
 
 Wired by `main.py`, used by `reconcile/`. Every call has a time limit; whatever goes wrong on the way becomes
-`Unavailable`.
+`RayUnavailable`.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ import structlog
 
 from lateen_api import names
 from lateen_operator import ray_replies
-from lateen_operator.seams import Job, JobStatus, ServeState, Unavailable
+from lateen_operator.seams import Job, JobStatus, RayUnavailable, ServeState
 from lateen_operator.settings import OperatorSettings
 
 _CONNECT_SECONDS = 3
@@ -54,18 +54,18 @@ class RayServe:
             await self._session.close()
 
     async def observe(self) -> ServeState:
-        """What runs now; raises Unavailable. Total resources are left out when Ray does not tell them."""
+        """What runs now; raises RayUnavailable. Total resources are left out when Ray does not tell them."""
         applications = ray_replies.applications(await self._ask("GET", "/api/serve/applications/"))
         gateway = applications.get(names.GATEWAY_APPLICATION)
         served = await self._served_catalog(gateway.running_replicas) if gateway else None
         return ServeState(applications, served, await self._total_resources())
 
     async def apply(self, config: Mapping[str, Any]) -> None:
-        """PUT the whole declarative config; raises Unavailable."""
+        """PUT the whole declarative config; raises RayUnavailable."""
         await self._ask("PUT", "/api/serve/applications/", json=dict(config), timeout=_WRITE)
 
     async def jobs(self) -> Mapping[str, Job]:
-        """All jobs whose submission id starts with `lateen-`, by id; raises Unavailable."""
+        """All jobs whose submission id starts with `lateen-`, by id; raises RayUnavailable."""
         listed = ray_replies.jobs(await self._ask("GET", "/api/jobs/"))
         return {name: await self._explained(job) for name, job in listed.items()}
 
@@ -86,7 +86,7 @@ class RayServe:
         }
         try:
             await self._ask("POST", "/api/jobs/", json=body, timeout=_WRITE)
-        except Unavailable:
+        except RayUnavailable:
             if job_id not in ray_replies.jobs(await self._ask("GET", "/api/jobs/")):
                 raise
 
@@ -95,7 +95,7 @@ class RayServe:
         await self._find("POST", f"/api/jobs/{job_id}/stop")
 
     async def forget(self, job_id: str) -> None:
-        """Delete the record of an ended job; gone is fine. A job that still runs raises Unavailable."""
+        """Delete the record of an ended job; gone is fine. A job that still runs raises RayUnavailable."""
         await self._find("DELETE", f"/api/jobs/{job_id}")
         self._failures.pop(job_id, None)
 
@@ -113,7 +113,7 @@ class RayServe:
     async def _log_of(self, job_id: str) -> str:
         try:
             return ray_replies.logs(await self._ask("GET", f"/api/jobs/{job_id}/logs"))
-        except Unavailable as error:
+        except RayUnavailable as error:
             # The node that ran it may be gone; Ray's own message still says that it failed.
             log.warning("no log of a failed job", job=job_id, error=str(error))
             return ""
@@ -123,7 +123,7 @@ class RayServe:
             return ray_replies.total_resources(
                 await self._ask("GET", "/api/v0/nodes?detail=true&limit=10000")
             )
-        except Unavailable as error:
+        except RayUnavailable as error:
             log.warning("total resources of Ray are unknown", error=str(error))
             return {}
 
@@ -153,23 +153,23 @@ class RayServe:
         timeout: aiohttp.ClientTimeout = _READ,  # noqa: ASYNC109  # aiohttp enforces it, connect and total apart
         **body: Any,
     ) -> bytes:
-        """The reply's body; anything but success raises Unavailable."""
+        """The reply's body; anything but success raises RayUnavailable."""
         found, content = await self._find(method, path, timeout=timeout, **body)
         if not found:
-            raise Unavailable(f"{_call(method, path)} answered 404: {ray_replies.explanation(content)}")
+            raise RayUnavailable(f"{_call(method, path)} answered 404: {ray_replies.explanation(content)}")
         return content
 
     async def _find(self, method: str, path: str, **options: Any) -> tuple[bool, bytes]:
-        """Whether it exists, and the reply's body; a failure other than 404 raises Unavailable."""
+        """Whether it exists, and the reply's body; a failure other than 404 raises RayUnavailable."""
         if self._session is None:
             raise RuntimeError("RayServe is used outside its context")
         try:
             async with self._session.request(method, self._url + path, **options) as reply:
                 content = await reply.read()
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise Unavailable(f"{_call(method, path)} does not answer: {_reason(error)}") from error
+            raise RayUnavailable(f"{_call(method, path)} does not answer: {_reason(error)}") from error
         if not reply.ok and reply.status != 404:
-            raise Unavailable(
+            raise RayUnavailable(
                 f"{_call(method, path)} answered {reply.status}: {ray_replies.explanation(content)}"
             )
         return reply.ok, content

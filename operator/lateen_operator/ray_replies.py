@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from lateen_api.serve_config import REPLICA_FAILURE
-from lateen_operator.seams import Job, JobStatus, ServeApplication, Unavailable
+from lateen_operator.seams import Job, JobStatus, RayUnavailable, ServeApplication
 
 JOB_PREFIX = "lateen-"
 MAX_MESSAGE = 8000
@@ -176,7 +176,7 @@ def ready_catalog(body: bytes) -> str | None:
     return reply.catalog if reply.status == "ready" else None
 
 
-def _unreadable(api: str, error: ValidationError) -> Unavailable:
+def _unreadable(api: str, error: ValidationError) -> RayUnavailable:
     first = error.errors(include_input=False, include_url=False)[0]
     place = ".".join(str(part) for part in first["loc"])
-    return Unavailable(f"Ray's {api} API answered something unexpected at '{place}': {first['msg']}")
+    return RayUnavailable(f"Ray's {api} API answered something unexpected at '{place}': {first['msg']}")
