@@ -184,9 +184,7 @@ class Synchronization:
             gone.append(content.document.id)
         await self._replace([pair for pair in cut if pair[1]])
         await self._remove([key for key in gone if key in self._tally.ledger])
-        log.info(
-            "indexed", documents=len(contents), chunks=sum(map(len, chunks)), embedded=self._tally.embedded
-        )
+        log.info("indexed", documents=len(documents), embedded=self._tally.embedded)
 
     async def _replace(self, cut: Sequence[tuple[Content, Sequence[Chunk]]]) -> None:
         """Write the chunks of documents, then remove those they had before."""
