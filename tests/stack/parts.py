@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ray, Weaviate and the operator as tests look at them and disturb them: plain HTTP, none of our own code."""
 
+import json
 import os
 import re
 import signal
@@ -116,6 +117,16 @@ class Weaviate:
     def objects(self, collection: str) -> list[dict[str, Any]]:
         """All objects of a small collection."""
         found: list[dict[str, Any]] = self._get(f"/v1/objects?class={collection}&limit=1000")["objects"]
+        return found
+
+    def report(self, collection: str) -> dict[str, Any]:
+        """What the last synchronization of a collection reported; an empty dict when there was none."""
+        bodies = [
+            entry["properties"]["body"]
+            for entry in self.objects(f"{collection}_ledger")
+            if entry["properties"]["kind"] == "report"
+        ]
+        found: dict[str, Any] = json.loads(bodies[0]) if bodies else {}
         return found
 
     def _get(self, path: str) -> dict[str, Any]:

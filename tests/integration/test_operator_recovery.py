@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the operator does when it is killed, when others change what it made, and when nothing changes at all."""
+
+from collections.abc import Callable
+from typing import Any
+
+import openai
+import pytest
+
+from stack import asking, manifests
+from stack.cluster import Cluster
+from stack.local import RESYNC_SECONDS
+from stack.parts import Operator, RayServe, Weaviate, Writes
+from stack.waiting import holds_for, wait_for
+
+MODEL = "modeldeployments.lateen.dev"
+PROMPT = "prompttemplates.lateen.dev"
+INDEX = "ragindexes.lateen.dev"
+DOCUMENTS = {"zebra.md": "# Zebra\nThe zebra is purple.", "heron.md": "# Heron\nA heron lives here."}
+RESYNCS = 10
+
+
+@pytest.fixture(scope="module")
+def settled(cluster: Cluster, shared_namespace: str, embedder: str) -> str:
+    """A namespace with one resource of each kind, all Ready."""
+    namespace = shared_namespace
+    cluster.apply(
+        manifests.prompt(namespace, "ask"),
+        manifests.index(namespace, "notes", embedder, {"docs": manifests.inline(DOCUMENTS)}),
+    )
+    cluster.wait_ready(PROMPT, namespace, "ask", timeout=60)
+    cluster.wait_ready(INDEX, namespace, "notes", timeout=120)
+    return namespace
+
+
+def fingerprint(cluster: Cluster, ray: RayServe, weaviate: Weaviate, namespace: str) -> dict[str, Any]:
+    """Everything of a namespace that a rewrite would change."""
+    resources = {
+        kind: cluster.get(kind, namespace, name)["metadata"]["resourceVersion"]
+        for kind, name in ((MODEL, "embedder"), (PROMPT, "ask"), (INDEX, "notes"))
+    }
+    applications = {
+        name: (found["last_deployed_time_s"], sorted(ray.replicas(name)))
+        for name, found in ray.of_model(namespace, "embedder").items()
+    }
+    collection = cluster.status(INDEX, namespace, "notes")["collection"]
+    chunks = {entry["id"]: entry["lastUpdateTimeUnix"] for entry in weaviate.objects(collection)}
+    ledger = weaviate.report(collection)["finishedAt"]
+    return {"resources": resources, "applications": applications, "chunks": chunks, "ledger": ledger}
+
+
+def quiet(writes: Callable[[], Writes]) -> Writes:
+    """Wait until nobody writes any more; the count then."""
+    last = writes()
+
+    def unchanged() -> bool:
+        nonlocal last
+        before, last = last, writes()
+        return before == last
+
+    wait_for(unchanged, 180, "the operator does not come to rest", interval=4 * RESYNC_SECONDS)
+    return last
+
+
+def resyncs(operator: Operator) -> float:
+    """Reconciliations so far, of all kinds."""
+    return sum(
+        value for name, _, value in operator.metrics() if name == "lateen_operator_reconciliations_total"
+    )
+
+
+def test_nothing_is_written_at_steady_state(
+    settled: str, operator: Operator, writes: Callable[[], Writes]
+) -> None:
+    """Ten resyncs compare everything and write nothing, by the operator's count and by the API server's."""
+    before, reconciled = quiet(writes), resyncs(operator)
+    wait_for(
+        lambda: resyncs(operator) >= reconciled + 3 * RESYNCS,
+        10 * RESYNCS * RESYNC_SECONDS,
+        "the operator does not resync",
+        interval=RESYNC_SECONDS,
+    )
+    assert writes() == before
+
+
+def test_a_killed_operator_rewrites_nothing_that_is_right(
+    settled: str, cluster: Cluster, operator: Operator, ray: RayServe, weaviate: Weaviate, sdk: openai.OpenAI
+) -> None:
+    """After SIGKILL and a restart, Kubernetes, Ray and Weaviate hold what they held, and answers never stopped."""
+    before = fingerprint(cluster, ray, weaviate, settled)
+    operator.wait_restarted(operator.kill())
+    reconciled = resyncs(operator)
+    wait_for(
+        lambda: resyncs(operator) >= reconciled + 6, 90, "the new operator does not reconcile", interval=0.5
+    )
+    assert fingerprint(cluster, ray, weaviate, settled) == before
+    assert asking.find(sdk, f"{settled}.notes", "zebra")[0] == "docs/zebra.md"
+
+
+def test_an_operator_killed_in_the_middle_converges(
+    settled: str, cluster: Cluster, operator: Operator, ray: RayServe, sdk: openai.OpenAI
+) -> None:
+    """Killed while a model starts and an index is built, the next operator finishes both, once."""
+    namespace = settled
+    cluster.apply(
+        manifests.model(namespace, "middle", "generate", "tiny-chat"),
+        manifests.index(namespace, "middle", "embedder", {"docs": manifests.inline(DOCUMENTS)}),
+    )
+    wait_for(lambda: ray.of_model(namespace, "middle"), 60, "no application was made")
+    operator.wait_restarted(operator.kill())
+    cluster.wait_ready(MODEL, namespace, "middle", timeout=180)
+    status = cluster.wait_ready(INDEX, namespace, "middle", timeout=120)["status"]
+    assert status["documents"] == len(DOCUMENTS)
+    assert len(ray.of_model(namespace, "middle")) == 1
+    assert asking.say(sdk, f"{namespace}.middle")
+
+
+def test_a_deletion_survives_the_operator(
+    settled: str, cluster: Cluster, operator: Operator, weaviate: Weaviate
+) -> None:
+    """What was deleted while no operator ran is cleaned up by the next one."""
+    cluster.apply(
+        manifests.index(settled, "doomed", "embedder", {"docs": manifests.inline(DOCUMENTS)}),
+    )
+    collection = cluster.wait_ready(INDEX, settled, "doomed", timeout=120)["status"]["collection"]
+    killed = operator.kill()
+    cluster.delete(INDEX, settled, "doomed", wait=False)
+    operator.wait_restarted(killed)
+    wait_for(lambda: not cluster.get(INDEX, settled, "doomed"), 60, "the finalizer stays", interval=0.5)
+    assert collection not in weaviate.collections()
+
+
+def test_an_application_deleted_in_ray_comes_back(
+    settled: str, cluster: Cluster, ray: RayServe, sdk: openai.OpenAI
+) -> None:
+    """The resync finds that it is missing and deploys it again."""
+    application = cluster.status(MODEL, settled, "embedder")["application"]
+    ray.remove(application)
+    wait_for(
+        lambda: (
+            ray.applications().get(application, {}).get("status") == "RUNNING"
+            and bool(ray.replicas(application))
+        ),
+        180,
+        "the application does not come back",
+        interval=0.5,
+    )
+    cluster.wait_ready(MODEL, settled, "embedder", timeout=120)
+    assert sdk.embeddings.create(model=f"{settled}.embedder", input="zebra").data
+    assert "DriftRepaired" in cluster.events(settled)
+
+
+def test_an_alias_pointed_elsewhere_is_pointed_back(
+    settled: str, cluster: Cluster, weaviate: Weaviate, sdk: openai.OpenAI
+) -> None:
+    """Queries find the documents again within a resync."""
+    collection = cluster.status(INDEX, settled, "notes")["collection"]
+    alias = next(name for name, target in weaviate.aliases().items() if target == collection)
+    stranger = f"Stranger_{settled.title()}"
+    weaviate.create(stranger)
+    try:
+        weaviate.point(alias, stranger)
+        wait_for(lambda: weaviate.aliases().get(alias) == collection, 30, "the alias stays elsewhere")
+    finally:
+        weaviate.delete(stranger)
+    assert asking.find(sdk, f"{settled}.notes", "zebra")[0] == "docs/zebra.md"
+
+
+def test_a_deleted_collection_is_built_again(
+    settled: str, cluster: Cluster, weaviate: Weaviate, sdk: openai.OpenAI
+) -> None:
+    """Chunks that somebody deleted are embedded and stored anew."""
+    collection = cluster.status(INDEX, settled, "notes")["collection"]
+    weaviate.delete(collection)
+    wait_for(
+        lambda: collection in weaviate.collections(), 90, "the collection is not built again", interval=0.5
+    )
+    cluster.wait_ready(INDEX, settled, "notes", timeout=90)
+    wait_for(
+        lambda: len(weaviate.objects(collection)) == cluster.status(INDEX, settled, "notes")["chunks"],
+        60,
+        "chunks are missing",
+        interval=0.5,
+    )
+    assert asking.find(sdk, f"{settled}.notes", "zebra")[0] == "docs/zebra.md"
+
+
+def test_an_unhealthy_moment_is_not_forever(settled: str, operator: Operator) -> None:
+    """After all of this the operator is healthy and stays so."""
+    holds_for(operator.healthy, 2 * RESYNC_SECONDS, "the operator is not healthy")

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Short forms of what tests ask through the official SDK."""
+
+import openai
+
+
+def say(sdk: openai.OpenAI, model: str, text: str = "what is a zebra", tokens: int = 8) -> str:
+    """A greedy answer; fails unless the reply is complete."""
+    reply = sdk.chat.completions.create(
+        model=model,
+        messages=[{"role": "user", "content": text}],
+        max_completion_tokens=tokens,
+        temperature=0,
+    )
+    choice = reply.choices[0]
+    assert choice.finish_reason in ("stop", "length"), choice
+    assert reply.usage is not None
+    assert reply.usage.prompt_tokens > 0
+    return choice.message.content or ""
+
+
+def stream(sdk: openai.OpenAI, model: str, text: str = "what is a zebra", tokens: int = 64) -> str:
+    """A greedy answer, streamed; fails unless the stream ends as it should."""
+    pieces: list[str] = []
+    finish = None
+    for chunk in sdk.chat.completions.create(
+        model=model,
+        messages=[{"role": "user", "content": text}],
+        max_completion_tokens=tokens,
+        temperature=0,
+        stream=True,
+    ):
+        for choice in chunk.choices:
+            pieces.append(choice.delta.content or "")
+            finish = choice.finish_reason or finish
+    assert finish in ("stop", "length"), f"the stream ended without a reason after {pieces}"
+    return "".join(pieces)
+
+
+def find(sdk: openai.OpenAI, index: str, query: str, limit: int = 3) -> list[str]:
+    """Ids of the documents that hold the best passages, best first."""
+    page = sdk.vector_stores.search(vector_store_id=index, query=query, max_num_results=limit)
+    return [result.file_id for result in page.data]
+
+
+def texts(sdk: openai.OpenAI, index: str, query: str, limit: int = 3) -> str:
+    """The best passages, joined."""
+    page = sdk.vector_stores.search(vector_store_id=index, query=query, max_num_results=limit)
+    return "\n".join(part.text for result in page.data for part in result.content)
+
+
+def listed(sdk: openai.OpenAI) -> set[str]:
+    """Ids of the models the key may use."""
+    return {model.id for model in sdk.models.list()}
