@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from lateen_api import crd, names
+from lateen_api.schema import MAX_NAME_LENGTH
 from lateen_api.structural import INT_OR_STRING, Node
 
 _SKIPPED_RULE = "metadata.name"
@@ -16,10 +17,10 @@ def page(kinds: Iterable[crd.Kind]) -> str:
     lines = [
         "# Resource reference",
         "",
-        f"All kinds are namespaced and belong to `{names.API_VERSION}`. Their names are DNS labels of at most"
-        f" {crd.MAX_NAME_LENGTH} characters.",
-        "`kubectl explain modeldeployments.lateen.dev.spec` shows the same on the command line. Commented examples:"
-        " [crds/samples](../crds/samples). Reasons of conditions: [reasons.md](reasons.md).",
+        f"All kinds are namespaced and belong to `{names.API_VERSION}`.",
+        f"Their names are DNS labels of at most {MAX_NAME_LENGTH} characters.",
+        "`kubectl explain modeldeployments.lateen.dev.spec` shows the same on the command line.",
+        "Commented examples: [crds/samples](../crds/samples). Reasons of conditions: [reasons.md](reasons.md).",
     ]
     for kind in kinds:
         lines += _kind(kind)
