@@ -9,11 +9,16 @@ from lateen_cli.probes import Probe
 NAMESPACE = "lateen-system"
 RESTARTS = 5
 
+TUNING = tuple(f"LATEEN_OPERATOR_{name}" for name in ("RESYNC_SECONDS", "CONCURRENCY", "LOG_LEVEL"))
+"""Variables of the user's environment that reach the operator: none of them points to another stack."""
+
 
 def describe(site: Site) -> Part:
     """The operator with its own identity in the API server."""
     ports, secrets = site.ports, site.secrets
+    tuning = {name: site.inherited[name] for name in TUNING if name in site.inherited}
     environment = site.environment(
+        **tuning,
         KUBECONFIG=str(site.pki.folder / "operator.kubeconfig"),
         LATEEN_OPERATOR_NAMESPACE=NAMESPACE,
         LATEEN_OPERATOR_RAY_URL=f"http://127.0.0.1:{ports.ray_dashboard}",
