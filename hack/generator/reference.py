@@ -53,8 +53,14 @@ def _fields(node: Node, path: str) -> Iterator[tuple[str, Node, bool]]:
 
 def _row(path: str, node: Node, required: bool) -> str:
     default = "required" if required else _default(node)
-    cells = (f"`{path}`", _type(node), default, node.get("description", ""))
+    cells = (f"`{path}`", _type(node), default, _meaning(node))
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _meaning(node: Node) -> str:
+    """The description and, for a scalar, what the API server says when a value breaks its rules."""
+    messages = [] if "properties" in node else list(_own_messages(node))
+    return " ".join([node.get("description", ""), *(f"It {message}." for message in messages)])
 
 
 def _default(node: Node) -> str:
@@ -72,7 +78,8 @@ def _type(node: Node) -> str:
     if node["type"] == "array":
         return f"list of {_plural(node['items'])}{_bounds(node, 'minItems', 'maxItems')}"
     if node["type"] == "string":
-        return f"{node.get('format', 'string')}{_bounds(node, 'minLength', 'maxLength')}"
+        bounds = _bounds(node, "minLength", "maxLength")
+        return f"{node.get('format', 'string')}{bounds}{' characters' if bounds else ''}"
     return f"{node['type']}{_bounds(node, 'minimum', 'maximum')}"
 
 
@@ -92,11 +99,15 @@ def _bounds(node: Node, least: str, most: str) -> str:
             return f", {low} to {high}"
 
 
+def _own_messages(node: Node) -> Iterator[str]:
+    entries: list[dict[str, Any]] = node.get("x-kubernetes-validations", [])
+    yield from (entry["message"] for entry in entries)
+
+
 def _rules(node: Node) -> Iterator[str]:
-    """Messages of the rules that concern several fields; those of one field repeat its pattern."""
-    own: list[dict[str, Any]] = node.get("x-kubernetes-validations", [])
+    """Messages of the rules that concern several fields."""
     if "properties" in node:
-        yield from (entry["message"] for entry in own)
+        yield from _own_messages(node)
     for child in node.get("properties", {}).values():
         yield from _rules(child)
     if "items" in node:
