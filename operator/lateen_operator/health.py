@@ -40,7 +40,7 @@ class Vitals:
     longest_reconcile: Callable[[], float] = lambda: 0.0
 
     def lead(self) -> None:
-        """This process leads from now on."""
+        """From now on this process leads."""
         self.leading = True
         self.resynced_at = self.clock()
         self.watched_at = dict.fromkeys(Kind, self.clock())

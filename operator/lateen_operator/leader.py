@@ -120,8 +120,9 @@ class Election:
         if self._seen is None or self._seen.holder != self._terms.identity:
             return
         try:
-            await self._write(replace(self._seen, holder="", duration=1))
-        except Unavailable as error:
+            async with asyncio.timeout(self._terms.retry_seconds):
+                await self._write(replace(self._seen, holder="", duration=1))
+        except (Unavailable, TimeoutError) as error:
             log.warning("the lease could not be released; it expires by itself", error=str(error))
         else:
             log.info("released the lease", lease=self._terms.name)

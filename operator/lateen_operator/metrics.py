@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The operator's metrics, in a registry of their own; filled by `main.py` and `cluster.py`, shown by `health.py`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -71,7 +72,7 @@ class Metrics:
         """Say whether this process leads."""
         self._leader.set(1 if yes else 0)
 
-    def follow(self, depth: Callable[[], int], ages: Mapping[Kind, Callable[[], float]]) -> None:
+    def follow(self, depth: Callable[[], int], age: Callable[[Kind], float]) -> None:
         """Show the queue's depth and, for each kind, the seconds since its watch was last known to be fresh."""
         Gauge(
             "lateen_operator_queue_depth", "Resources waiting for a reconcile.", registry=self.registry
@@ -82,8 +83,8 @@ class Metrics:
             ["kind"],
             registry=self.registry,
         )
-        for kind, age in ages.items():
-            gauge.labels(kind.value).set_function(age)
+        for kind in Kind:
+            gauge.labels(kind.value).set_function(partial(age, kind))
 
     def text(self) -> bytes:
         """All metrics in Prometheus' text format."""

@@ -74,6 +74,9 @@ class WorkQueue:
         self._concurrency = concurrency
         self._jitter = jitter
         self._ready: asyncio.Queue[Key] = asyncio.Queue()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._draining = False
         self._queued: set[Key] = set()
         self._active: dict[Key, float] = {}
         self._again: set[Key] = set()
@@ -118,15 +121,25 @@ class WorkQueue:
             for key in list(self._planned):
                 self._unplan(key)
 
+    async def drain(self) -> None:
+        """Start nothing more, and wait until what is under way is done."""
+        self._draining = True
+        await self._idle.wait()
+
     async def _worker(self) -> None:
         while True:
             key = await self._ready.get()
             self._queued.discard(key)
+            if self._draining:
+                continue
             self._active[key] = self._timekeeper.time()
+            self._idle.clear()
             try:
                 await self._handle(key)
             finally:
                 del self._active[key]
+                if not self._active:
+                    self._idle.set()
             if key in self._again:
                 self._again.discard(key)
                 self.add(key)
