@@ -35,7 +35,7 @@ class Accounting:
             started=_now(),
         )
         scope.setdefault("state", {})["context"] = context
-        stamped = _StampedSend(context, send)
+        stamped = _StampedSend(context, send, self._service.echoes_request_id)
         metrics = self._service.metrics
         metrics.ongoing.inc()
         try:
@@ -91,8 +91,9 @@ class Accounting:
 class _StampedSend:
     """Adds the headers every reply has, when it starts."""
 
-    def __init__(self, context: RequestContext, send: Send) -> None:
+    def __init__(self, context: RequestContext, send: Send, echoes_request_id: bool) -> None:
         self._context = context
+        self._echoes_request_id = echoes_request_id
         self._send = send
         self.status = 0
 
@@ -100,7 +101,8 @@ class _StampedSend:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
-            headers[_REQUEST_ID] = self._context.request_id
+            if self._echoes_request_id:
+                headers[_REQUEST_ID] = self._context.request_id
             headers["openai-processing-ms"] = str(round((_now() - self._context.started) * 1000))
             release = self._context.release()
             if release:

@@ -23,7 +23,8 @@ class Gateway:
 
     def __init__(self) -> None:
         replica = serve.get_replica_context().replica_tag
-        log = logs.logger(sys.stdout, replica=replica)
+        # Ray Serve replaces sys.stdout by its own logger, which holds lines back until it has a thousand.
+        log = logs.logger(sys.__stdout__ or sys.stdout, replica=replica)
         self._state = GatewayState(log)
         self._retriever = Retriever(ServingSettings())
         self._service = Service(
@@ -33,6 +34,7 @@ class Gateway:
             metrics=Metrics(replica),
             log=log,
             pause=asyncio.sleep,
+            echoes_request_id=False,  # Ray Serve does, and a second header would be joined to the first
         )
 
     def __serve_build_asgi_app__(self) -> FastAPI:

@@ -53,6 +53,9 @@ class Service:
     pause: Callable[[float], Awaitable[None]]
     """Waits that many seconds between attempts; `asyncio.sleep`."""
 
+    echoes_request_id: bool = True
+    """Whether the gateway puts `x-request-id` on replies; False where the server around it does."""
+
 
 @dataclass(frozen=True)
 class Sampling:

@@ -24,7 +24,8 @@ async def embeddings(service: Service, context: RequestContext, document: dict[s
     async def work(current: Model) -> Embeddings:
         return await service.caller.embed(current.application, request.input)
 
-    context.model, result = await calling.call(service, model, context.deadline, work, calling.renewed_model)
+    model, result = await calling.call(service, model, context.deadline, work, calling.renewed_model)
+    context.model = model
     dimension = int(result["vectors"].shape[1])
     if request.dimensions not in {None, dimension}:
         raise UnsupportedField(

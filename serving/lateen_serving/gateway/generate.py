@@ -71,9 +71,10 @@ async def start(service: Service, context: RequestContext) -> Answer:
             await events.aclose()
             raise
 
-    context.model, (first, rest) = await calling.call(
+    answering, (first, rest) = await calling.call(
         service, model, context.deadline, first_event, calling.renewed_model
     )
+    context.model = answering
     context.first_token = asyncio.get_running_loop().time()
     return Answer(context, first, rest)
 
