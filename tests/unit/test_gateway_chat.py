@@ -23,7 +23,8 @@ def world() -> World:
 async def drain(stream: Any, texts: list[str]) -> None:
     """Read a stream to its end, collecting its text."""
     async for chunk in stream:
-        texts.append(chunk.choices[0].delta.content or "")
+        delta = chunk.choices[0].delta
+        texts += [delta.content or ""]
 
 
 async def test_answer_carries_text_usage_and_release(world: World) -> None:
