@@ -10,14 +10,13 @@ import json
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import aiohttp
 import structlog
 from kubernetes.aio import client, config
-from kubernetes.aio.client.exceptions import ApiException
 from kubernetes.aio.config.config_exception import ConfigException
 
 from lateen_api import names
@@ -26,20 +25,20 @@ from lateen_operator.event_log import EventLog
 from lateen_operator.leader import Lease
 from lateen_operator.seams import Event, Kind, Resource, StoredRevision, Unavailable
 
-_TIMEOUT = 15.0
+_TIMEOUT = aiohttp.ClientTimeout(total=15, connect=3)
 _PAGE = 500
 _ATTEMPTS = 5
 """Times a finalizer is tried when others change the resource at the same moment."""
 
 _MAX_REASON = 300
 _GONE, _CONFLICT = 404, 409
+_JSON = "application/json"
 _APPLY = "application/apply-patch+yaml"
 _MERGE = "application/merge-patch+json"
 
 OnRequest = Callable[[str, str], None]
 """Told verb and resource of each request before it is sent."""
 
-_Method = Callable[..., Awaitable[Any]]
 _Body = dict[str, Any]
 _Bodies = list[_Body]
 
@@ -47,11 +46,23 @@ log = structlog.get_logger(__name__)
 
 
 class _Type(NamedTuple):
+    """A resource type; requests are made from it because the client's typed classes cost 90 MB of memory."""
+
     group: str
     version: str
     plural: str
 
+    def path(self, namespace: str = "", name: str = "", part: str = "") -> str:
+        """Path of all, of a namespace's, or of one object, or of a subresource."""
+        root = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
+        place = f"/namespaces/{namespace}" if namespace else ""
+        return "".join(
+            (root, place, f"/{self.plural}", f"/{name}" if name else "", f"/{part}" if part else "")
+        )
 
+
+_CONFIG_MAPS = _Type("", "v1", "configmaps")
+_SECRETS = _Type("", "v1", "secrets")
 _REVISIONS = _Type("apps", "v1", "controllerrevisions")
 _EVENTS = _Type("events.k8s.io", "v1", "events")
 _LEASES = _Type("coordination.k8s.io", "v1", "leases")
@@ -93,8 +104,6 @@ class KubernetesCluster:
         self, api: client.ApiClient, namespace: str, watch_namespaces: Sequence[str], on_request: OnRequest
     ) -> None:
         self._api = api
-        self._objects = client.CustomObjectsApi(api)
-        self._core = client.CoreV1Api(api)
         self._namespace = namespace
         self._namespaces = tuple(watch_namespaces)
         self._on_request = on_request
@@ -111,13 +120,12 @@ class KubernetesCluster:
         await self._ask(
             "apply",
             f"{kind.plural}/status",
-            self._objects.patch_namespaced_custom_object_status,
-            *(kind.group, kind.version, key.namespace, kind.plural, key.name),
-            manifests.status(resource, status),
+            "PATCH",
+            kind.path(key.namespace, key.name, "status"),
+            query={"fieldManager": names.FIELD_MANAGER, "force": True},
+            body=manifests.status(resource, status),
+            content_type=_APPLY,
             accept=(_GONE,),
-            field_manager=names.FIELD_MANAGER,
-            force=True,
-            _content_type=_APPLY,
         )
 
     async def add_finalizer(self, resource: Resource) -> None:
@@ -150,16 +158,14 @@ class KubernetesCluster:
 
     async def config_map(self, namespace: str, name: str) -> Mapping[str, bytes] | None:
         """Content of a ConfigMap, data and binaryData; None when there is none."""
-        read = self._core.read_namespaced_config_map
-        found = await self._ask("get", "configmaps", read, name, namespace, accept=(_GONE,))
-        return manifests.config_map(self._api.sanitize_for_serialization(found)) if found else None
+        found = await self._get(_CONFIG_MAPS, namespace, name)
+        return manifests.config_map(found) if found else None
 
     async def api_keys(self) -> Mapping[str, str]:
         """Digest of each client key by the name of its Secret; keys that are too short are left out with a warning."""
-        listing, selector = self._core.list_namespaced_secret, f"{names.API_KEY_LABEL}=true"
-        found = await self._ask("list", "secrets", listing, self._namespace, label_selector=selector)
+        selector = f"{names.API_KEY_LABEL}=true"
         digests: dict[str, str] = {}
-        for secret in self._api.sanitize_for_serialization(found)["items"]:
+        for secret in await self._pages(_SECRETS, self._namespace, labelSelector=selector):
             key = manifests.api_key(secret)
             if key is None:
                 self._warn_of_key(secret["metadata"])
@@ -169,7 +175,7 @@ class KubernetesCluster:
 
     async def revisions(self) -> Sequence[StoredRevision]:
         """All ControllerRevisions labelled as ours."""
-        items = await self._list(_REVISIONS, label_selector=manifests.OWNER_LABEL)
+        items = await self._list(_REVISIONS, labelSelector=manifests.OWNER_LABEL)
         return [manifests.stored_revision(item) for item in items]
 
     async def store_revision(
@@ -193,9 +199,8 @@ class KubernetesCluster:
 
     async def delete_revision(self, namespace: str, name: str) -> None:
         """Delete a ControllerRevision; gone is fine."""
-        group, version, plural = _REVISIONS
-        delete = self._objects.delete_namespaced_custom_object
-        await self._ask("delete", plural, delete, group, version, namespace, plural, name, accept=(_GONE,))
+        path = _REVISIONS.path(namespace, name)
+        await self._ask("delete", _REVISIONS.plural, "DELETE", path, accept=(_GONE,))
 
     async def read_lease(self, namespace: str, name: str) -> Lease | None:
         """The Lease; None when there is none."""
@@ -208,13 +213,9 @@ class KubernetesCluster:
         if not lease.version:
             written = await self._create(_LEASES, namespace, body)
         else:
-            group, version, plural = _LEASES
-            replace, where = (
-                self._objects.replace_namespaced_custom_object,
-                (group, version, namespace, plural),
-            )
+            path = _LEASES.path(namespace, name)
             written = await self._ask(
-                "update", plural, replace, *where, name, body, accept=(_GONE, _CONFLICT)
+                "update", _LEASES.plural, "PUT", path, body=body, accept=(_GONE, _CONFLICT)
             )
         return manifests.lease(written) if written else None
 
@@ -262,84 +263,93 @@ class KubernetesCluster:
 
     async def _get(self, kind: _Type, namespace: str, name: str) -> _Body | None:
         """The object; None when there is none."""
-        read, where = self._objects.get_namespaced_custom_object, (kind.group, kind.version, namespace)
-        found: _Body | None = await self._ask(
-            "get", kind.plural, read, *where, kind.plural, name, accept=(_GONE,)
-        )
-        return found
+        return await self._ask("get", kind.plural, "GET", kind.path(namespace, name), accept=(_GONE,))
 
     async def _create(self, kind: _Type, namespace: str, body: _Body) -> _Body | None:
         """The object created; None when the name is taken."""
-        create, where = self._objects.create_namespaced_custom_object, (kind.group, kind.version, namespace)
-        made: _Body | None = await self._ask(
-            "create", kind.plural, create, *where, kind.plural, body, accept=(_CONFLICT,)
+        return await self._ask(
+            "create",
+            kind.plural,
+            "POST",
+            kind.path(namespace),
+            query={"fieldManager": names.FIELD_MANAGER},
+            body=body,
+            accept=(_CONFLICT,),
         )
-        return made
 
     async def _merge(self, kind: _Type, namespace: str, name: str, body: _Body) -> _Body | None:
         """The object after the merge patch; None when it is gone, or has changed since the version in `body`."""
-        patch, where = self._objects.patch_namespaced_custom_object, (kind.group, kind.version, namespace)
-        patched: _Body | None = await self._ask(
+        return await self._ask(
             "patch",
             kind.plural,
-            patch,
-            *(*where, kind.plural, name, body),
+            "PATCH",
+            kind.path(namespace, name),
+            query={"fieldManager": names.FIELD_MANAGER},
+            body=body,
+            content_type=_MERGE,
             accept=(_GONE, _CONFLICT),
-            field_manager=names.FIELD_MANAGER,
-            _content_type=_MERGE,
         )
-        return patched
 
     async def _list(self, kind: _Type, **selectors: str) -> _Bodies:
-        if not self._namespaces:
-            listing = self._objects.list_cluster_custom_object
-            return await self._pages(kind, listing, kind.group, kind.version, kind.plural, **selectors)
-        listing, items = self._objects.list_namespaced_custom_object, _Bodies()
-        for namespace in self._namespaces:
-            where = (kind.group, kind.version, namespace, kind.plural)
-            items += await self._pages(kind, listing, *where, **selectors)
+        items = _Bodies()
+        for namespace in self._namespaces or ("",):
+            items += await self._pages(kind, namespace, **selectors)
         return items
 
-    async def _pages(self, kind: _Type, listing: _Method, *where: str, **options: Any) -> _Bodies:
+    async def _pages(self, kind: _Type, namespace: str, **query: Any) -> _Bodies:
         items = _Bodies()
+        query["limit"] = _PAGE
         while True:
-            page = await self._ask("list", kind.plural, listing, *where, limit=_PAGE, **options)
+            page = await self._ask("list", kind.plural, "GET", kind.path(namespace), query=query) or {}
             items += page["items"]
-            token = page["metadata"].get("continue")
-            if not token:
+            query["continue"] = page["metadata"].get("continue")
+            if not query["continue"]:
                 return items
-            options["_continue"] = token
 
     async def _ask(
         self,
         verb: str,
-        plural: str,
-        method: _Method,
-        *where: Any,
+        what: str,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, Any] | None = None,
+        body: _Body | None = None,
+        content_type: str = _JSON,
         accept: tuple[int, ...] = (),
-        **options: Any,
-    ) -> Any:
+    ) -> _Body | None:
         """Send one request; None where the API server answers with a status in `accept`, else raises Unavailable."""
-        self._on_request(verb, plural)
+        self._on_request(verb, what)
         try:
-            return await method(*where, _request_timeout=_TIMEOUT, **options)
-        except ApiException as error:
-            if error.status in accept:
-                return None
-            raise Unavailable(f"the API server refused to {verb} {plural}: {_reason(error)}") from error
+            request = await self._api.param_serialize(
+                method,
+                path,
+                query_params=list((query or {}).items()),
+                header_params={"Accept": _JSON, "Content-Type": content_type},
+                body=body,
+                auth_settings=["BearerToken"],
+            )
+            reply = await self._api.call_api(*request, _request_timeout=_TIMEOUT)
+            content = await reply.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             said = str(error) or type(error).__name__
-            raise Unavailable(f"the API server does not answer ({verb} {plural}): {said}") from error
+            raise Unavailable(f"the API server does not answer ({verb} {what}): {said}") from error
+        if reply.status in accept:
+            return None
+        if not 200 <= reply.status < 300:
+            said = _reason(content) or str(reply.reason)
+            raise Unavailable(f"the API server refused to {verb} {what}: {reply.status} {said}")
+        found: _Body = json.loads(content)
+        return found
 
 
 def _ours(kind: Kind) -> _Type:
     return _Type(names.GROUP, names.VERSION, kind.plural)
 
 
-def _reason(error: ApiException) -> str:
-    """What the API server said, in one line."""
+def _reason(content: bytes) -> str:
+    """What the API server said, in one line; empty when it is not readable."""
     try:
-        said = json.loads(error.body or "")["message"]
+        return str(json.loads(content)["message"])[:_MAX_REASON]
     except (ValueError, KeyError, TypeError):
-        said = error.reason
-    return f"{error.status} {str(said or 'no explanation')[:_MAX_REASON]}"
+        return ""
