@@ -65,7 +65,7 @@ class Retriever:
         try:
             async with asyncio.timeout(SEARCH_SECONDS):
                 rows = await self._connection.search(
-                    index.alias,
+                    index.collection,
                     mode=how.mode,
                     query=query,
                     vector=vector,

@@ -116,8 +116,13 @@ class Synchronization:
             await self._store.put_stamp(stamp)
         elif known != stamp:
             raise BuildFailure("BuildFailed", f"the collection holds vectors of {known}, not of {stamp}")
+        self._tally.ledger = await self._believed()
+
+    async def _believed(self) -> dict[str, Entry]:
+        """The ledger; after a crash, or when the number of chunks is not what it says, compared chunk by chunk."""
         ledger = await self._store.entries()
-        if await self._store.count() != sum(entry.chunks for entry in ledger.values()):
+        pending = any(entry.content_hash == PENDING for entry in ledger.values())
+        if pending or await self._store.count() != sum(entry.chunks for entry in ledger.values()):
             ledger, orphans = planning.distrust(ledger, await self._store.count_by_document())
             log.info(
                 "repairing",
@@ -125,7 +130,7 @@ class Synchronization:
                 orphans=len(orphans),
             )
             await self._store.drop_chunks(orphans)
-        self._tally.ledger = ledger
+        return ledger
 
     async def _load(self) -> tuple[dict[str, Document], set[str]]:
         """All documents by id, and the names of sources that can't be read."""
