@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`hack/bench`: measure a stack of its own and write the figures as JSON, and as a table into the README.
+
+Needs a quiet machine; says so in the result when it was not (load average beside the figures).
+"""
+
+import argparse
+import json
+import os
+import platform
+import sys
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bench import figures, table
+from lateen_cli.state import StateDir
+from stack.local import REPOSITORY, LocalStack
+from stack.parts import RayServe, Weaviate
+
+
+def say(text: str) -> None:
+    """Progress."""
+    sys.stderr.write(f"bench: {text}\n")
+
+
+def measure(stack: LocalStack) -> dict[str, Any]:
+    """All figures."""
+    result: dict[str, Any] = {"when": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine()}
+    say("time to first answer")
+    stack.fill_volumes()
+    result["first_answer"] = figures.first_answer(stack)
+    ray, weaviate = RayServe.of(stack), Weaviate.of(stack)
+    with ray.http, weaviate.http:
+        figures.prepare(stack)
+        figures.settle(ray)
+        say("idle memory")
+        result["memory"] = figures.memory(stack)
+        say("create to Ready")
+        result["create_to_ready_s"] = figures.create_to_ready(stack)
+        figures.settle(ray)
+        say("gateway overhead")
+        result["gateway"] = figures.gateway_overhead(stack, ray)
+        say("ingest")
+        result["ingest"] = figures.ingest(stack, ray, weaviate)
+    return result
+
+
+def machine() -> dict[str, Any]:
+    """Where the figures come from."""
+    return {
+        "cores": os.cpu_count(),
+        "architecture": platform.machine(),
+        "load_before": os.getloadavg()[0],
+        "python": platform.python_version(),
+    }
+
+
+def main(arguments: list[str]) -> int:
+    """Measure, or only refresh the table; the exit status."""
+    parser = argparse.ArgumentParser(prog="hack/bench", description=__doc__)
+    parser.add_argument("--output", type=Path, default=REPOSITORY / "docs" / "bench.json")
+    parser.add_argument("--readme", type=Path, default=REPOSITORY / "README.md")
+    parser.add_argument("--only-table", action="store_true", help="write the table from an earlier result")
+    options = parser.parse_args(arguments)
+    if not options.only_table:
+        state = os.environ.get("LATEEN_TEST_STATE")
+        with tempfile.TemporaryDirectory(prefix="lateen-bench-") as scratch:
+            stack = LocalStack(StateDir.at(Path(state or scratch) / "s"))
+            try:
+                result = measure(stack)
+            finally:
+                stack.stop()
+        options.output.write_text(json.dumps(result, indent=2) + "\n")
+    result = json.loads(options.output.read_text())
+    options.readme.write_text(table.replace(options.readme.read_text(), table.render(result)))
+    say(f"wrote {options.output} and the table in {options.readme}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

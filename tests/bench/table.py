@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The README's table of figures, made from a result file. Pure."""
+
+from typing import Any
+
+BEGIN = "<!-- bench:begin -->"
+END = "<!-- bench:end -->"
+
+
+def render(result: dict[str, Any]) -> str:
+    """The table in Markdown."""
+    first, gateway, ingest = result["first_answer"], result["gateway"], result["ingest"]
+    ready, memory, machine = result["create_to_ready_s"], result["memory"], result["machine"]
+    rows = [
+        ("Nothing running to the first answer", f"{first['total_s']:.0f} s"),
+        ("… of that: stack up, resources Ready, answer", _parts(first)),
+        ("Gateway over the model's own handle, p50 / p99", _overhead(gateway)),
+        ("Index build, of the bare embedder's rate", f"{100 * ingest['ratio']:.0f} %"),
+        *((f"Create to Ready, {kind}", f"{seconds:.1f} s") for kind, seconds in ready.items()),
+        ("Idle memory, all processes (PSS)", f"{memory['total_mib'] / 1024:.1f} GiB"),
+        *((f"… {name}", f"{mib:.0f} MiB") for name, mib in memory["mib"].items()),
+    ]
+    where = f"{machine['cores']} cores, {machine['architecture']}, no GPU, {result['when'][:10]}"
+    lines = [
+        f"By `hack/bench` on {where}; all of it: [docs/bench.json](docs/bench.json).",
+        "",
+        "| What | Figure |",
+        "|---|---|",
+    ]
+    return "\n".join([*lines, *(f"| {name} | {value} |" for name, value in rows)])
+
+
+def replace(text: str, table: str) -> str:
+    """`text` with the table between its markers; raises ValueError where they are missing."""
+    start, found, rest = text.partition(BEGIN)
+    _, ended, after = rest.partition(END)
+    if not (found and ended):
+        raise ValueError(f"{BEGIN} and {END} must both be there")
+    return f"{start}{BEGIN}\n{table}\n{END}{after}"
+
+
+def _parts(first: dict[str, float]) -> str:
+    return f"{first['stack_up_s']:.0f}, {first['resources_ready_s']:.0f}, {first['answer_s']:.1f} s"
+
+
+def _overhead(gateway: dict[str, float]) -> str:
+    return f"+{gateway['overhead_p50_ms']:.1f} / +{gateway['overhead_p99_ms']:.1f} ms"
