@@ -4,6 +4,9 @@
 import asyncio
 import base64
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -255,3 +258,18 @@ def test_the_shell_lines_of_lateen_env_are_enough(stack: LocalStack) -> None:
     assert kubeconfig.is_absolute()
     assert yaml.safe_load(kubeconfig.read_text())["current-context"]
     assert found["OPENAI_BASE_URL"].startswith("http://127.0.0.1:")
+
+
+def test_the_snippet_of_the_readme_works(stack: LocalStack) -> None:
+    """The README's Python prints an answer and the document it rests on."""
+    code = (REPOSITORY / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **stack.environment, "NO_PROXY": "127.0.0.1", "PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "leave.md" in result.stdout

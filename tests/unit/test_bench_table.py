@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The README's table of figures."""
+
+import pytest
+
+from bench import table
+
+RESULT = {
+    "when": "2026-11-22T10:00:00+00:00",
+    "machine": {"cores": 2, "architecture": "x86_64"},
+    "first_answer": {"stack_up_s": 30.4, "resources_ready_s": 20.2, "answer_s": 1.26, "total_s": 51.86},
+    "gateway": {"overhead_p50_ms": 2.34, "overhead_p99_ms": 5.67},
+    "ingest": {"ratio": 0.876},
+    "create_to_ready_s": {"PromptTemplate": 0.42},
+    "memory": {"mib": {"etcd": 45.2}, "total_mib": 2048.0},
+}
+
+
+def test_every_figure_has_a_row() -> None:
+    """Numbers are rounded to what they mean."""
+    text = table.render(RESULT)
+    for piece in (
+        "52 s",
+        "30, 20, 1.3 s",
+        "+2.3 / +5.7 ms",
+        "88 %",
+        "0.4 s",
+        "2.0 GiB",
+        "45 MiB",
+        "2026-11-22",
+    ):
+        assert piece in text
+
+
+def test_only_what_is_between_the_markers_changes() -> None:
+    """The rest of the README stays byte for byte, however often it is refreshed."""
+    text = f"before\n{table.BEGIN}\nold\n{table.END}\nafter\n"
+    once = table.replace(text, "new")
+    assert once == f"before\n{table.BEGIN}\nnew\n{table.END}\nafter\n"
+    assert table.replace(once, "new") == once
+
+
+@pytest.mark.parametrize("text", ["", table.BEGIN, f"{table.END}{table.BEGIN}"])
+def test_missing_markers_are_an_error(text: str) -> None:
+    """A README without them isn't overwritten."""
+    with pytest.raises(ValueError, match="must both be there"):
+        table.replace(text, "new")
