@@ -20,6 +20,8 @@ class State:
 
     mask: torch.Tensor
     """(rows, length): 1 for tokens, 0 for padding on the left."""
+    padded: bool = False
+    """Whether the mask has any 0. Without padding no mask is passed: that is faster, and recurrent layers want none."""
     cache: Any = None
     """The model's own cache; None before the first pass."""
     ids: torch.Tensor | None = field(default=None)
@@ -46,9 +48,9 @@ class Decoder:
         """Whether rows of different requests may share a batch."""
         self.bytes_per_token = _cache_bytes(state.cache) // 2
 
-    def empty(self, rows: int) -> State:
-        """The state before anything was read."""
-        return State(torch.zeros((rows, 0), dtype=torch.long, device=self.device))
+    def empty(self, rows: int, padded: bool = False) -> State:
+        """The state before anything was read; `padded`: the mask will have zeros."""
+        return State(torch.zeros((rows, 0), dtype=torch.long, device=self.device), padded)
 
     def forward(self, ids: torch.Tensor, mask: torch.Tensor, state: State) -> torch.Tensor:
         """Read `ids` (rows, columns) behind `state`, which is changed; logits (rows, vocabulary) of the last column."""
@@ -57,7 +59,8 @@ class Decoder:
             assert state.ids is not None
             ids = torch.cat([state.ids, ids], dim=1)
         arguments: dict[str, Any] = {"input_ids": ids, "use_cache": True, "return_dict": True}
-        arguments["attention_mask"] = state.mask
+        if state.padded:
+            arguments["attention_mask"] = state.mask
         if "position_ids" in self._arguments:
             arguments["position_ids"] = (state.mask.cumsum(-1) - 1).clamp_min(0)[:, -ids.shape[1] :]
         if "logits_to_keep" in self._arguments:
@@ -80,12 +83,13 @@ class Decoder:
 def join(left: State, right: State) -> State:
     """One state with the rows of both; for joinable models."""
     length = max(left.length, right.length)
+    padded = left.padded or right.padded or left.length != right.length
     mask = torch.cat([_pad(left.mask, length, 1), _pad(right.mask, length, 1)])
     for layer, other in zip(left.cache.layers, right.cache.layers, strict=True):
         if layer.is_initialized:
             layer.keys = torch.cat([_pad(layer.keys, length, 2), _pad(other.keys, length, 2)])
             layer.values = torch.cat([_pad(layer.values, length, 2), _pad(other.values, length, 2)])
-    return State(mask, left.cache)
+    return State(mask, padded, left.cache)
 
 
 def keep_rows(state: State, rows: list[int]) -> None:
@@ -94,6 +98,7 @@ def keep_rows(state: State, rows: list[int]) -> None:
     mask = state.mask.index_select(0, index)
     cut = int(mask.argmax(dim=1).min())
     state.mask = mask[:, cut:]
+    state.padded = not bool(state.mask.all())
     for layer in state.cache.layers:
         if layer.is_initialized:
             layer.keys = layer.keys.index_select(0, index)[:, :, cut:]

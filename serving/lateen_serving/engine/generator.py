@@ -52,6 +52,7 @@ class TextGenerator:
     async def generate(self, request: GenerateRequest) -> AsyncIterator[TokenEvent]:
         """Continue a conversation; see `protocol.Engine`."""
         admission.validate(request)
+        self._thread.check()
         loop = asyncio.get_running_loop()
         prompt = await loop.run_in_executor(self._tokenizing, self._facts.prompts.encode, request["messages"])
         limit = admission.answer_limit(
@@ -121,7 +122,7 @@ def load(options: LoadOptions) -> tuple["Scheduler", Facts]:
     loaded = load_generator(options)
     with torch.inference_mode():
         model = Decoder(loaded.model, options.device)
-    decoding = Spans(loaded.tokenizer).tokenizer
+    spans = Spans(loaded.tokenizer)
     limits = Limits(
         rows=options.max_rows,
         cache_tokens=_cache_tokens(options, model.bytes_per_token, loaded.max_tokens),
@@ -129,10 +130,10 @@ def load(options: LoadOptions) -> tuple["Scheduler", Facts]:
     )
     facts = Facts(
         PromptEncoder(loaded.tokenizer),
-        Spans(loaded.tokenizer),
+        spans,
         Description(max_tokens=loaded.max_tokens, dimension=0, dtype=loaded.dtype),
     )
-    return Scheduler(model, decoding.decode, end_tokens(loaded), limits), facts
+    return Scheduler(model, spans.tokenizer.decode, end_tokens(loaded), limits), facts
 
 
 def _cache_tokens(options: LoadOptions, bytes_per_token: int, context: int) -> int:

@@ -136,7 +136,8 @@ class Scheduler:
             ids[index, width - row.length :] = torch.tensor(row.tokens)
             mask[index, width - row.length :] = 1
         device = self._model.device
-        self._prefill = Prefill(group, ids.to(device), mask.to(device), self._model.empty(len(group)))
+        state = self._model.empty(len(group), padded=not bool(mask.all()))
+        self._prefill = Prefill(group, ids.to(device), mask.to(device), state)
 
     def _fits(self, group: list[Row], row: Row, idle: bool) -> bool:
         if not group:

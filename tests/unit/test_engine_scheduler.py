@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The scheduler step by step, in this thread, with failures put into the model."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from engine_models import Reference, save_llama
+from lateen_serving.engine.channel import Channel
+from lateen_serving.engine.decoder import Decoder, State
+from lateen_serving.engine.jobs import GenerateJob
+from lateen_serving.engine.protocol import TokenEvent
+from lateen_serving.engine.scheduler import Limits, Scheduler
+from lateen_serving.errors import ModelError, Unavailable
+
+ROOMY = Limits(rows=8, cache_tokens=10_000, chunk_tokens=512)
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Reference:
+    return Reference(save_llama(tmp_path_factory.mktemp("llama")))
+
+
+class Faulty(Decoder):
+    """A decoder whose passes can be made to fail."""
+
+    fault: Callable[[torch.Tensor, torch.Tensor], None] = staticmethod(lambda ids, logits: None)
+    passes: int = 0
+
+    def forward(self, ids: torch.Tensor, mask: torch.Tensor, state: State) -> torch.Tensor:
+        logits = super().forward(ids, mask, state)
+        self.passes += 1
+        self.fault(ids, logits)
+        return logits
+
+
+class Bench:
+    """A scheduler with its model, driven by hand."""
+
+    def __init__(self, reference: Reference, limits: Limits = ROOMY) -> None:
+        self.reference = reference
+        self.model = Faulty(reference.model, "cpu")
+        decode = reference.tokenizer.backend_tokenizer.decode
+        self.scheduler = Scheduler(self.model, decode, frozenset({257}), limits)
+
+    def ask(self, text: str, limit: int = 12, **changes: Any) -> Channel[TokenEvent]:
+        """Queue a request."""
+        channel: Channel[TokenEvent] = Channel()
+        rules: dict[str, Any] = {"temperature": 0.0, "top_p": 1.0, "seed": None, "stop": []}
+        prompt = self.reference.prompt(text)
+        self.scheduler.add(GenerateJob(prompt, limit, channel=channel, **rules | changes))
+        return channel
+
+    def run(self) -> None:
+        """Step until idle; a bound keeps a mistake from hanging the test."""
+        for _ in range(500):
+            if not self.scheduler.step():
+                return
+        raise AssertionError("the scheduler never became idle")
+
+
+async def text_of(channel: Channel[TokenEvent]) -> str:
+    """Everything that was sent."""
+    text, finished = "", False
+    while not finished:
+        for event in await channel.receive():
+            text += event["text"]
+            finished = "finish_reason" in event
+    return text
+
+
+async def test_a_cancelled_request_leaves_at_the_next_step(reference: Reference) -> None:
+    """Waiting, being read or being answered: a request nobody reads takes no further work."""
+    bench = Bench(reference, Limits(rows=2, cache_tokens=10_000, chunk_tokens=8))
+    answered = bench.ask("hi", limit=100)
+    while not answered._items:
+        bench.scheduler.step()
+        await asyncio.get_running_loop().run_in_executor(None, lambda: None)
+    read, waiting = bench.ask("b" * 40), bench.ask("c")
+    bench.scheduler.step()
+    for channel in (answered, read, waiting):
+        channel.cancel()
+    before = bench.model.passes
+    assert bench.scheduler.step() is False
+    assert bench.model.passes == before
+
+
+async def test_a_row_with_broken_numbers_fails_alone(reference: Reference) -> None:
+    """Not-a-number in one row of a batch is that request's ModelError; the others answer as ever."""
+    bench = Bench(reference)
+
+    def poison(ids: torch.Tensor, logits: torch.Tensor) -> None:
+        if len(logits) == 3:
+            logits[1] = float("nan")
+
+    bench.model.fault = poison
+    channels = [bench.ask(text) for text in ("hi", "ok", "yes")]
+    bench.run()
+    assert await text_of(channels[0]) == reference.answer("hi", 12)
+    with pytest.raises(ModelError):
+        await text_of(channels[1])
+    assert await text_of(channels[2]) == reference.answer("yes", 12)
+
+
+async def test_a_failing_batch_does_not_end_the_loop(reference: Reference) -> None:
+    """An exception while answering is told to the batch's requests, and the next request is served."""
+    bench = Bench(reference)
+
+    def explode(ids: torch.Tensor, logits: torch.Tensor) -> None:
+        if ids.shape[1] == 1:
+            raise RuntimeError("out of luck")
+
+    bench.model.fault = explode
+    channels = [bench.ask("hi"), bench.ask("ok")]
+    bench.run()
+    for channel in channels:
+        with pytest.raises(ModelError, match="RuntimeError"):
+            await text_of(channel)
+    bench.model.fault = lambda ids, logits: None
+    channel = bench.ask("hi")
+    bench.run()
+    assert await text_of(channel) == reference.answer("hi", 12)
+
+
+async def test_a_prompt_that_cannot_be_read_fails_alone(reference: Reference) -> None:
+    """When reading several prompts together fails, each is tried by itself."""
+    bench = Bench(reference)
+    poisonous = reference.prompt("Z")[-14]
+
+    def explode(ids: torch.Tensor, logits: torch.Tensor) -> None:
+        if (ids == poisonous).any() and ids.shape[1] > 1:
+            raise RuntimeError("can't read this")
+
+    bench.model.fault = explode
+    channels = [bench.ask(text) for text in ("hi", "Z", "ok")]
+    bench.run()
+    assert await text_of(channels[0]) == reference.answer("hi", 12)
+    with pytest.raises(ModelError):
+        await text_of(channels[1])
+    assert await text_of(channels[2]) == reference.answer("ok", 12)
+
+
+async def test_a_long_prompt_is_read_in_chunks_between_the_tokens_of_others(reference: Reference) -> None:
+    """While a long prompt is read, running requests get a token per chunk; the answer is the same."""
+    bench = Bench(reference, Limits(rows=8, cache_tokens=10_000, chunk_tokens=16))
+    first = bench.ask("b", limit=60)
+    for _ in range(4):
+        bench.scheduler.step()
+    second = bench.ask("x" * 80)
+    passes = bench.model.passes
+    bench.scheduler.step()
+    assert bench.model.passes == passes + 2
+    bench.run()
+    assert await text_of(first) == reference.answer("b", 60)
+    assert await text_of(second) == reference.answer("x" * 80, 12)
+
+
+async def test_memory_pressure_sends_the_youngest_back(reference: Reference) -> None:
+    """When keys and values outgrow their bound, rows are read again later, with the same answers."""
+    bench = Bench(reference, Limits(rows=8, cache_tokens=230, chunk_tokens=512))
+    channels = [bench.ask(text, limit=90) for text in ("b", "k", "x")]
+    bench.run()
+    undisturbed = Bench(reference)
+    for text in ("b", "k", "x"):
+        undisturbed.ask(text, limit=90)
+    undisturbed.run()
+    assert bench.model.passes > undisturbed.model.passes
+    for channel, text in zip(channels, ("b", "k", "x"), strict=True):
+        assert await text_of(channel) == reference.answer(text, 90)
+
+
+async def test_closing_tells_everybody(reference: Reference) -> None:
+    """Waiting and running requests end with the error the thread gives."""
+    bench = Bench(reference, Limits(rows=1, cache_tokens=10_000, chunk_tokens=512))
+    channels = [bench.ask("b", limit=90), bench.ask("k")]
+    bench.scheduler.step()
+    bench.scheduler.close(Unavailable("stopped"))
+    for channel in channels:
+        with pytest.raises(Unavailable):
+            await text_of(channel)
