@@ -64,6 +64,11 @@ def definitions() -> list[Path]:
     return packaged or sorted((here.parents[1] / "crds").glob("*.yaml"))
 
 
+def definition_names() -> list[str]:
+    """The definitions' names, such as `modeldeployments.lateen.dev`."""
+    return [f"{file.stem}.lateen.dev" for file in definitions()]
+
+
 def base_objects(api_key: str) -> str:
     """The operator's namespace and the Secret with the client key, as JSON for kubectl."""
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
@@ -78,13 +83,15 @@ async def install(kubectl: Kubectl, api_key: str) -> None:
     if not files:
         raise Refused("this installation of lateen carries no CustomResourceDefinitions")
     await kubectl.apply("\n---\n".join(file.read_text() for file in files))
-    crds = [f"crd/{file.stem}.lateen.dev" for file in files]
+    crds = [f"crd/{name}" for name in definition_names()]
     await kubectl.run("wait", "--for=condition=Established", "--timeout=30s", *crds)
     await kubectl.apply(base_objects(api_key))
 
 
 async def resources(kubectl: Kubectl) -> list[dict[str, Any]]:
-    """All resources of Lateen's category, of all namespaces."""
-    answer = json.loads(await kubectl.run("get", "lateen", "--all-namespaces", "--output=json"))
+    """All resources of our kinds, of all namespaces."""
+    # Not by category: kubectl resolves those from a cache that may be older than the definitions.
+    kinds = ",".join(definition_names())
+    answer = json.loads(await kubectl.run("get", kinds, "--all-namespaces", "--output=json"))
     items: list[dict[str, Any]] = answer.get("items", [])
     return items

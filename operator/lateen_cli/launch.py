@@ -10,7 +10,7 @@ from functools import partial
 
 from lateen_cli import kubectl, preparation, processes, supervisor
 from lateen_cli.parts.part import Site
-from lateen_cli.screen import Event, Screen
+from lateen_cli.screen import Both, Event, Lines, Screen
 from lateen_cli.state import MARKER, Run, StateDir, Unusable, write
 from lateen_cli.supervisor import PartFailed, Step, Supervisor
 
@@ -27,6 +27,15 @@ def supervise(state: StateDir, screen: Screen) -> int:
     lock = state.lock()
     if lock is None:
         return await_other(state, screen)
+    with state.log("events").open("w") as log:
+        try:
+            return _hold(state, Both(screen, Lines(log)))
+        finally:
+            screen.close()
+            os.close(lock)
+
+
+def _hold(state: StateDir, screen: Screen) -> int:
     me = processes.identify(os.getpid())
     if left := len(processes.belonging(state.stack_id)):
         screen.show(Event(kind="note", text=f"Ending {left} processes left over from an earlier run."))
@@ -39,9 +48,6 @@ def supervise(state: StateDir, screen: Screen) -> int:
         supervisor.clear(state)
         screen.show(Event(kind="failed", text=str(error)))
         return 1
-    finally:
-        screen.close()
-        os.close(lock)
 
 
 def _supervise(state: StateDir, screen: Screen) -> int:

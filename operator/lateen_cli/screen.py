@@ -92,6 +92,23 @@ class JsonLines:
             return
 
 
+class Both:
+    """Two screens at once: a person's and a log."""
+
+    def __init__(self, first: Screen, second: Screen) -> None:
+        self.screens = (first, second)
+
+    def show(self, event: Event) -> None:
+        """Show the event on both."""
+        for each in self.screens:
+            each.show(event)
+
+    def close(self) -> None:
+        """Close both."""
+        for each in self.screens:
+            each.close()
+
+
 class LiveTable:
     """A table that changes in place: one row per part, and the latest note below."""
 

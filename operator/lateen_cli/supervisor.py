@@ -226,9 +226,17 @@ def rounds(parts: Sequence[Part]) -> list[list[Part]]:
 def clear(state: StateDir, grace: float = processes.GRACE) -> int:
     """End what is left of a stack and remove what only running processes need; how many processes there were."""
     ended = processes.sweep(state.stack_id, grace)
+    _keep_logs(state.runtime / "ray" / "session_latest" / "logs", state.log("ray").with_suffix(""))
     shutil.rmtree(state.runtime, ignore_errors=True)
     state.run_file.unlink(missing_ok=True)
     return ended
+
+
+def _keep_logs(found: Path, kept: Path) -> None:
+    """The logs of Ray's own processes outlive its folder until the next stop."""
+    if found.is_dir():
+        shutil.rmtree(kept, ignore_errors=True)
+        shutil.copytree(found.resolve(), kept, symlinks=True, ignore_dangling_symlinks=True)
 
 
 def tail(path: Path, lines: int = LOG_LINES) -> list[str]:

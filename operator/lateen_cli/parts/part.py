@@ -61,7 +61,7 @@ class Part:
     ports: Mapping[str, int]
     needs: frozenset[str] = frozenset()
     """Names of parts and steps that must be ready first."""
-    patience: float = 90.0
+    patience: float = 180.0
     """Seconds until a start without readiness counts as failed."""
     grace: float = 10.0
     """Seconds between SIGTERM and SIGKILL."""

@@ -46,9 +46,10 @@ def describe(site: Site) -> Part:
     )
     environment = site.environment(**_core(site), **_serve(site), **_haproxy(site), **_data_plane(site))
     headers = {"Authorization": f"Bearer {site.secrets.ray_token}"}
-    probe = Probe(ports.ray_dashboard, "/api/version", headers)
+    # The dashboard answers before the node is there; a Ray without a node runs nothing.
+    probe = Probe(ports.ray_dashboard, "/nodes?view=summary", headers, contains=b'"ALIVE"')
     shown = {"gcs": ports.ray, "dashboard": ports.ray_dashboard, "gateway": ports.gateway}
-    return Part("ray", command, environment, probe, shown, patience=120.0, grace=3.0)
+    return Part("ray", command, environment, probe, shown, grace=3.0)
 
 
 def _core(site: Site) -> dict[str, str]:

@@ -36,7 +36,6 @@ def describe(site: Site) -> Part:
         LOG_LEVEL="warning",
         GRPC_PORT=str(ports.weaviate_grpc),
         CLUSTER_HOSTNAME="node1",
-        CLUSTER_IN_LOCALHOST="true",
         CLUSTER_ADVERTISE_ADDR="127.0.0.1",
         CLUSTER_BIND_ADDR="127.0.0.1",
         CLUSTER_GOSSIP_BIND_PORT=str(ports.weaviate_gossip),
@@ -44,7 +43,6 @@ def describe(site: Site) -> Part:
         CLUSTER_BASIC_AUTH_USERNAME=USER,
         CLUSTER_BASIC_AUTH_PASSWORD=secrets.weaviate_cluster_password,
         RAFT_BOOTSTRAP_EXPECT="1",
-        RAFT_JOIN="node1",
         RAFT_PORT=str(ports.weaviate_raft),
         RAFT_INTERNAL_RPC_PORT=str(ports.weaviate_raft_rpc),
     )
