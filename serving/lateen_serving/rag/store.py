@@ -10,7 +10,7 @@ import json
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -25,7 +25,12 @@ from weaviate.classes.init import AdditionalConfig, Auth, Timeout
 from weaviate.classes.query import Filter, HybridFusion, MetadataQuery
 from weaviate.config import GrpcConfig
 from weaviate.connect import ConnectionParams
-from weaviate.exceptions import UnexpectedStatusCodeError, WeaviateBaseError, WeaviateQueryError
+from weaviate.exceptions import (
+    UnexpectedStatusCodeError,
+    WeaviateBaseError,
+    WeaviateInsertManyAllFailedError,
+    WeaviateQueryError,
+)
 from weaviate.util import generate_uuid5
 
 from lateen_api import names
@@ -45,8 +50,10 @@ _TIMEOUTS = Timeout(init=5, query=30, insert=60)
 _CHANNEL = [("grpc.initial_reconnect_backoff_ms", 200), ("grpc.max_reconnect_backoff_ms", 2000)]
 """Back within two seconds after Weaviate is; gRPC's own default is two minutes."""
 
-_PATIENCE = Patience("StoreUnavailable", attempt_seconds=60, total_seconds=120)
-_SCAN_PATIENCE = Patience("StoreUnavailable", attempt_seconds=900, total_seconds=120)
+PATIENCE = Patience("StoreUnavailable", attempt_seconds=60, total_seconds=120)
+_SCAN_SECONDS = 900.0
+"""Longest time of reading a whole collection."""
+
 _BATCH = 100
 """Objects per request."""
 
@@ -56,11 +63,7 @@ _PAGE = 1000
 
 def _exact(name: str) -> Property:
     return Property(
-        name=name,
-        data_type=DataType.TEXT,
-        tokenization=Tokenization.FIELD,
-        index_filterable=True,
-        index_searchable=False,
+        name=name, data_type=DataType.TEXT, tokenization=Tokenization.FIELD, index_searchable=False
     )
 
 
@@ -180,11 +183,16 @@ class Connection:
                     return_metadata=MetadataQuery(score=True),
                     **common,
                 )
-        return [_row(item, fused=mode == "Hybrid") for item in found.objects]
-
-
-def _row(item: Any, *, fused: bool) -> Row:
-    return Row(item.properties, fused, item.metadata.score, item.metadata.distance, item.metadata.certainty)
+        return [
+            Row(
+                item.properties,
+                mode == "Hybrid",
+                item.metadata.score,
+                item.metadata.distance,
+                item.metadata.certainty,
+            )
+            for item in found.objects
+        ]
 
 
 def _address(settings: ServingSettings) -> ConnectionParams:
@@ -213,23 +221,25 @@ async def translated() -> AsyncIterator[None]:
 def _translation(error: Exception) -> errors.ServiceError:
     if isinstance(error, WeaviateQueryError) and "could not find class" in str(error):
         return errors.NotFound("the index is not in the vector store", code="index_not_found")
-    if (
-        isinstance(error, UnexpectedStatusCodeError)
-        and 400 <= error.status_code < 500
-        and error.status_code != 429
-    ):
-        return errors.ServiceError(f"the vector store refuses with HTTP {error.status_code}")
+    if isinstance(error, WeaviateInsertManyAllFailedError):
+        return errors.Unavailable(f"objects were not stored: {error.message[:200]}")
+    status = error.status_code if isinstance(error, UnexpectedStatusCodeError) else 0
+    if 400 <= status < 500 and status != 429:
+        return errors.ServiceError(f"the vector store refuses with HTTP {status}")
     return errors.Unavailable("the vector store does not answer", context={"cause": type(error).__name__})
 
 
 class WeaviateStore:
     """One index's chunks and ledger in Weaviate; implements `protocol.Store`."""
 
-    def __init__(self, connection: Connection, collection: str, distance: str) -> None:
+    def __init__(
+        self, connection: Connection, collection: str, distance: str, patience: Patience = PATIENCE
+    ) -> None:
         self._connection = connection
         self._chunks = collection
         self._ledger = names.ledger_collection(collection)
         self._distance = distance
+        self._patience = patience
 
     async def ensure(self) -> None:
         """Create the two collections that are missing."""
@@ -247,7 +257,7 @@ class WeaviateStore:
             found = await ledger.query.fetch_object_by_id(generate_uuid5("embedder"))
             return None if found is None else Stamp(**json.loads(found.properties["body"]))
 
-        return await _insist(operation)
+        return await self._insist(operation)
 
     async def put_stamp(self, stamp: Stamp) -> None:
         """Record the embedder."""
@@ -266,7 +276,7 @@ class WeaviateStore:
             found = [_entry(row.properties) async for row in rows if row.properties["kind"] == "document"]
             return {entry.document_id: entry for entry in found}
 
-        return await _insist(operation, _SCAN_PATIENCE)
+        return await self._insist(operation, attempt_seconds=_SCAN_SECONDS)
 
     async def put_entries(self, entries: Sequence[Entry]) -> None:
         """Write entries, replacing those of the same documents."""
@@ -302,7 +312,7 @@ class WeaviateStore:
             chunks = await self._connection.collection(self._chunks)
             return int((await chunks.aggregate.over_all(total_count=True)).total_count)
 
-        return await _insist(operation)
+        return await self._insist(operation)
 
     async def count_by_document(self) -> Mapping[str, int]:
         """Number of chunks of each document, by looking at every chunk."""
@@ -312,7 +322,7 @@ class WeaviateStore:
             rows = chunks.iterator(return_properties=["document_id"], cache_size=_PAGE)
             return Counter([str(row.properties["document_id"]) async for row in rows])
 
-        return await _insist(operation, _SCAN_PATIENCE)
+        return await self._insist(operation, attempt_seconds=_SCAN_SECONDS)
 
     async def _create(self, name: str, properties: list[Property], index: Any) -> None:
         async def operation() -> None:
@@ -321,7 +331,7 @@ class WeaviateStore:
                 vectors = Configure.Vectors.self_provided(vector_index_config=index)
                 await collections.create(name, properties=properties, vector_config=vectors)
 
-        await _insist(operation)
+        await self._insist(operation)
 
     async def _put_note(self, kind: str, body: str) -> None:
         await self._insert(self._ledger, [_ledger_row(kind, kind, body=body)])
@@ -334,7 +344,7 @@ class WeaviateStore:
                 raise errors.Unavailable(f"{len(outcome.errors)} objects were not stored: {first[:200]}")
 
         for some in _batches(rows):
-            await _insist(partial(operation, some))
+            await self._insist(partial(operation, some))
 
     async def _delete(self, collection: str, where: Any) -> None:
         async def operation() -> None:
@@ -343,15 +353,17 @@ class WeaviateStore:
                 if outcome.failed:
                     raise errors.Unavailable(f"{outcome.failed} objects were not deleted")
 
-        await _insist(operation)
+        await self._insist(operation)
 
+    async def _insist(self, operation: Callable[[], Awaitable[T]], attempt_seconds: float | None = None) -> T:
+        async def once() -> T:
+            async with translated():
+                return await operation()
 
-async def _insist(operation: Callable[[], Awaitable[T]], patience: Patience = _PATIENCE) -> T:
-    async def once() -> T:
-        async with translated():
-            return await operation()
-
-    return await insist(once, patience)
+        patience = self._patience
+        return await insist(
+            once, replace(patience, attempt_seconds=attempt_seconds or patience.attempt_seconds)
+        )
 
 
 def _batches(items: Sequence[T]) -> Iterator[Sequence[T]]:
