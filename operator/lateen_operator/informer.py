@@ -68,7 +68,7 @@ class Informer:
     async def _relist(self, kind: Kind) -> None:
         since = self._cache.moment()
         repair = self._cache.replace(kind, await self._cluster.list(kind), since)
-        missed = len(repair.missed | repair.vanished)
+        missed = len(repair.missed | repair.vanished) if self._vitals.synced else 0  # before, nobody watched
         if missed:
             self._metrics.repaired(kind, missed)
         else:

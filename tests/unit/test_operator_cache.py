@@ -136,6 +136,7 @@ class Desk:
         self.queued: list[str] = []
         self.vitals = Vitals(lambda: self.now, stale_after=180)
         self.vitals.lead()
+        self.vitals.synced = True
         self.metrics = Metrics()
         enqueue = lambda key: self.queued.append(key.name)  # noqa: E731
         self.informer = Informer(self.cluster, self.cache, enqueue, self.vitals, self.metrics)  # type: ignore[arg-type]  # only `list` is used
@@ -192,6 +193,16 @@ async def test_kind_that_cannot_be_listed_keeps_what_is_known() -> None:
     assert not await desk.informer.resync()
     assert desk.cache.get(A) is not None
     assert desk.queued == ["p"]
+
+
+async def test_first_list_finds_everything_and_blames_no_watch() -> None:
+    """Before it nobody watched, so nothing was missed."""
+    desk = Desk()
+    desk.vitals.synced = False
+    desk.cluster.lists[MODEL] = [resource("a")]
+    await desk.informer.resync()
+    assert desk.queued == ["a"]
+    assert b'lateen_operator_missed_events_total{kind="ModelDeployment"} 0.0' in desk.metrics.text()
 
 
 async def test_watch_that_misses_changes_grows_stale_and_is_counted() -> None:
