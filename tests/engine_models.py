@@ -18,7 +18,9 @@ from transformers import (
 from lateen_serving.engine.protocol import GenerateRequest
 
 CONTEXT = 160
-torch.set_num_threads(1)  # the reference runs beside the engine's thread; more threads only fight for the cores
+torch.set_num_threads(
+    1
+)  # the reference runs beside the engine's thread; more threads only fight for the cores
 TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -66,7 +68,6 @@ def save_causal(folder: Path, config: Any) -> Path:
     model = AutoModelForCausalLM.from_config(config)
     with torch.no_grad():  # answers are ASCII letters, so that texts can be compared whole
         model.get_output_embeddings().weight[_other_than_ascii()] = 0.0
-        model.get_output_embeddings().weight[257] *= 1.5  # some answers end by themselves
     model.generation_config.eos_token_id = [257]
     model.save_pretrained(folder)
     save_tokenizer(folder)

@@ -45,16 +45,19 @@ async def answers(engine: TextGenerator, requests: list[GenerateRequest]) -> lis
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The saved model."""
     return save_llama(tmp_path_factory.mktemp("llama"))
 
 
 @pytest.fixture(scope="module")
 def reference(folder: Path) -> Reference:
+    """What transformers answers."""
     return Reference(folder)
 
 
 @pytest.fixture(scope="module")
 def engine(folder: Path) -> Iterator[TextGenerator]:
+    """The engine most tests share."""
     made = engine_of(folder)
     yield made
     asyncio.run(made.aclose())
@@ -74,17 +77,6 @@ async def test_requests_that_join_while_others_run_get_their_own_answers(
     assert [text for text, _ in await some] == [reference.answer(text, 12) for text in TEXTS[1:3]]
     assert [text for text, _ in await others] == [reference.answer(text, 30) for text in TEXTS[3:]]
     assert last["prompt_tokens"] == len(reference.prompt(TEXTS[0]))
-
-
-async def test_the_end_token_ends_an_answer_with_stop(engine: TextGenerator, reference: Reference) -> None:
-    """An answer that meets the end token is finished with `stop`, one that reaches its bound with `length`."""
-    texts = [*TEXTS, *"abcdefgh"]
-    results = await asyncio.gather(*(collect(engine.generate(request(text, max_tokens=40))) for text in texts))
-    for text, (answer, last) in zip(texts, results, strict=True):
-        assert answer == reference.answer(text, 40)
-        ended = last["completion_tokens"] == len(answer) + 1
-        assert last["finish_reason"] == ("stop" if ended else "length")
-    assert {last["finish_reason"] for _, last in results} == {"stop", "length"}
 
 
 async def test_a_seed_repeats_an_answer_whatever_else_is_served(engine: TextGenerator) -> None:

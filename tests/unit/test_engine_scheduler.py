@@ -3,11 +3,11 @@
 
 import asyncio
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+
 from engine_models import Reference, save_llama
 from lateen_serving.engine.channel import Channel
 from lateen_serving.engine.decoder import Decoder, State
@@ -21,13 +21,14 @@ ROOMY = Limits(rows=8, cache_tokens=10_000, chunk_tokens=512)
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> Reference:
+    """What transformers answers."""
     return Reference(save_llama(tmp_path_factory.mktemp("llama")))
 
 
 class Faulty(Decoder):
     """A decoder whose passes can be made to fail."""
 
-    fault: Callable[[torch.Tensor, torch.Tensor], None] = staticmethod(lambda ids, logits: None)
+    fault: Callable[[torch.Tensor, torch.Tensor], None] = staticmethod(lambda _ids, _logits: None)
     passes: int = 0
 
     def forward(self, ids: torch.Tensor, mask: torch.Tensor, state: State) -> torch.Tensor:
@@ -40,11 +41,11 @@ class Faulty(Decoder):
 class Bench:
     """A scheduler with its model, driven by hand."""
 
-    def __init__(self, reference: Reference, limits: Limits = ROOMY) -> None:
+    def __init__(self, reference: Reference, limits: Limits = ROOMY, end: int = 257) -> None:
         self.reference = reference
         self.model = Faulty(reference.model, "cpu")
         decode = reference.tokenizer.backend_tokenizer.decode
-        self.scheduler = Scheduler(self.model, decode, frozenset({257}), limits)
+        self.scheduler = Scheduler(self.model, decode, frozenset({end}), limits)
 
     def ask(self, text: str, limit: int = 12, **changes: Any) -> Channel[TokenEvent]:
         """Queue a request."""
@@ -70,6 +71,21 @@ async def text_of(channel: Channel[TokenEvent]) -> str:
             text += event["text"]
             finished = "finish_reason" in event
     return text
+
+
+async def test_an_end_token_ends_an_answer(reference: Reference) -> None:
+    """The answer stops before the end token, which is counted but not sent; others go on."""
+    whole = reference.answer("hi", 12)
+    (end,) = reference.tokenizer.encode(whole[5], add_special_tokens=False)
+    bench = Bench(reference, end=end)
+    channels = [bench.ask("hi"), bench.ask("ok")]
+    bench.run()
+    events = await channels[0].receive()
+    expected = whole[: whole.index(whole[5])]
+    assert "".join(event["text"] for event in events) == expected
+    assert events[-1]["finish_reason"] == "stop"
+    assert events[-1]["completion_tokens"] == len(expected) + 1
+    assert await text_of(channels[1]) == reference.answer("ok", 12).split(whole[5])[0]
 
 
 async def test_a_cancelled_request_leaves_at_the_next_step(reference: Reference) -> None:
@@ -119,7 +135,7 @@ async def test_a_failing_batch_does_not_end_the_loop(reference: Reference) -> No
     for channel in channels:
         with pytest.raises(ModelError, match="RuntimeError"):
             await text_of(channel)
-    bench.model.fault = lambda ids, logits: None
+    bench.model.fault = lambda _ids, _logits: None
     channel = bench.ask("hi")
     bench.run()
     assert await text_of(channel) == reference.answer("hi", 12)

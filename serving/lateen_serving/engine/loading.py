@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
@@ -22,6 +23,11 @@ _LENGTH_FIELDS = (
     "max_seq_len",
     "seq_length",
 )
+_LOAD_FAILURES = (
+    OSError, ValueError, KeyError, ImportError, AttributeError, RuntimeError, TypeError, SafetensorError
+)  # fmt: skip
+"""What transformers raises about folders it can't read; running out of memory is no such thing."""
+
 _UNLIMITED = 10**9
 _DEFAULT_LENGTH = 8192
 
@@ -100,7 +106,7 @@ def _load(options: LoadOptions, auto_class: Any) -> Loaded:
         )
     except LoadError:
         raise
-    except (OSError, ValueError, KeyError, ImportError, AttributeError, RuntimeError, TypeError) as error:
+    except _LOAD_FAILURES as error:
         raise LoadError(
             f"the weights can't be loaded: {_first_line(error)}", code="ModelUnsupported"
         ) from error
