@@ -17,6 +17,10 @@ from lateen_serving.gateway.state import GatewayState
 from lateen_serving.rag.retrieve import Retriever
 from lateen_serving.settings import ServingSettings
 
+MAX_ONGOING_REQUESTS = 512
+"""Requests one replica works on at the same time unless the Serve config says otherwise; each is mostly waiting, and
+Ray Serve's own default is 5."""
+
 
 class Gateway:
     """One replica. The web application is built in the replica, so that nothing of it is pickled or shared."""
@@ -50,6 +54,7 @@ def build(args: dict[str, Any]) -> serve.Application:
     """The application; it takes no arguments, its configuration is the deployment's `user_config`."""
     if args:
         raise ValueError(f"the gateway takes no arguments: {', '.join(sorted(args))}")
-    deployment = serve.deployment(name=names.GATEWAY_DEPLOYMENT)(serve.ingress()(Gateway))
+    options = serve.deployment(name=names.GATEWAY_DEPLOYMENT, max_ongoing_requests=MAX_ONGOING_REQUESTS)
+    deployment = options(serve.ingress()(Gateway))
     application: serve.Application = deployment.bind()
     return application

@@ -36,6 +36,18 @@ class _Reply(Protocol):
     def cancel(self) -> None: ...
 
 
+def _cancel(response: _Stream | _Reply) -> None:
+    """Cancel a call wherever it is: waiting for a replica, in one, or just between the two.
+
+    Ray Serve 2.60 forgets the last case. A call that got its replica in the very moment in which its caller was
+    cancelled has its result in a future that nobody has looked into, and would run on until it is garbage-collected.
+    """
+    response.cancel()
+    future = getattr(response, "_replica_result_future", None)
+    if future is not None and future.done() and not future.cancelled() and future.exception() is None:
+        future.result().cancel()
+
+
 class RayModels:
     """Calls model applications of this Ray cluster. One per replica."""
 
@@ -55,7 +67,7 @@ class RayModels:
             finally:
                 # Nothing is awaited here: the task may be in the middle of its own cancellation.
                 if not is_done:
-                    response.cancel()
+                    _cancel(response)
 
     async def embed(self, application: str, texts: list[str]) -> Embeddings:
         """Vectors of `texts`."""
@@ -65,7 +77,7 @@ class RayModels:
             try:
                 return await response
             except asyncio.CancelledError:
-                response.cancel()
+                _cancel(response)
                 raise
 
     async def _handle(self, application: str) -> DeploymentHandle[Any]:
