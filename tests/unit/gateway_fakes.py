@@ -196,7 +196,9 @@ class World:
     def http(self, key: str = KEY) -> httpx2.AsyncClient:
         """A plain client; an empty key sends none."""
         headers = {"authorization": f"Bearer {key}"} if key else {}
-        return httpx2.AsyncClient(transport=self.transport(), base_url="http://gateway", headers=headers)
+        return httpx2.AsyncClient(
+            transport=self.transport(), base_url="http://gateway", headers=headers, trust_env=False
+        )
 
     def client(self, key: str = KEY) -> openai.AsyncOpenAI:
         """The official client, without its own retries."""
@@ -204,7 +206,7 @@ class World:
             api_key=key,
             base_url="http://gateway/v1",
             max_retries=0,
-            http_client=httpx2.AsyncClient(transport=self.transport()),
+            http_client=httpx2.AsyncClient(transport=self.transport(), trust_env=False),
         )
 
     def lines(self, event: str = "request") -> list[dict[str, Any]]:
