@@ -47,6 +47,16 @@ def belonging(stack_id: str) -> list[psutil.Process]:
     return found
 
 
+def session(leader: int) -> list[psutil.Process]:
+    """What runs in the session a part's first process made; to be asked while that part is the last to have it."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(OSError, *Gone):
+            if os.getsid(process.pid) == leader:
+                found.append(process)
+    return found
+
+
 def end(processes: Iterable[psutil.Process], grace: float = GRACE) -> None:
     """SIGTERM, then SIGKILL for what is left after `grace` seconds; returns when all are gone."""
     listed = list(processes)

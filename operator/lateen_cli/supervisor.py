@@ -138,14 +138,27 @@ class Supervisor:
         for attempt in range(part.restarts + 1):
             if attempt:
                 await asyncio.sleep(RESTART_PAUSE * 2 ** (attempt - 1))
-            process = await self._start(part, attempt)
-            await self._await_ready(part, process)
+            process = await self._bring(part, attempt)
             self._is_ready(part.name)
-            code = await process.wait()
-            reason = f"ended by itself with {_outcome(code)}"
+            reason = f"ended by itself with {_outcome(await process.wait())}"
             if attempt < part.restarts:
                 self.screen.show(Event(kind="restarting", part=part.name, text=reason))
         raise PartFailed(part.name, reason)
+
+    async def _bring(self, part: Part, restarts: int) -> asyncio.subprocess.Process:
+        """Start a part until it is ready, as often as its description allows."""
+        for left in reversed(range(part.tries)):
+            process = await self._start(part, restarts)
+            try:
+                await self._await_ready(part, process)
+            except PartFailed as failure:
+                if not left:
+                    raise
+                self.screen.show(Event(kind="restarting", part=part.name, text=failure.reason))
+                await asyncio.to_thread(processes.end, processes.session(process.pid))
+            else:
+                return process
+        raise AssertionError(f"{part.name} has no tries")
 
     async def _start(self, part: Part, attempt: int) -> asyncio.subprocess.Process:
         self.screen.show(Event(kind="starting", part=part.name))

@@ -65,5 +65,7 @@ class Part:
     """Seconds until a start without readiness counts as failed."""
     grace: float = 10.0
     """Seconds between SIGTERM and SIGKILL."""
+    tries: int = 1
+    """How often a start may fail before it counts as failed."""
     restarts: int = 0
     """How often it is started again after it ended by itself; 0: its end stops the stack."""

@@ -14,6 +14,9 @@ from lateen_cli.probes import Probe
 
 OBJECT_STORE_BYTES = 200_000_000
 
+TRIES = 3
+"""On a busy machine Ray's own limit for its agent, 15 s, is not enough for the first start."""
+
 
 def logical_cores(cores: int) -> int:
     """CPUs that Ray hands out: more than there are, so that several small models share them."""
@@ -49,7 +52,7 @@ def describe(site: Site) -> Part:
     # The dashboard answers before the node is there; a Ray without a node runs nothing.
     probe = Probe(ports.ray_dashboard, "/nodes?view=summary", headers, contains=b'"ALIVE"')
     shown = {"gcs": ports.ray, "dashboard": ports.ray_dashboard, "gateway": ports.gateway}
-    return Part("ray", command, environment, probe, shown, grace=3.0)
+    return Part("ray", command, environment, probe, shown, grace=3.0, tries=TRIES)
 
 
 def _core(site: Site) -> dict[str, str]:
