@@ -2,7 +2,7 @@
 """The index build job: `python -m lateen_serving.rag.build build.json`, submitted to Ray by the operator.
 
 Exit code 0: the collection is in the state of its sources, apart from failures listed in the report. Any other:
-the synchronization as a whole failed; the last line printed is then `lateen-failure Reason: message`. It may be
+the synchronization as a whole failed, and one of the lines printed is `lateen-failure Reason: message`. It may be
 killed at any moment and run again.
 
 The whole of it is one asyncio driver. Parsing plain text is so much cheaper than embedding it that it stays in
@@ -71,6 +71,8 @@ def _fail(reason: str, message: str) -> int:
 def _log_json() -> None:
     # The client logs whole objects when one is refused, and documents are not for logs.
     logging.getLogger("weaviate").setLevel(logging.CRITICAL)
+    # What fails in a call is raised; the rest is about loops that end with the job.
+    logging.getLogger("ray.serve").setLevel(logging.CRITICAL)
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

@@ -261,11 +261,13 @@ class WeaviateStore:
 
     async def put_stamp(self, stamp: Stamp) -> None:
         """Record the embedder."""
-        await self._put_note("embedder", json.dumps(asdict(stamp), sort_keys=True))
+        body = json.dumps(asdict(stamp), sort_keys=True)
+        await self._insert(self._ledger, [_ledger_row("embedder", "embedder", body=body)])
 
     async def put_report(self, report: BuildReport) -> None:
         """Write the report for the operator."""
-        await self._put_note("report", json.dumps(report.dump(), sort_keys=True))
+        body = json.dumps(report.dump(), sort_keys=True)
+        await self._insert(self._ledger, [_ledger_row("report", "report", body=body)])
 
     async def entries(self) -> dict[str, Entry]:
         """The ledger, by document id."""
@@ -333,9 +335,6 @@ class WeaviateStore:
 
         await self._insist(operation)
 
-    async def _put_note(self, kind: str, body: str) -> None:
-        await self._insert(self._ledger, [_ledger_row(kind, kind, body=body)])
-
     async def _insert(self, collection: str, rows: Sequence[Any]) -> None:
         async def operation(some: Sequence[Any]) -> None:
             outcome = await (await self._connection.collection(collection)).data.insert_many(some)
@@ -382,14 +381,8 @@ def _entry(properties: Mapping[str, Any]) -> Entry:
 def _ledger_row(
     kind: str, key: str, *, content_hash: str = "", chunks: int = 0, tokens: int = 0, body: str = ""
 ) -> Any:
-    properties = {
-        "kind": kind,
-        "key": key,
-        "content_hash": content_hash,
-        "chunks": chunks,
-        "tokens": tokens,
-        "body": body,
-    }
+    numbers = {"chunks": chunks, "tokens": tokens}
+    properties = {"kind": kind, "key": key, "content_hash": content_hash, "body": body} | numbers
     return DataObject(properties=properties, uuid=generate_uuid5(key))
 
 
