@@ -88,11 +88,11 @@ class StateDir:
     @property
     def stack_id(self) -> str:
         """What tells this stack's processes from those of others."""
-        return hashlib.sha256(os.fsencode(self.root)).hexdigest()[:12]
+        return hashlib.sha256(os.fsencode(self.root)).hexdigest()[:8]
 
     @property
     def runtime(self) -> Path:
-        """Sockets and Ray's files; gone after a stop. Short, because a socket's path has at most 107 bytes."""
+        """Sockets and Ray's files; gone after a stop. Short: HAProxy takes 97 bytes for a socket's path."""
         return Path("/tmp") / f"lateen-{self.stack_id}"  # noqa: S108  # created with mode 0700 and checked
 
     @property

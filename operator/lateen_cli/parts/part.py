@@ -16,6 +16,9 @@ from lateen_cli.state import MARKER, StateDir
 FOREIGN = ("RAY_", "LATEEN_", "ETCD_", "KUBE", "SERVE_")
 """Prefixes of variables that belong to some other stack of the user and would change ours."""
 
+WANTED = "LATEEN_OPERATOR_"
+"""Prefix of the operator's settings, which a user may give to `lateen up`."""
+
 
 @dataclass(frozen=True)
 class Site:
@@ -33,7 +36,11 @@ class Site:
 
     def environment(self, **more: str) -> dict[str, str]:
         """The user's environment without what would interfere, with the stack's marker and `more`."""
-        kept = {name: value for name, value in self.inherited.items() if not name.startswith(FOREIGN)}
+        kept = {
+            name: value
+            for name, value in self.inherited.items()
+            if name.startswith(WANTED) or not name.startswith(FOREIGN)
+        }
         for name in ("NO_PROXY", "no_proxy"):
             kept[name] = ",".join(filter(None, (kept.get(name), "127.0.0.1", "localhost")))
         return {**kept, **more, MARKER: self.state.stack_id}

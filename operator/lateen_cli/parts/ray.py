@@ -62,6 +62,7 @@ def _core(site: Site) -> dict[str, str]:
         "RAY_USAGE_STATS_ENABLED": "0",
         # Without it Ray replaces 127.0.0.1 by the machine's address and listens on every interface.
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        "__RAY_WORKER_PROCESS_SETUP_HOOK_ENV_VAR": "lateen_cli.loopback.narrow",
         "DASHBOARD_METRIC_PORT": str(site.ports.ray_dashboard_metrics),
         # Ray renames its processes over their environment; this keeps the stack's marker readable.
         "SPT_NOENV": "1",
@@ -87,7 +88,8 @@ def _serve(site: Site) -> dict[str, str]:
 
 
 def _haproxy(site: Site) -> dict[str, str]:
-    folder = site.state.runtime / "haproxy"
+    # Short names: Ray puts a node id of 56 characters between folder and file, and HAProxy takes paths up to 97.
+    folder = site.state.runtime / "h"
     return {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_HAPROXY_NBTHREAD": "1",
@@ -95,8 +97,8 @@ def _haproxy(site: Site) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(site.ports.haproxy_metrics),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(site.ports.haproxy_stats),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
-        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
-        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "metrics.sock"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "a.sock"),
+        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "m.sock"),
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
     }
