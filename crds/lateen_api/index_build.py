@@ -56,13 +56,20 @@ class BuildRequest(SpecType):
     """Its revision, stamped on the collection."""
 
 
+SourceFailureReason = Literal["SourceUnavailable", "SourceNotFound", "SourceRefused"]
+"""Why a whole source could not be read; what it gave before stays indexed."""
+
+DocumentFailureReason = Literal["TooLarge", "NotText", "Empty", "Unreadable"] | SourceFailureReason
+"""Why a document or a source could not be indexed, as a stable word."""
+
+
 class DocumentFailure(SpecType):
     """A document (or a whole source) that could not be indexed; the others are."""
 
     document: str
     """`source/path`, or just the source's name."""
 
-    reason: Literal["TooLarge", "NotText", "Empty", "Unreadable", "SourceUnavailable", "SourceNotFound"]
+    reason: DocumentFailureReason
     """Why, as a stable word."""
 
     message: str

@@ -101,15 +101,18 @@ async def test_nothing_leads_out_of_a_volume(around: Surroundings) -> None:
     }
 
 
-@pytest.mark.parametrize("path", ["missing", "../other", "link"])
-async def test_a_volume_or_path_that_is_not_there(around: Surroundings, path: str) -> None:
-    """A missing folder, or one outside the claim, is SourceNotFound."""
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [("missing", "SourceNotFound"), ("../other", "SourceRefused"), ("link", "SourceRefused")],
+)
+async def test_a_path_that_can_not_be_read(around: Surroundings, path: str, reason: str) -> None:
+    """A missing folder is SourceNotFound; one that leads out of the claim is SourceRefused."""
     (around.settings.volumes / "docs").mkdir()
     (around.settings.volumes / "other").mkdir()
     (around.settings.volumes / "docs" / "link").symlink_to(around.settings.volumes / "other")
     with pytest.raises(SourceFailure) as failure:
         await load(around, pvc={"claimName": "docs", "path": path})
-    assert failure.value.reason == "SourceNotFound"
+    assert failure.value.reason == reason
 
 
 async def test_a_file_that_grows_or_is_replaced_is_not_half_read(around: Surroundings) -> None:
@@ -168,7 +171,7 @@ async def test_refused_repositories_never_reach_git(
     monkeypatch.setattr(git, "run", run)
     with pytest.raises(SourceFailure) as failure:
         await load(around, git={"url": url})
-    assert failure.value.reason == "SourceUnavailable"
+    assert failure.value.reason == "SourceRefused"
     assert "secret" not in str(failure.value)
 
 

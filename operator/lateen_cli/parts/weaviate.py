@@ -31,6 +31,9 @@ def describe(site: Site) -> Part:
         AUTHORIZATION_ADMINLIST_USERS=USER,
         DEFAULT_VECTORIZER_MODULE="none",
         ENABLE_MODULES="",
+        ENABLE_API_BASED_MODULES="false",
+        # An insert into a collection that was just deleted must fail, not create one of another shape.
+        AUTOSCHEMA_ENABLED="false",
         DISABLE_TELEMETRY="true",
         GO_PROFILING_DISABLE="true",
         LOG_LEVEL="warning",

@@ -9,13 +9,13 @@ gateway serves it                  -> older collections go
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import ValidationError
 
 from lateen_api import catalog, names
 from lateen_api.conditions import ConditionType, Reason
-from lateen_api.index_build import BuildReport, BuildRequest
+from lateen_api.index_build import BuildReport, BuildRequest, SourceFailureReason
 from lateen_api.model_deployment import ModelDeploymentSpec
 from lateen_api.rag_index import RAGIndexSpec
 from lateen_operator.plan import schedules
@@ -24,7 +24,7 @@ from lateen_operator.plan.world import World
 from lateen_operator.seams import Key, Kind, Resource
 from lateen_operator.status import Report, Verdict, timestamp, unix
 
-SOURCE_FAILURES = frozenset({"SourceUnavailable", "SourceNotFound"})
+SOURCE_FAILURES = frozenset(get_args(SourceFailureReason))
 
 
 @dataclass(frozen=True)

@@ -128,6 +128,8 @@ class Builds:
         request = indexes.request(work.resource, work.made, work.wanted)
         files = {REQUEST_FILE: json.dumps(request.dump()).encode()}
         for source, content in work.config_maps.items():
+            # The folder says that the ConfigMap exists, also when it is empty.
+            files[f"{CONFIGMAP_FOLDER}/{source}/"] = b""
             files |= {f"{CONFIGMAP_FOLDER}/{source}/{key}": value for key, value in content.items()}
         job_id = f"{work.stem}{number}"
         await self._serve.submit(job_id, BUILD_ENTRYPOINT, files)

@@ -51,7 +51,7 @@ def listing(root: Path, takes: Callable[[str], bool], boundary: Path | None = No
     """
     limit = (boundary or root).resolve()
     if not root.resolve().is_relative_to(limit):
-        raise SourceFailure("SourceNotFound", "the path leads out of the volume")
+        raise SourceFailure("SourceRefused", "the path leads out of the volume")
     walk = _Walk(limit, takes)
     walk.run(root.resolve())
     return Listing(sorted(walk.files, key=lambda item: item.path), walk.refused)

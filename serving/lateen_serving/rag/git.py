@@ -195,9 +195,7 @@ async def _permitted(url: str, roots: Sequence[Path]) -> str:
     if parts.scheme == "file" and not parts.netloc:
         path = await asyncio.to_thread(Path(unquote(parts.path)).resolve)
         if not any(path.is_relative_to(root.resolve()) for root in roots):
-            raise SourceFailure(
-                "SourceUnavailable", "file:/// is not below a folder the administrator allows"
-            )
+            raise SourceFailure("SourceRefused", "file:/// is not below a folder the administrator allows")
         return ""
     if (
         parts.scheme != "https"
@@ -205,7 +203,7 @@ async def _permitted(url: str, roots: Sequence[Path]) -> str:
         or parts.username
         or parts.password
     ):
-        raise SourceFailure("SourceUnavailable", "only https:// URLs without user name and password are read")
+        raise SourceFailure("SourceRefused", "only https:// URLs without user name and password are read")
     host, port = parts.hostname or "", parts.port or 443
     return f"{host}:{port}:{await _public_address(host, port)}"
 
@@ -218,7 +216,7 @@ async def _public_address(host: str, port: int) -> str:
         raise SourceFailure("SourceUnavailable", f"{host} can't be resolved") from error
     addresses = [ipaddress.ip_address(str(item[4][0]).split("%")[0]) for item in found]
     if not all(is_public(address) for address in addresses):
-        raise SourceFailure("SourceUnavailable", f"{host} has a private address, which is refused")
+        raise SourceFailure("SourceRefused", f"{host} has a private address, which is refused")
     first = addresses[0]
     return f"[{first}]" if first.version == 6 else str(first)
 

@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from lateen_api.index_build import BuildReport, DocumentFailure
+from lateen_api.index_build import BuildReport, DocumentFailure, SourceFailureReason
 from lateen_serving.engine.protocol import Description, Embeddings
 
 PENDING = ""
@@ -75,11 +75,9 @@ class SourceFailure(Exception):
 
     """
 
-    def __init__(
-        self, reason: Literal["SourceUnavailable", "SourceNotFound", "TooLarge"], message: str
-    ) -> None:
+    def __init__(self, reason: SourceFailureReason | Literal["TooLarge"], message: str) -> None:
         super().__init__(message)
-        self.reason: Literal["SourceUnavailable", "SourceNotFound", "TooLarge"] = reason
+        self.reason: SourceFailureReason | Literal["TooLarge"] = reason
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,16 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Literal
 
 import structlog
 
-from lateen_api.index_build import MAX_LISTED_FAILURES, BuildReport, BuildRequest, DocumentFailure
+from lateen_api.index_build import (
+    MAX_LISTED_FAILURES,
+    BuildReport,
+    BuildRequest,
+    DocumentFailure,
+    DocumentFailureReason,
+)
 from lateen_api.quantities import quantity
 from lateen_serving.rag import parse, planning, sources
 from lateen_serving.rag.bounded import each
@@ -50,7 +55,6 @@ EMBED_CALLS = 4
 
 READS_AT_ONCE = 8
 
-Reason = Literal["TooLarge", "NotText", "Empty", "Unreadable", "SourceUnavailable", "SourceNotFound"]
 
 log = structlog.get_logger()
 
@@ -230,7 +234,7 @@ class Synchronization:
         await self._store.put_entries(entries)
         self._tally.ledger.update({entry.document_id: entry for entry in entries})
 
-    def _fail(self, document: str, reason: Reason, message: str) -> None:
+    def _fail(self, document: str, reason: DocumentFailureReason, message: str) -> None:
         self._tally.failures.append(DocumentFailure(document=document, reason=reason, message=message[:512]))
 
     def _report(self, started: datetime) -> BuildReport:
