@@ -127,11 +127,11 @@ class LocalStack:
                 found[connection.laddr.port] = own[connection.pid or 0].name()
         return found
 
-    def log_tails(self, lines: int = 40) -> dict[str, str]:
+    def log_tails(self, lines: int = 25) -> dict[str, str]:
         """The ends of the logs that explain most failures."""
-        logs = [self.state.log(part) for part in ("operator", "ray")]
+        logs = [self.state.log("operator")]
         serve = self.state.runtime / "ray" / "session_latest" / "logs" / "serve"
-        newest = sorted(serve.glob("replica_*.log"), key=lambda path: path.stat().st_mtime)[-3:]
+        newest = sorted(serve.glob("*.log"), key=lambda path: path.stat().st_mtime)[-4:]
         jobs = sorted(serve.parent.glob("job-driver-*.log"), key=lambda path: path.stat().st_mtime)[-2:]
         return {
             path.name: "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
