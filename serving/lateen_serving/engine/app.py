@@ -25,6 +25,8 @@ from lateen_serving.errors import LoadError
 from lateen_serving.settings import ServingSettings
 
 _log = logging.getLogger(__name__)
+_START_FAILURES = 2
+"""Failed starts after which Ray Serve gives up; the operator retries with backoff. Not a field of the Serve config."""
 
 
 class ReplicaFailure(RuntimeError):
@@ -44,7 +46,7 @@ class Model:
         try:
             self._engine = await _make_engine(ModelArguments.model_validate(args))
         except LoadError as error:
-            raise ReplicaFailure(error) from error
+            raise ReplicaFailure(error) from None
         except Exception as error:
             raise ReplicaFailure(LoadError(f"{type(error).__name__}: {error}")) from error
 
@@ -95,4 +97,5 @@ async def _make_engine(arguments: ModelArguments) -> Engine:
 def build(args: dict[str, Any]) -> Application:
     """The application for one `ModelArguments` document; raises pydantic.ValidationError if it is not one."""
     arguments = ModelArguments.model_validate(args)
-    return serve.deployment(name=names.MODEL_DEPLOYMENT)(Model).bind(arguments.dump())
+    deployment = serve.deployment(name=names.MODEL_DEPLOYMENT, max_constructor_retry_count=_START_FAILURES)
+    return deployment(Model).bind(arguments.dump())
