@@ -51,11 +51,11 @@ def _hold(state: StateDir, screen: Screen) -> int:
 
 
 def _supervise(state: StateDir, screen: Screen) -> int:
-    site, moved = preparation.prepare(state)
-    if moved:
-        names = ", ".join(moved)
+    before = state.stack()
+    site, guard = preparation.prepare(state)
+    if before and before.ports != site.ports:
         screen.show(
-            Event(kind="note", text=f"Other programs took ports of the last run; new ones for: {names}.")
+            Event(kind="note", text="Another program took a port of the last run; all ports are new.")
         )
     came_up = False
 
@@ -69,6 +69,8 @@ def _supervise(state: StateDir, screen: Screen) -> int:
         asyncio.run(holder.run(announce))
     except PartFailed:
         return 1
+    finally:
+        guard.close()
     return 0 if came_up else 130
 
 

@@ -1,32 +1,39 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which ports one stack listens on: chosen once, remembered, replaced only where something else took them.
+"""Which ports one stack listens on: one block of neighbours, chosen once, remembered, replaced where it is taken.
 
-`state.py` keeps them; `parts/` put them into command lines.
+A block rather than single ports, because some parts open theirs late: another stack that starts meanwhile must
+see that they are spoken for. The first port of the block says so: the supervisor holds it and nobody listens on it.
+`state.py` keeps the ports; `parts/` put them into command lines.
 """
 
 import random
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TypeAlias
 
 from pydantic import BaseModel, ConfigDict
 
-SINGLE = range(20000, 29000)
-"""Below Linux's ephemeral range, so that no outgoing connection takes a port between two starts."""
+BLOCK = 300
+REPLICAS = 100
+"""Ports of a block that Ray Serve gives to the replicas of the gateway."""
 
-BLOCKS = range(10000, 20000, 100)
-"""Starts of the blocks of `BLOCK` ports that Ray Serve gives to the replicas of the gateway."""
+WORKERS = 150
+"""Ports at the end of a block that Ray gives to its workers, one each."""
 
-BLOCK = 100
+BLOCKS = range(20000, 32400, BLOCK)
+"""Starts of blocks; below Linux's ephemeral range, so that no outgoing connection takes a port between two starts,
+and above the range (10002-19999) in which other Rays of the machine open ports."""
 
 Free: TypeAlias = Callable[[int], bool]
+Claim: TypeAlias = Callable[[int], "socket.socket | None"]
 
 
 class Ports(BaseModel):
-    """Every port of one stack; `replicas` is the first of a block of `BLOCK`."""
+    """Every port of one stack; `replicas` is the first of `REPLICAS`, `workers` of `WORKERS`, `block` the one that is only held."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    block: int
     gateway: int
     etcd: int
     etcd_peer: int
@@ -54,6 +61,15 @@ class Ports(BaseModel):
     haproxy_metrics: int
     haproxy_stats: int
     replicas: int
+    workers: int
+
+
+def layout(block: int) -> Ports:
+    """The ports of the block that starts at `block`."""
+    singles = [name for name in Ports.model_fields if name not in ("replicas", "workers")]
+    ports = {name: block + offset for offset, name in enumerate(singles)}
+    workers = block + BLOCK - WORKERS
+    return Ports(**ports, replicas=workers - REPLICAS, workers=workers)
 
 
 def free(port: int) -> bool:
@@ -67,43 +83,30 @@ def free(port: int) -> bool:
     return True
 
 
-def block_free(first: int, is_free: Free) -> bool:
-    """Whether a whole block is free."""
-    return all(is_free(port) for port in range(first, first + BLOCK))
+def claim(block: int) -> socket.socket | None:
+    """The first port of a block, held but not listened on until the socket is closed; None: somebody has it."""
+    guard = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        guard.bind(("127.0.0.1", block))
+    except OSError:
+        guard.close()
+        return None
+    return guard
 
 
-def _pick(candidates: Iterable[int], is_free: Free, taken: set[int]) -> int:
-    for port in candidates:
-        if port not in taken and is_free(port):
-            taken.add(port)
-            return port
-    raise OSError("no free port is left on this machine")
+def choose(
+    previous: Ports | None, claimed: Claim = claim, is_free: Free = free, dice: random.Random | None = None
+) -> tuple[Ports, socket.socket]:
+    """Ports for a start, the previous ones where they are still free, and the socket that keeps others off them.
 
-
-def choose(previous: Ports | None, is_free: Free = free, dice: random.Random | None = None) -> Ports:
-    """Ports for a start: the previous ones where they are still free, others where not.
-
-    Raises OSError where the machine has none left.
+    Raises OSError where the machine has no free block left.
     """
-    dice = dice or random.SystemRandom()
-    known: dict[str, int] = previous.model_dump() if previous else {}
-    chosen: dict[str, int] = {}
-    taken = {port for name, port in known.items() if name != "replicas"}
-    for name in Ports.model_fields:
-        if name == "replicas":
-            whole = dice.sample(BLOCKS, len(BLOCKS))
-            first = [known[name], *whole] if name in known else whole
-            chosen[name] = _pick(first, lambda port: block_free(port, is_free), set())
-        elif name in known and is_free(known[name]):
-            chosen[name] = known[name]
-        else:
-            chosen[name] = _pick(dice.sample(SINGLE, len(SINGLE)), is_free, taken)
-    return Ports(**chosen)
-
-
-def moved(previous: Ports | None, current: Ports) -> list[str]:
-    """Names of the ports that something else took since the last start."""
-    if previous is None:
-        return []
-    before = previous.model_dump()
-    return [name for name, port in current.model_dump().items() if before[name] != port]
+    shuffled = (dice or random.SystemRandom()).sample(BLOCKS, len(BLOCKS))
+    for block in ([previous.block] if previous else []) + shuffled:
+        guard = claimed(block)
+        if guard is None:
+            continue
+        if all(is_free(port) for port in range(block + 1, block + BLOCK)):
+            return layout(block), guard
+        guard.close()
+    raise OSError("no block of free ports is left on this machine")

@@ -7,6 +7,7 @@ The supervisor's process calls `prepare` once, under the lock.
 import json
 import os
 from pathlib import Path
+from socket import socket
 
 from lateen_cli import credentials, ports, tools
 from lateen_cli.credentials import Pki
@@ -15,14 +16,14 @@ from lateen_cli.parts.part import Part, Site
 from lateen_cli.state import Stack, StateDir, write
 
 
-def prepare(state: StateDir) -> tuple[Site, list[str]]:
-    """The site of this start, written down, and the names of ports that had to move; Unusable says why not."""
+def prepare(state: StateDir) -> tuple[Site, socket]:
+    """The site of this start, written down, and what holds its ports; Unusable says why not."""
     programs = tools.locate()
     tools.require_ray()
     haproxy = tools.haproxy()
     state.create()
     previous = state.stack()
-    chosen = ports.choose(previous.ports if previous else None)
+    chosen, guard = ports.choose(previous.ports if previous else None)
     stack = Stack(ports=chosen, secrets=previous.secrets if previous else credentials.generate())
     write(state.stack_file, stack.model_dump_json(indent=2))
     site = Site(
@@ -37,7 +38,7 @@ def prepare(state: StateDir) -> tuple[Site, list[str]]:
     )
     _write_identities(site)
     _write_programs(site, haproxy)
-    return site, ports.moved(previous.ports if previous else None, chosen)
+    return site, guard
 
 
 def parts(site: Site) -> tuple[Part, ...]:

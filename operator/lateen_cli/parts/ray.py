@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from lateen_cli.parts.part import Part, Site
-from lateen_cli.ports import BLOCK
+from lateen_cli.ports import REPLICAS, WORKERS
 from lateen_cli.probes import Probe
 
 OBJECT_STORE_BYTES = 200_000_000
@@ -40,6 +40,8 @@ def describe(site: Site) -> Part:
         f"--node-manager-port={ports.ray_node}",
         f"--object-manager-port={ports.ray_objects}",
         f"--runtime-env-agent-port={ports.ray_environments}",
+        f"--min-worker-port={ports.workers}",
+        f"--max-worker-port={ports.workers + WORKERS - 1}",
         f"--temp-dir={site.state.runtime / 'ray'}",
         f"--object-store-memory={OBJECT_STORE_BYTES}",
         f"--num-cpus={logical_cores(site.cores)}",
@@ -73,7 +75,7 @@ def _core(site: Site) -> dict[str, str]:
 
 def _serve(site: Site) -> dict[str, str]:
     first = site.ports.replicas
-    half = BLOCK // 2
+    half = REPLICAS // 2
     return {
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
         "RAY_SERVE_HANDLE_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "0.25",
@@ -83,7 +85,7 @@ def _serve(site: Site) -> dict[str, str]:
         "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(first),
         "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(first + half - 1),
         "RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT": str(first + half),
-        "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(first + BLOCK - 1),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(first + REPLICAS - 1),
     }
 
 
