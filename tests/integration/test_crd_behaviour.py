@@ -70,7 +70,9 @@ def test_client_side_apply_names_an_unknown_field(kubectl: Kubectl, kind: str) -
     assert 'unknown field "spec.suspnd"' in result.stderr
 
 
-@pytest.mark.parametrize("mode", [(), ("--server-side",)], ids=["client-side", "server-side"])
+@pytest.mark.parametrize(
+    "mode", [(), ("--server-side", "--force-conflicts")], ids=["client-side", "server-side"]
+)
 def test_samples_are_accepted(kubectl: Kubectl, mode: tuple[str, ...]) -> None:
     """Every file under crds/samples can be applied as it is."""
     result = kubectl("apply", *mode, "--dry-run=server", "--recursive", f"-f={SAMPLES}")
