@@ -10,6 +10,7 @@ def variables(state: StateDir, stack: Stack) -> dict[str, str]:
     """What a client of the stack needs."""
     return {
         "KUBECONFIG": str(state.kubeconfig),
+        "KUBECACHEDIR": str(state.cache("kubectl")),
         "OPENAI_BASE_URL": f"http://127.0.0.1:{stack.ports.gateway}/v1",
         "OPENAI_API_KEY": stack.secrets.api_key,
     }

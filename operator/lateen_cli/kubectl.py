@@ -27,12 +27,15 @@ class Kubectl:
 
     program: Path
     kubeconfig: Path
+    cache: Path
+    """Its own, so that what it saw before our kinds were defined is not what the user's kubectl remembers."""
 
     async def run(self, *arguments: str, given: str | None = None) -> str:
         """Standard output of `kubectl ARGUMENTS`; Refused where it fails or takes longer than `TIMEOUT` seconds."""
         process = await asyncio.create_subprocess_exec(
             self.program,
             f"--kubeconfig={self.kubeconfig}",
+            f"--cache-dir={self.cache}",
             *arguments,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,

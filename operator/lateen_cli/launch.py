@@ -3,6 +3,7 @@
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -75,7 +76,7 @@ def _supervise(state: StateDir, screen: Screen) -> int:
 
 
 def _resources(site: Site) -> Step:
-    client = kubectl.Kubectl(site.tools["kubectl"], site.state.kubeconfig)
+    client = kubectl.Kubectl(site.tools["kubectl"], site.state.kubeconfig, site.state.cache("lateen"))
     return Step("resources", frozenset({"apiserver"}), partial(kubectl.install, client, site.secrets.api_key))
 
 
@@ -106,12 +107,11 @@ def detach(state: StateDir, screen: Screen) -> int:
             start_new_session=True,
         )
     os.close(writing)
+    # Explicit, because a shell starts background commands with SIGINT ignored.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda _number, _frame: child.terminate())
     try:
         return _follow(reading, screen, child)
-    except KeyboardInterrupt:
-        child.terminate()
-        _follow(reading, screen, child)
-        return 130
     finally:
         screen.close()
 
@@ -124,7 +124,8 @@ def _follow(reading: int, screen: Screen, child: "subprocess.Popen[bytes]") -> i
             screen.show(event)
             if event.kind == "up":
                 return 0
-    return child.wait() or 1
+    code = child.wait()
+    return code if code > 0 else 1
 
 
 def await_other(state: StateDir, screen: Screen) -> int:

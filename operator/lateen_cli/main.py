@@ -88,7 +88,7 @@ async def _overview(state: StateDir) -> Overview:
     if found.health not in ("ready", "unsupervised") or program is None:
         return found
     try:
-        items = await resources(Kubectl(program, state.kubeconfig))
+        items = await resources(Kubectl(program, state.kubeconfig, state.cache("lateen")))
     except Refused as error:
         return found.model_copy(update={"problem": str(error)})
     return found.model_copy(update={"resources": tuple(overview.resource(item) for item in items)})

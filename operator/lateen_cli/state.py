@@ -125,6 +125,10 @@ class StateDir:
         """What runs."""
         return self.root / "run.json"
 
+    def cache(self, user: str) -> Path:
+        """What one user's kubectl remembers of the API; by default that is kept by port, which stacks share."""
+        return self.root / "cache" / user
+
     def log(self, part: str) -> Path:
         """Log of one part."""
         return self.root / "logs" / f"{part}.log"
