@@ -79,7 +79,8 @@ class Model:
 async def _make_engine(arguments: ModelArguments) -> Engine:
     started = time.monotonic()
     folder = await source.resolve(arguments.uri, ServingSettings())
-    device: Device = "cuda" if ray.get_gpu_ids() else "cpu"
+    # Outside a replica, asking Ray would start one.
+    device: Device = "cuda" if ray.is_initialized() and ray.get_gpu_ids() else "cpu"
     options = LoadOptions(
         folder=folder,
         device=device,

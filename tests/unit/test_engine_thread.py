@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The thread that does all torch work of a replica."""
+
+import asyncio
+import threading
+
+import pytest
+
+from lateen_serving.engine.thread import TorchThread
+from lateen_serving.errors import Unavailable
+
+
+class Recorder:
+    """Work that notes what happens to it and in which thread."""
+
+    def __init__(self, steps: int = 1, failing: bool = False) -> None:
+        self.jobs: list[str] = []
+        self.threads = {threading.get_ident()}
+        self.closed: list[Exception] = []
+        self.idle = threading.Event()
+        self.ended = threading.Event()
+        self._steps = steps
+        self._failing = failing
+
+    def add(self, job: str) -> None:
+        """Note a job."""
+        self.jobs.append(job)
+
+    def step(self) -> bool:
+        """One of the steps asked for."""
+        self.threads.add(threading.get_ident())
+        if self._failing:
+            raise MemoryError("no more")
+        self._steps -= 1
+        if self._steps <= 0:
+            self.idle.set()
+        return self._steps > 0
+
+    def close(self, error: Exception) -> None:
+        """Note the end."""
+        self.closed.append(error)
+        self.ended.set()
+
+
+async def test_loading_and_every_step_happen_in_one_thread() -> None:
+    """What loads also runs, away from the event loop's thread; jobs that come late are told of the end."""
+    thread: TorchThread[str] = TorchThread("test")
+    work = Recorder(steps=3)
+
+    def make() -> tuple[Recorder, int]:
+        work.threads = {threading.get_ident()}
+        return work, 42
+
+    assert await thread.start(make) == 42
+    thread.submit("a")
+    await asyncio.to_thread(work.idle.wait, 10)
+    thread.check()
+    await thread.aclose()
+    assert work.jobs == ["a"]
+    assert len(work.threads) == 1
+    assert threading.get_ident() not in work.threads
+    assert [type(error) for error in work.closed] == [Unavailable]
+    with pytest.raises(Unavailable):
+        thread.submit("late")
+
+
+async def test_what_loading_raises_reaches_the_caller() -> None:
+    """A failed load is raised where the engine is made, and nothing keeps running."""
+    thread: TorchThread[str] = TorchThread("test")
+
+    def make() -> tuple[Recorder, None]:
+        raise ValueError("bad weights")
+
+    with pytest.raises(ValueError, match="bad weights"):
+        await thread.start(make)
+    await thread.aclose()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+async def test_a_dead_thread_is_unhealthy() -> None:
+    """When a step ends the thread, its jobs end, and the health check says why."""
+    thread: TorchThread[str] = TorchThread("test")
+    work = Recorder(failing=True)
+    await thread.start(lambda: (work, None))
+    thread.submit("a")
+    await asyncio.to_thread(work.ended.wait, 10)
+    await thread.aclose()
+    assert len(work.closed) == 1
+    with pytest.raises(Unavailable, match="no more"):
+        thread.check()
