@@ -4,6 +4,7 @@
 `fixtures.py` starts it once per test run, or uses the running one that LATEEN_TEST_STACK names.
 """
 
+import ipaddress
 import os
 import shutil
 import subprocess
@@ -123,7 +124,7 @@ class LocalStack:
         found: dict[int, str] = {}
         for connection in psutil.net_connections(kind="inet"):
             listening = connection.status == psutil.CONN_LISTEN and connection.pid in own
-            if listening and connection.laddr and not connection.laddr.ip.startswith(("127.", "::1")):
+            if listening and connection.laddr and not _is_loopback(connection.laddr.ip):
                 found[connection.laddr.port] = own[connection.pid or 0].name()
         return found
 
@@ -138,6 +139,13 @@ class LocalStack:
             for path in (*logs, *newest, *jobs)
             if path.is_file()
         }
+
+
+def _is_loopback(text: str) -> bool:
+    """Whether an address is this machine's own, written as IPv4, IPv6 or one within the other."""
+    address = ipaddress.ip_address(text)
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_loopback
 
 
 def lateen(
