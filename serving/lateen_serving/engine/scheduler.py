@@ -117,8 +117,6 @@ class Scheduler:
         outbox, self._outbox = self._outbox, []
         deliver(outbox)
 
-    # Joining
-
     def _admit(self) -> None:
         """Start reading the requests that have waited longest, as many as fit together."""
         running = sum(1 for _ in self._running())
@@ -177,8 +175,6 @@ class Scheduler:
             self._remove({victim})
             self._waiting.appendleft(victim)
 
-    # Reading
-
     def _read_chunk(self, prefill: Prefill) -> None:
         columns = max(1, self._limits.chunk_tokens // len(prefill.rows))
         if not self._model.joinable:
@@ -216,8 +212,6 @@ class Scheduler:
             state = decoder.join(self._shared.state, batch.state)
             self._shared = Batch(self._shared.rows + batch.rows, state)
 
-    # Answering
-
     def _answer(self, batch: Batch) -> None:
         ids = torch.tensor([[row.answer[-1]] for row in batch.rows], device=self._model.device)
         logits = self._model.forward(ids, torch.ones_like(ids), batch.state)
@@ -250,8 +244,6 @@ class Scheduler:
         for row in rows:
             failure = ModelError(f"the model failed on this request ({type(error).__name__})")
             self._outbox.append((row.job.channel, failure))
-
-    # Leaving
 
     def _drop_cancelled(self) -> None:
         gone = {row for row in self._running() if row.job.channel.cancelled}
