@@ -5,6 +5,7 @@ What is unusual here was found by trying Ray 2.60: see the comments and `hack/de
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -58,7 +59,11 @@ def describe(site: Site) -> Part:
 
 
 def _core(site: Site) -> dict[str, str]:
+    # Index builds run `python`: it must be the one that Lateen is installed in.
+    programs = Path(sys.executable).parent
+    path = site.inherited.get("PATH", os.defpath)
     return {
+        "PATH": f"{programs}{os.pathsep}{path}",
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": site.secrets.ray_token,
         "RAY_USAGE_STATS_ENABLED": "0",
