@@ -19,18 +19,13 @@ import httpx
 import numpy as np
 import numpy.typing as npt
 import weaviate
+from weaviate import exceptions
 from weaviate.classes.config import Configure, DataType, Property, Tokenization, VectorDistances
 from weaviate.classes.data import DataObject
 from weaviate.classes.init import AdditionalConfig, Auth, Timeout
 from weaviate.classes.query import Filter, HybridFusion, MetadataQuery
 from weaviate.config import GrpcConfig
 from weaviate.connect import ConnectionParams
-from weaviate.exceptions import (
-    UnexpectedStatusCodeError,
-    WeaviateBaseError,
-    WeaviateInsertManyAllFailedError,
-    WeaviateQueryError,
-)
 from weaviate.util import generate_uuid5
 
 from lateen_api import names
@@ -214,16 +209,16 @@ async def translated() -> AsyncIterator[None]:
     """Turns the client's exceptions into ours: NotFound, Unavailable, or ServiceError where repeating is no use."""
     try:
         yield
-    except (WeaviateBaseError, httpx.HTTPError) as error:
+    except (exceptions.WeaviateBaseError, httpx.HTTPError) as error:
         raise _translation(error) from error
 
 
 def _translation(error: Exception) -> errors.ServiceError:
-    if isinstance(error, WeaviateQueryError) and "could not find class" in str(error):
+    if isinstance(error, exceptions.WeaviateQueryError) and "could not find class" in str(error):
         return errors.NotFound("the index is not in the vector store", code="index_not_found")
-    if isinstance(error, WeaviateInsertManyAllFailedError):
+    if isinstance(error, exceptions.WeaviateInsertManyAllFailedError):
         return errors.Unavailable(f"objects were not stored: {error.message[:200]}")
-    status = error.status_code if isinstance(error, UnexpectedStatusCodeError) else 0
+    status = error.status_code if isinstance(error, exceptions.UnexpectedStatusCodeError) else 0
     if 400 <= status < 500 and status != 429:
         return errors.ServiceError(f"the vector store refuses with HTTP {status}")
     return errors.Unavailable("the vector store does not answer", context={"cause": type(error).__name__})
