@@ -83,6 +83,8 @@ def _serve(site: Site) -> dict[str, str]:
     half = REPLICAS // 2
     return {
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+        # Time for the load balancer to take a replica off its list: here it is on the same machine.
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "5",
         "RAY_SERVE_HANDLE_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "0.25",
         "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "0.25",
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(site.ports.serve_fallback),
