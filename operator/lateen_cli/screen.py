@@ -136,8 +136,12 @@ class LiveTable:
             self.rows[event.part] = (event, now - begun)
         else:
             self.live.console.print(Text(" ".join(filter(None, (event.part, event.text)))))
+        if event.kind == "failed":
+            self.live.console.print(Text(f"{event.part} failed: {event.text}", style="red"))
         for line in event.log:
             self.live.console.print(Text(f"  {line}", style="dim"))
+        if event.kind == "down":
+            self.rows.clear()
         self.live.refresh()
 
     def _row(self, event: Event, took: float) -> tuple[RenderableType, ...]:

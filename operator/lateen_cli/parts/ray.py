@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ray: one head node on loopback with token authentication, and what Ray Serve's processes read.
 
-What is unusual here was found by trying Ray 2.60: see the comments and `hack/decisions`.
+What is unusual here was found by trying Ray 2.60: see the comments and `hack/decisions/005-…`.
 """
 
 import json
