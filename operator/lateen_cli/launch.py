@@ -11,12 +11,16 @@ from functools import partial
 
 from lateen_cli import kubectl, preparation, processes, supervisor
 from lateen_cli.parts.part import Site
+from lateen_cli.probes import Probe, until_ready
 from lateen_cli.screen import Both, Event, Lines, Screen
 from lateen_cli.state import MARKER, Run, StateDir, Unusable, write
 from lateen_cli.supervisor import PartFailed, Step, Supervisor
 
 START_LIMIT = 300.0
 """Seconds to wait for a start that another process makes."""
+
+GATEWAY_LIMIT = 240.0
+"""Seconds from the operator's start to the gateway's first catalog."""
 
 STOP_LIMIT = 60.0
 """Seconds a supervisor may take to end its parts before it is killed."""
@@ -65,7 +69,7 @@ def _supervise(state: StateDir, screen: Screen) -> int:
         came_up = True
         screen.show(Event(kind="up", text=welcome(site)))
 
-    holder = Supervisor(state, preparation.parts(site), (_resources(site),), screen)
+    holder = Supervisor(state, preparation.parts(site), (_resources(site), _gateway(site)), screen)
     try:
         asyncio.run(holder.run(announce))
     except PartFailed:
@@ -78,6 +82,12 @@ def _supervise(state: StateDir, screen: Screen) -> int:
 def _resources(site: Site) -> Step:
     client = kubectl.Kubectl(site.tools["kubectl"], site.state.kubeconfig, site.state.cache("lateen"))
     return Step("resources", frozenset({"apiserver"}), partial(kubectl.install, client, site.secrets.api_key))
+
+
+def _gateway(site: Site) -> Step:
+    """What clients talk to; the operator makes Ray start it, and it is ready once it has its first catalog."""
+    probe = Probe(site.ports.gateway, "/readyz")
+    return Step("gateway", frozenset({"operator"}), partial(until_ready, probe, GATEWAY_LIMIT))
 
 
 def welcome(site: Site) -> str:

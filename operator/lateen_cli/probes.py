@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
 
+POLL = 0.2
+"""Seconds between two questions."""
+
 TIMEOUT = 3.0
 """Seconds one question may take."""
 
@@ -30,6 +33,16 @@ class Probe:
 async def ready(probe: Probe) -> bool:
     """One question; False for any answer but the right one, and for none."""
     return await asyncio.to_thread(_ask, probe)
+
+
+async def until_ready(probe: Probe, patience: float) -> None:
+    """Ask until the answer is yes; TimeoutError after `patience` seconds."""
+    try:
+        async with asyncio.timeout(patience):
+            while not await ready(probe):  # noqa: ASYNC110  # another process tells by HTTP only
+                await asyncio.sleep(POLL)
+    except TimeoutError as error:
+        raise TimeoutError(f"no answer on port {probe.port} within {patience:.0f} s") from error
 
 
 def _ask(probe: Probe) -> bool:

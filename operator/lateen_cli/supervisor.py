@@ -25,7 +25,6 @@ from lateen_cli.parts.part import Part
 from lateen_cli.screen import Event, Screen
 from lateen_cli.state import PartRecord, Phase, Process, Run, StateDir, write
 
-POLL = 0.2
 LOG_LINES = 20
 RESTART_PAUSE = 1.0
 
@@ -188,7 +187,7 @@ class Supervisor:
                 return
             if time.monotonic() > deadline:
                 raise PartFailed(part.name, f"was not ready after {part.patience:.0f} s")
-            await asyncio.sleep(POLL)
+            await asyncio.sleep(probes.POLL)
         raise PartFailed(part.name, f"ended during its start with {_outcome(process.returncode)}")
 
     def _is_ready(self, name: str) -> None:
