@@ -34,7 +34,7 @@ QUESTIONS = [
     ("How many days of annual leave do I have?", "leave.md", "28"),
     ("How much is paid per day for meals on a business trip?", "expenses.md", "45"),
     ("How many days a week may I work from home?", "remote-work.md", "3"),
-    ("How long must a password be?", "security.md", "16"),
+    ("How soon must I report a lost laptop?", "security.md", "1 hour"),
     ("How long does an on-call shift last?", "on-call.md", "7"),
 ]
 

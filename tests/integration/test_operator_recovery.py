@@ -9,6 +9,7 @@ import pytest
 
 from stack import asking, manifests
 from stack.cluster import Cluster
+from stack.fixtures import left_of
 from stack.local import RESYNC_SECONDS
 from stack.parts import Operator, RayServe, Weaviate, Writes
 from stack.waiting import holds_for, wait_for
@@ -49,19 +50,6 @@ def fingerprint(cluster: Cluster, ray: RayServe, weaviate: Weaviate, namespace: 
     return {"resources": resources, "applications": applications, "chunks": chunks, "ledger": ledger}
 
 
-def quiet(writes: Callable[[], Writes]) -> Writes:
-    """Wait until nobody writes any more; the count then."""
-    last = writes()
-
-    def unchanged() -> bool:
-        nonlocal last
-        before, last = last, writes()
-        return before == last
-
-    wait_for(unchanged, 180, "the operator does not come to rest", interval=4 * RESYNC_SECONDS)
-    return last
-
-
 def resyncs(operator: Operator) -> float:
     """Reconciliations so far, of all kinds."""
     return sum(
@@ -70,10 +58,20 @@ def resyncs(operator: Operator) -> float:
 
 
 def test_nothing_is_written_at_steady_state(
-    settled: str, operator: Operator, writes: Callable[[], Writes]
+    settled: str,
+    cluster: Cluster,
+    operator: Operator,
+    ray: RayServe,
+    weaviate: Weaviate,
+    used_namespaces: list[str],
+    writes: Callable[[], Writes],
 ) -> None:
     """Ten resyncs compare everything and write nothing, by the operator's count and by the API server's."""
-    before, reconciled = quiet(writes), resyncs(operator)
+    others = [name for name in used_namespaces if name != settled]
+    wait_for(
+        lambda: not left_of(others, cluster, ray, weaviate), 150, "earlier tests' resources stay", interval=1
+    )
+    before, reconciled = writes(), resyncs(operator)
     wait_for(
         lambda: resyncs(operator) >= reconciled + 3 * RESYNCS,
         10 * RESYNCS * RESYNC_SECONDS,

@@ -117,11 +117,12 @@ def used_namespaces(cluster: Cluster, ray: RayServe, weaviate: Weaviate) -> Iter
     """Namespaces that tests made; at the end of the run nothing of them may be left anywhere."""
     made: list[str] = []
     yield made
-    wait_for(lambda: not _left(made, cluster, ray, weaviate), LEFT_TIMEOUT,
-             lambda: f"tests left behind: {_left(made, cluster, ray, weaviate)}")  # fmt: skip
+    wait_for(lambda: not left_of(made, cluster, ray, weaviate), LEFT_TIMEOUT,
+             lambda: f"tests left behind: {left_of(made, cluster, ray, weaviate)}")  # fmt: skip
 
 
-def _left(made: list[str], cluster: Cluster, ray: RayServe, weaviate: Weaviate) -> list[str]:
+def left_of(made: list[str], cluster: Cluster, ray: RayServe, weaviate: Weaviate) -> list[str]:
+    """What there still is of some namespaces, anywhere."""
     present = cluster.run("get", "namespaces", "-o", "name").split()
     words = tuple(f"Lateen_{name.title().replace('-', '')}_" for name in made)
     stored = weaviate.collections() | set(weaviate.aliases())
