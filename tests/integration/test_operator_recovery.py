@@ -8,7 +8,7 @@ import openai
 import pytest
 
 from stack import asking, manifests
-from stack.cluster import Cluster
+from stack.cluster import KINDS, Cluster
 from stack.fixtures import left_of
 from stack.local import RESYNC_SECONDS
 from stack.parts import Operator, RayServe, Weaviate, Writes
@@ -72,8 +72,9 @@ def test_nothing_is_written_at_steady_state(
         lambda: not left_of(others, cluster, ray, weaviate), 150, "earlier tests' resources stay", interval=1
     )
     before, reconciled = writes(), resyncs(operator)
+    resources = len(cluster.run("get", KINDS, "--all-namespaces", "-o", "name").split())
     wait_for(
-        lambda: resyncs(operator) >= reconciled + 3 * RESYNCS,
+        lambda: resyncs(operator) >= reconciled + resources * RESYNCS,
         10 * RESYNCS * RESYNC_SECONDS,
         "the operator does not resync",
         interval=RESYNC_SECONDS,
