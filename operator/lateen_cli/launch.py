@@ -19,7 +19,7 @@ from lateen_cli.supervisor import PartFailed, Step, Supervisor
 START_LIMIT = 300.0
 """Seconds to wait for a start that another process makes."""
 
-GATEWAY_LIMIT = 240.0
+GATEWAY_LIMIT = 300.0
 """Seconds from the operator's start to the gateway's first catalog."""
 
 STOP_LIMIT = 60.0
