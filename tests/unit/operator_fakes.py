@@ -201,7 +201,8 @@ class FakeServe:
                 self.world.applications[name] = replace(app, status="DELETING")
         for name, entry in wanted.items():
             present = self.world.applications.get(name)
-            restarted = present is None or present.config is None or present.config["args"] != entry["args"]
+            lost = present is None or present.config is None or present.status == "DELETING"
+            restarted = lost or (present and present.config or {}).get("args") != entry["args"]
             self.world.applications[name] = (
                 ServeApplication(name, "DEPLOYING", "", self.world.now, entry, 0)
                 if restarted or present is None

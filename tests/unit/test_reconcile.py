@@ -124,7 +124,7 @@ async def test_an_application_deleted_in_ray_comes_back() -> None:
     """Drift in Ray is repaired at the next resync and told in an Event."""
     world, operator = await settled()
     gone = catalog(world).models[1].application
-    del world.applications[gone]
+    world.applications[gone] = replace(world.applications[gone], status="DELETING")
     await operator.settle()
     assert world.applications[gone].status == "RUNNING"
     assert ("llm", "DriftRepaired") in world.events

@@ -16,6 +16,8 @@ from lateen_operator.plan import indexes, models, prompts
 from lateen_operator.plan.world import ServingOptions, World
 from lateen_operator.seams import Key, Resource
 
+DELETING = "DELETING"
+
 
 @dataclass(frozen=True)
 class ServingPlan:
@@ -64,7 +66,7 @@ def _kept(
     for name, present in world.serve.applications.items():
         is_ours = names.application_owner(name) is not None and name not in wanted
         must_go_on = name in needed or name not in drained
-        if is_ours and must_go_on and present.config is not None and present.status != "DELETING":
+        if is_ours and must_go_on and present.config is not None and present.status != DELETING:
             kept[name] = present.config
     return kept
 
@@ -103,7 +105,7 @@ def _config(applications: list[Mapping[str, Any]], options: ServingOptions) -> d
 def differs(world: World, config: Mapping[str, Any]) -> bool:
     """Whether Ray runs something else than `config` says; defaults that Ray fills in do not count."""
     wanted = {entry["name"]: entry for entry in config["applications"]}
-    present = {name: app for name, app in world.serve.applications.items() if app.status != "DELETING"}
+    present = {name: app for name, app in world.serve.applications.items() if app.status != DELETING}
     if wanted.keys() != present.keys():
         return True
     return any(not contains(present[name].config, entry) for name, entry in wanted.items())
@@ -112,9 +114,9 @@ def differs(world: World, config: Mapping[str, Any]) -> bool:
 def vanished(resource: Resource, made: models.ModelPlan, world: World) -> bool:
     """Whether an application that served is gone although nobody asked for that; a restarted Ray is another matter."""
     application = resource.status.get("application")
-    running = world.serve.applications
+    present = {name for name, app in world.serve.applications.items() if app.status != DELETING}
     is_wanted = made.wanted is not None and made.wanted["name"] == application
-    return is_wanted and names.GATEWAY_APPLICATION in running and application not in running
+    return is_wanted and names.GATEWAY_APPLICATION in present and application not in present
 
 
 def contains(present: Any, wanted: Any) -> bool:
