@@ -201,8 +201,8 @@ class FakeServe:
                 self.world.applications[name] = replace(app, status="DELETING")
         for name, entry in wanted.items():
             present = self.world.applications.get(name)
-            lost = present is None or present.config is None or present.status == "DELETING"
-            restarted = lost or (present and present.config or {}).get("args") != entry["args"]
+            config = present.config if present and present.status != "DELETING" else None
+            restarted = config is None or config["args"] != entry["args"]
             self.world.applications[name] = (
                 ServeApplication(name, "DEPLOYING", "", self.world.now, entry, 0)
                 if restarted or present is None
