@@ -201,8 +201,8 @@ class FakeServe:
                 self.world.applications[name] = replace(app, status="DELETING")
         for name, entry in wanted.items():
             present = self.world.applications.get(name)
-            config = present.config if present and present.status != "DELETING" else None
-            restarted = config is None or config["args"] != entry["args"]
+            deployed = present.config if present and present.status != "DELETING" else None
+            restarted = deployed is None or deployed["args"] != entry["args"]
             self.world.applications[name] = (
                 ServeApplication(name, "DEPLOYING", "", self.world.now, entry, 0)
                 if restarted or present is None
