@@ -131,3 +131,20 @@ async def test_an_unreadable_spec_is_reported_with_its_field() -> None:
     assert ready(world, LLM) == ("False", "InvalidSpec")
     assert "spec.replicas" in world.resources[LLM].status["conditions"][0]["message"]
     assert catalog(world) == before
+
+
+async def test_a_new_revision_is_announced_once_it_serves() -> None:
+    """RolledOut is posted for models and prompts when the gateway serves the new revision, and not before."""
+    world, operator = await settled()
+    before = {key: world.resources[key].status["revision"] for key in (LLM, PROMPT)}
+    world.put(Kind.MODEL_DEPLOYMENT, "llm", model(uri="pvc://models/b"))
+    world.put(Kind.PROMPT_TEMPLATE, "answer", prompt("2"))
+    await operator.once()
+    assert {key: world.resources[key].status["revision"] for key in (LLM, PROMPT)} == before
+    assert not [event for event in world.events if event[1] == "RolledOut"]
+    await operator.settle()
+    assert sorted(event for event in world.events if event[1] == "RolledOut") == [
+        ("answer", "RolledOut"),
+        ("llm", "RolledOut"),
+    ]
+    assert all(world.resources[key].status["revision"] != before[key] for key in (LLM, PROMPT))

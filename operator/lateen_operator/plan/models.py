@@ -226,14 +226,23 @@ def _settled(resource: Resource, made: ModelPlan, entry: catalog.Model, fields: 
 
 
 def _fields(resource: Resource, made: ModelPlan, world: World) -> dict[str, Any]:
-    entry = made.entry
-    present = world.serve.applications.get(entry.application) if entry else None
+    application, revision = _serving(resource, world)
+    present = world.serve.applications.get(application or "")
     return {
         "modelId": names.client_id(resource.key.namespace, resource.key.name),
-        "revision": entry.revision if entry else None,
-        "application": entry.application if entry else None,
+        "revision": revision,
+        "application": application,
         "engine": "transformers" if made.spec else None,
         "replicas": made.spec.replicas if made.spec else None,
         "readyReplicas": present.running_replicas if present else 0,
         "selector": f"lateen.dev/model={resource.key.name}",
     }
+
+
+def _serving(resource: Resource, world: World) -> tuple[str | None, str | None]:
+    """Application and revision that clients are served; the last known ones while the gateway does not say."""
+    if world.served_catalog is None:
+        return resource.status.get("application"), resource.status.get("revision")
+    wanted = names.client_id(resource.key.namespace, resource.key.name)
+    entry = next((entry for entry in world.served_catalog.models if entry.id == wanted), None)
+    return (entry.application, entry.revision) if entry else (None, None)

@@ -54,12 +54,8 @@ def report(resource: Resource, made: PromptPlan, world: World) -> Report:
     """What the status of `resource` says once `made` is carried out."""
     entry = made.entry
     live = entry.revisions[0] if entry else None
-    fields = {
-        "promptId": names.client_id(resource.key.namespace, resource.key.name),
-        "revision": live.revision if live else None,
-        "version": live.spec.version if live else None,
-    }
     served = world.served_catalog
+    fields = _fields(resource, world)
     is_served = entry is not None and served is not None and entry in served.prompts
     if made.problem is not None and made.problem.status != "True":
         keeps = f" Version {live.spec.version} stays live." if live else ""
@@ -75,6 +71,21 @@ def report(resource: Resource, made: PromptPlan, world: World) -> Report:
     assert live is not None
     verdict = Verdict("True", Reason.READY, f"version {live.spec.version} is live")
     return Report(verdict, fields=fields, events=_rolled_out(resource, live))
+
+
+def _fields(resource: Resource, world: World) -> dict[str, str | None]:
+    """The revision that clients are served; the last known one while the gateway does not say."""
+    wanted = names.client_id(resource.key.namespace, resource.key.name)
+    if world.served_catalog is None:
+        known = {name: resource.status.get(name) for name in ("revision", "version")}
+        return {"promptId": wanted, **known}
+    entry = next((entry for entry in world.served_catalog.prompts if entry.id == wanted), None)
+    live = entry.revisions[0] if entry else None
+    return {
+        "promptId": wanted,
+        "revision": live.revision if live else None,
+        "version": live.spec.version if live else None,
+    }
 
 
 def _usable(resource: Resource) -> tuple[PromptTemplateSpec | None, Verdict | None]:
@@ -110,7 +121,7 @@ def _entry(
 
 
 def _rolled_out(resource: Resource, live: catalog.PromptRevision) -> tuple[Event, ...]:
-    if resource.status.get("revision") == live.revision:
+    if resource.status.get("revision") in (None, live.revision):
         return ()
     message = f"version {live.spec.version} (revision {live.revision}) is live"
     return (Event("Normal", Reason.ROLLED_OUT.value, message),)
