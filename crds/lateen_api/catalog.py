@@ -27,6 +27,22 @@ class ApiKey(SpecType):
     """SHA-256 of the key (`names.key_digest`)."""
 
 
+class Canary(SpecType):
+    """A new revision that takes part of a model's requests; its application is RUNNING."""
+
+    revision: str
+    """The new revision."""
+
+    application: str
+    """Ray Serve application to call."""
+
+    weight: Annotated[int, Field(ge=1, le=99)]
+    """Percent of the requests it takes."""
+
+    since: int
+    """Unix time, seconds, at which this weight began; traffic is judged from then on."""
+
+
 class Model(SpecType):
     """A model that takes traffic: its application is RUNNING."""
 
@@ -47,6 +63,15 @@ class Model(SpecType):
 
     request_timeout_seconds: int
     """Longest time for one request."""
+
+    queue_timeout_seconds: int = 30
+    """Longest wait for a replica."""
+
+    adapters: list[str] = Field(default=[])
+    """Names of the LoRA adapters, sorted; clients call one as `ID:NAME`."""
+
+    canary: Canary | None = None
+    """A new revision that takes part of the requests."""
 
 
 class PromptRevision(SpecType):

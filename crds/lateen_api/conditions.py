@@ -17,6 +17,9 @@ class ConditionType(StrEnum):
     """Present and True when only a change (of the spec or of the world) can help (kstatus). It heals by itself
     when the world changes; retries go on with backoff."""
 
+    PROGRESSING = "Progressing"
+    """ModelDeployment only. True while a new revision is on its way to all requests; the message says how far it is."""
+
     SYNCED = "Synced"
     """RAGIndex only. True: the last synchronization indexed every document. False: some failed, see `status.failures`."""
 
@@ -39,11 +42,32 @@ class Reason(StrEnum):
     NO_REPLICAS = "NoReplicas"
     """`spec.replicas` is 0: nothing is served."""
 
+    SCALED_TO_ZERO = "ScaledToZero"
+    """Ready: the model is idle and has no replica; the next request waits until one has started."""
+
+    WARMING_UP = "WarmingUp"
+    """Ready: a request has woken a model that was scaled to zero; its first replica is starting."""
+
+    ROLLOUT_ABORTED = "RolloutAborted"
+    """The new revision did worse than `spec.rollout.abort` allows; the old one serves everything again."""
+
+    ADAPTER_FAILED = "AdapterFailed"
+    """Some LoRA adapters can't be loaded; the model and the other adapters serve."""
+
     SOURCE_NOT_FOUND = "SourceNotFound"
     """The weights or documents are not where the spec says."""
 
     SOURCE_UNAVAILABLE = "SourceUnavailable"
     """The hub, repository or volume can't be reached now."""
+
+    SOURCE_UNAUTHORIZED = "SourceUnauthorized"
+    """The source asks for credentials, or refuses those of `secretRef`."""
+
+    DIGEST_MISMATCH = "DigestMismatch"
+    """The weights are not those whose `digest` the spec names."""
+
+    CACHE_FULL = "CacheFull"
+    """No node has enough disk left to keep the weights; the message says how much is needed and where."""
 
     SOURCE_REFUSED = "SourceRefused"
     """The source exists but must not be used: pickled weights, a path outside the allowed roots, a private address."""
@@ -92,6 +116,15 @@ class Reason(StrEnum):
 
     IN_USE = "InUse"
     """Deletion waits: others refer to this resource; the message says who."""
+
+    CANARY_STEP = "CanaryStep"
+    """Event: a new revision takes more of the requests."""
+
+    ROLLED_BACK = "RolledBack"
+    """Event: a new revision was given up."""
+
+    SCALED = "Scaled"
+    """Event: the number of replicas follows the load."""
 
     ROLLED_OUT = "RolledOut"
     """Event: a new revision serves."""

@@ -6,56 +6,38 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from lateen_api import names
+from lateen_api.model_source import ModelSource, WeightsSource
 from lateen_api.quantities import Duration, GpuQuantity, Quantity
-from lateen_api.schema import SpecType, rule, rules
+from lateen_api.scaling import Autoscaling, Rollout, Routing
+from lateen_api.schema import ItemName, SpecType, named_items, rule, rules
 
-Task = Literal["generate", "embed"]
-
-
-class ModelSource(SpecType):
-    """Where the weights come from."""
-
-    model_config = SpecType.model_config | {
-        "json_schema_extra": rules(
-            rule(
-                "self.uri.startsWith('hf://') || self.uri.startsWith('pvc://') || self.uri.startsWith('file://')",
-                "uri must start with hf://, pvc:// or file://, for example hf://org/name@revision,"
-                " pvc://claim/path or file:///srv/models/name",
-            ),
-            rule(
-                "!self.uri.startsWith('hf://') || self.uri.matches('^hf://[A-Za-z0-9][-A-Za-z0-9._]*/[A-Za-z0-9]"
-                "[-A-Za-z0-9._]*(@[-A-Za-z0-9._/]+)?$')",
-                "an hf:// uri is hf://org/name or hf://org/name@revision",
-            ),
-            rule(
-                "!self.uri.startsWith('pvc://') || self.uri.matches('^pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(/.*)?$')",
-                "a pvc:// uri is pvc://claim or pvc://claim/path",
-            ),
-            rule(
-                "!self.uri.startsWith('file://') || self.uri.startsWith('file:///')",
-                "a file:// uri has three slashes and an absolute path: file:///srv/models/name",
-            ),
-            rule("!self.uri.contains('/..')", "uri must not contain '..'; name the folder itself"),
-        )
-    }
-
-    uri: Annotated[str, Field(min_length=6, max_length=1024)]
-    """`hf://org/name@revision` (a model hub), `pvc://claim/path` (a volume mounted by the Ray nodes) or
-    `file:///path` (a folder of the node, below a root the administrator allows). The folder holds safetensors
-    weights, `config.json` and the tokenizer, as transformers saves them. Pickled weights are refused."""
+Task = Literal["generate", "embed", "rerank"]
+EngineType = Literal["auto", "transformers", "vllm"]
 
 
 class Engine(SpecType):
     """How the weights are run."""
 
-    type: Literal["auto", "transformers"] = "auto"
-    """`auto` chooses for the task; `transformers` runs any causal language model or BERT-like sentence embedder."""
+    type: EngineType = "auto"
+    """`auto` chooses for the task and the hardware, and the status says what and why; `transformers` runs any causal
+    language model, BERT-like sentence embedder or cross-encoder; `vllm` needs vLLM installed on the Ray nodes."""
 
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Number format of weights and arithmetic. `auto`: bfloat16 where the hardware computes in it, else float32."""
 
     max_model_len: Annotated[int | None, Field(ge=16, le=1_048_576)] = None
     """Longest sequence in tokens, prompt and answer together. Default: what the model was trained for."""
+
+    kv_cache_memory: Quantity | None = None
+    """Generation: memory for keys and values of running requests. Default: 1Gi on a CPU, 70 % of what is free on a
+    GPU."""
+
+
+class Adapter(WeightsSource):
+    """A LoRA adapter: loaded and unloaded while the model serves, without a restart."""
+
+    name: ItemName
+    """Clients call it as `model="<model>:<name>"`."""
 
 
 class Resources(SpecType):
@@ -70,6 +52,15 @@ class Resources(SpecType):
     gpu: GpuQuantity = "0"
     """GPUs per replica; a fraction such as "0.5" shares one."""
 
+    accelerator_type: Annotated[str | None, Field(min_length=1, max_length=63)] = None
+    """Kind of GPU a node must have, as Ray names it, such as `H100` or `A10G`."""
+
+    node_labels: Annotated[
+        dict[str, Annotated[str, Field(max_length=63)]],
+        Field(max_length=16),
+    ] = Field(default={})
+    """Labels a Ray node must have, such as `ray.io/market-type: spot`."""
+
 
 class ModelLimits(SpecType):
     """Bounds on what one replica and one caller may ask for."""
@@ -80,6 +71,10 @@ class ModelLimits(SpecType):
     max_queued_requests: Annotated[int, Field(ge=0, le=65536)] = 128
     """Requests that may wait for a replica; beyond it callers get 503 with Retry-After."""
 
+    queue_timeout: Duration = "30s"
+    """Longest wait for a replica; beyond it callers get 503 with Retry-After. While a model that was scaled to zero
+    starts, requests wait as well: give it at least the time the weights take to load."""
+
     request_timeout: Duration = "2m"
     """Longest time for one request, waiting included."""
 
@@ -87,8 +82,22 @@ class ModelLimits(SpecType):
 class ModelDeploymentSpec(SpecType):
     """A model and how it is served."""
 
+    model_config = SpecType.model_config | {
+        "json_schema_extra": rules(
+            rule(
+                "has(self.replicas) != has(self.autoscaling)",
+                "set exactly one of replicas (a fixed number) and autoscaling",
+            ),
+            rule(
+                "!has(self.adapters) || self.adapters.size() == 0 || self.task == 'generate'",
+                "adapters are for task: generate",
+            ),
+        )
+    }
+
     task: Task
-    """`generate`: text generation (chat). `embed`: text embeddings."""
+    """`generate`: text generation (chat). `embed`: text embeddings. `rerank`: scores of documents for a query, by a
+    cross-encoder."""
 
     source: ModelSource
     """Where the weights come from."""
@@ -96,19 +105,39 @@ class ModelDeploymentSpec(SpecType):
     engine: Engine = Engine()
     """How the weights are run."""
 
+    adapters: Annotated[list[Adapter], Field(max_length=32, json_schema_extra=named_items())] = Field(
+        default=[]
+    )
+    """LoRA adapters of the model, each callable as a model of its own."""
+
     resources: Resources = Resources()
     """What each replica reserves."""
 
-    replicas: Annotated[int, Field(ge=0, le=256)] = 1
-    """Number of replicas; `kubectl scale` changes it. With 0 nothing is served and the model is not Ready."""
+    replicas: Annotated[int | None, Field(ge=0, le=256)] = None
+    """A fixed number of replicas; `kubectl scale` changes it. With 0 nothing is served and the model is not Ready."""
+
+    autoscaling: Autoscaling | None = None
+    """A number of replicas that follows the load."""
+
+    routing: Routing = Routing()
+    """How a request's replica is chosen."""
 
     limits: ModelLimits = ModelLimits()
     """Bounds on what one replica and one caller may ask for."""
+
+    rollout: Rollout = Rollout()
+    """How a new revision takes over from the one that serves."""
+
+    revision_history_limit: Annotated[int, Field(ge=1, le=100)] = 10
+    """Revisions kept for `lateen history` and `lateen rollback`."""
 
     suspend: bool = False
     """True stops reconciling this resource without deleting anything."""
 
     def revision(self) -> str:
-        """Hash of what changes the model's behaviour; replicas and limits change in place."""
+        """Hash of what changes the model's behaviour; everything else changes in place, without a restart."""
         part: dict[str, Any] = self.dump()
-        return names.revision({key: part.get(key) for key in ("task", "source", "engine", "resources")})
+        source = {key: part["source"].get(key) for key in ("uri", "digest")}
+        return names.revision(
+            {"source": source} | {key: part.get(key) for key in ("task", "engine", "resources")}
+        )

@@ -4,9 +4,13 @@
 Import paths are strings here, so that the sides meet without importing each other; a contract test resolves them.
 """
 
+from collections.abc import Mapping
 from typing import Literal
 
+from pydantic import Field
+
 from lateen_api.model_deployment import Task
+from lateen_api.scaling import RoutingStrategy
 from lateen_api.schema import SpecType
 
 GATEWAY_IMPORT_PATH = "lateen_serving.gateway.app:build"
@@ -16,7 +20,44 @@ MODEL_IMPORT_PATH = "lateen_serving.engine.app:build"
 """`build(args: dict) -> Application`; `args` is a `ModelArguments` document."""
 
 
-class ModelArguments(SpecType):
+ROUTER_CLASSES: Mapping[RoutingStrategy, str] = {
+    "LeastLoaded": "lateen_serving.routing.routers.LeastLoadedRouter",
+    "PrefixAware": "lateen_serving.routing.routers.PrefixAwareRouter",
+    "ResponseTime": "lateen_serving.routing.routers.ResponseTimeRouter",
+    "RoundRobin": "lateen_serving.routing.routers.RoundRobinRouter",
+}
+"""`request_router_config.request_router_class` of a model's deployment, for each `spec.routing.strategy`."""
+
+
+class WeightsArguments(SpecType):
+    """Where weights come from, as a replica needs it."""
+
+    uri: str
+    """As in `spec.source.uri`."""
+
+    digest: str | None = None
+    """As in `spec.source.digest`."""
+
+    secret: str | None = None
+    """`NAMESPACE/NAME` of the Secret with the credentials. Its keys are files of the folder
+    `$LATEEN_SECRETS/NAMESPACE/NAME` of every Ray node; no secret travels through Ray."""
+
+
+class AdapterArguments(WeightsArguments):
+    """A LoRA adapter."""
+
+    name: str
+    """As in `spec.adapters[].name`."""
+
+
+class ModelUserConfig(SpecType):
+    """The `user_config` of a model's deployment: what replicas take while they serve, through `reconfigure`."""
+
+    adapters: list[AdapterArguments] = Field(default=[])
+    """The adapters to have, sorted by name; all others are unloaded."""
+
+
+class ModelArguments(WeightsArguments):
     """Arguments of a model application: everything a replica needs to load its weights."""
 
     id: str
@@ -25,17 +66,20 @@ class ModelArguments(SpecType):
     task: Task
     """What it does."""
 
-    uri: str
-    """Where the weights come from, as in `spec.source.uri`."""
-
-    engine: Literal["transformers"]
-    """The engine; `auto` has been decided by the operator."""
+    engine: Literal["auto", "transformers", "vllm"]
+    """As in `spec.engine.type`; `auto` is decided by the replica, which sees the hardware."""
 
     dtype: str = "auto"
     """Number format, as in `spec.engine.dtype`."""
 
     max_model_len: int | None = None
     """Longest sequence in tokens; None: what the model was trained for."""
+
+    kv_cache_bytes: int | None = None
+    """Memory for keys and values, as in `spec.engine.kvCacheMemory`; None: the engine's own default."""
+
+    max_ongoing_requests: int = 32
+    """Requests a replica works on at the same time, when it was started; Ray Serve enforces the present number."""
 
     threads: int = 1
     """Compute threads of a replica."""

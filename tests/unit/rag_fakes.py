@@ -101,7 +101,13 @@ class WordEmbedder:
         self.embedded: list[str] = []
 
     async def describe(self) -> Description:
-        return {"max_tokens": self.max_tokens, "dimension": self.dimension, "dtype": "float32"}
+        return {
+            "max_tokens": self.max_tokens,
+            "dimension": self.dimension,
+            "dtype": "float32",
+            "parameters": 0,
+            "engine": "transformers",
+        }
 
     async def tokenize(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
         return [[match.span() for match in re.finditer(r"\S{1,4}", text)] for text in texts]

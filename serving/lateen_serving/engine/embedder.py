@@ -16,7 +16,14 @@ from lateen_serving.engine import pooling
 from lateen_serving.engine.channel import Channel
 from lateen_serving.engine.jobs import EmbedJob
 from lateen_serving.engine.options import LoadOptions
-from lateen_serving.engine.protocol import Description, Embeddings, GenerateRequest, TokenEvent
+from lateen_serving.engine.protocol import (
+    AdapterWeights,
+    Description,
+    Embeddings,
+    GenerateRequest,
+    Ranking,
+    TokenEvent,
+)
 from lateen_serving.engine.thread import TorchThread
 from lateen_serving.errors import ContextTooLong, InputError
 
@@ -86,6 +93,15 @@ class TextEmbedder:
                     context={"tokens": len(text), "max_tokens": limit},
                 )
 
+    async def rerank(self, query: str, documents: Sequence[str]) -> Ranking:
+        """Refused: raises InputError."""
+        facts = {"characters": len(query), "documents": len(documents)}
+        raise InputError("this model embeds texts; it does not rerank", param="model", context=facts)
+
+    async def set_adapters(self, adapters: Sequence[AdapterWeights]) -> dict[str, str]:
+        """None can be had."""
+        return {adapter["name"]: "adapters are for task: generate" for adapter in adapters}
+
     async def tokenize(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
         """See `protocol.Engine`."""
         return await asyncio.to_thread(self._facts.spans.of, texts)
@@ -116,5 +132,4 @@ def load(options: LoadOptions) -> tuple["EmbedBatcher", Facts]:
     pad = loaded.tokenizer.pad_token_id or 0
     batcher = EmbedBatcher(loaded.model, options.device, recipe.pooling, pad, _PASS_TOKENS[options.device])
     dimension = batcher.vectors([[pad]]).shape[1]  # also the first pass, which is slow
-    description = Description(max_tokens=limit, dimension=dimension, dtype=loaded.dtype)
-    return batcher, Facts(Spans(loaded.tokenizer), description)
+    return batcher, Facts(Spans(loaded.tokenizer), loaded.describe(limit, dimension))

@@ -15,7 +15,14 @@ from lateen_serving.engine import admission
 from lateen_serving.engine.channel import Channel
 from lateen_serving.engine.jobs import GenerateJob
 from lateen_serving.engine.options import LoadOptions
-from lateen_serving.engine.protocol import Description, Embeddings, GenerateRequest, TokenEvent
+from lateen_serving.engine.protocol import (
+    AdapterWeights,
+    Description,
+    Embeddings,
+    GenerateRequest,
+    Ranking,
+    TokenEvent,
+)
 from lateen_serving.engine.thread import TorchThread
 from lateen_serving.errors import InputError
 
@@ -83,6 +90,15 @@ class TextGenerator:
         facts = {"texts": len(texts)}
         raise InputError("this model generates text; it does not embed", param="model", context=facts)
 
+    async def rerank(self, query: str, documents: Sequence[str]) -> Ranking:
+        """Refused: raises InputError."""
+        facts = {"characters": len(query), "documents": len(documents)}
+        raise InputError("this model generates text; it does not rerank", param="model", context=facts)
+
+    async def set_adapters(self, adapters: Sequence[AdapterWeights]) -> dict[str, str]:
+        """See `protocol.Engine`."""
+        return {adapter["name"]: "adapters are not there yet" for adapter in adapters}
+
     async def tokenize(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
         """See `protocol.Engine`."""
         return await asyncio.to_thread(self._facts.spans.of, texts)
@@ -131,7 +147,7 @@ def load(options: LoadOptions) -> tuple["Scheduler", Facts]:
     facts = Facts(
         PromptEncoder(loaded.tokenizer),
         spans,
-        Description(max_tokens=loaded.max_tokens, dimension=0, dtype=loaded.dtype),
+        loaded.describe(loaded.max_tokens, dimension=0),
     )
     return Scheduler(model, spans.tokenizer.decode, end_tokens(loaded), limits), facts
 

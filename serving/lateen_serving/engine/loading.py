@@ -14,6 +14,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokeni
 from transformers.utils import logging as transformers_logging
 
 from lateen_serving.engine.options import Device, LoadOptions
+from lateen_serving.engine.protocol import Description
 from lateen_serving.errors import LoadError
 
 _LENGTH_FIELDS = (
@@ -41,6 +42,17 @@ class Loaded:
     dtype: str
     max_tokens: int
     """Longest sequence."""
+
+    def describe(self, max_tokens: int, dimension: int) -> Description:
+        """What clients of the engine learn of it."""
+        parameters = sum(tensor.numel() for tensor in self.model.parameters())
+        return Description(
+            max_tokens=max_tokens,
+            dimension=dimension,
+            dtype=self.dtype,
+            parameters=parameters,
+            engine="transformers",
+        )
 
 
 def choose_dtype(requested: str, device: Device, cpu_has_bfloat16: bool) -> str:

@@ -6,10 +6,19 @@ dicts because they cross Ray Serve handles, where plain data is cheapest.
 """
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Literal, NotRequired, Protocol, TypedDict
+from typing import Any, Literal, NotRequired, Protocol, TypedDict
 
 import numpy as np
 import numpy.typing as npt
+
+
+class ToolCall(TypedDict):
+    """A call of a function in an earlier answer, or in this one."""
+
+    id: str
+    name: str
+    arguments: str
+    """JSON text."""
 
 
 class ChatMessage(TypedDict):
@@ -17,32 +26,100 @@ class ChatMessage(TypedDict):
 
     role: str
     content: str
+    tool_calls: NotRequired[list[ToolCall]]
+    """Of an assistant's message."""
+    tool_call_id: NotRequired[str]
+    """Of a tool's message: the call it answers."""
+
+
+class Tool(TypedDict):
+    """A function that the model may call."""
+
+    name: str
+    description: str
+    parameters: dict[str, Any]
+    """JSON Schema of its arguments."""
+
+
+class Grammar(TypedDict):
+    """What the answer must look like; decoding is constrained to it."""
+
+    kind: Literal["json_object", "json_schema", "lark"]
+    """`json_object`: any JSON object. `json_schema`: a document of the schema. `lark`: a grammar of llguidance."""
+    source: str
+    """The JSON Schema as JSON text, or the grammar; empty for `json_object`."""
 
 
 class GenerateRequest(TypedDict):
-    """A conversation to continue. `Model.generate` of a model application takes it, streamed."""
+    """What to continue. `Model.generate` of a model application takes it, streamed.
+
+    Exactly one of `messages` (a conversation, put into the model's chat template) and `prompt` (bare text) is not empty.
+    """
 
     messages: list[ChatMessage]
+    prompt: NotRequired[str]
     max_tokens: int | None
     """Longest answer; None: as long as the model's context allows."""
     temperature: float
     """0 is greedy."""
     top_p: float
     """Nucleus mass, (0, 1]."""
+    top_k: NotRequired[int]
+    """Only the k likeliest tokens are drawn from; 0 or absent: all."""
+    min_p: NotRequired[float]
+    """Only tokens at least this share as likely as the likeliest one are drawn; 0 or absent: all."""
+    presence_penalty: NotRequired[float]
+    """Taken off the logit of each token that the answer holds already, as OpenAI defines it."""
+    frequency_penalty: NotRequired[float]
+    """Taken off the logit of a token once for each time the answer holds it, as OpenAI defines it."""
+    logit_bias: NotRequired[dict[int, float]]
+    """Added to the logits of tokens, by token id."""
     seed: int | None
     """Same seed, same request, same weights: same answer, whatever else is in the batch."""
     stop: list[str]
     """Generation ends before the first of these texts."""
+    logprobs: NotRequired[int]
+    """Absent: none. k: the log probability of each token of the answer, and the k likeliest ones (0: none)."""
+    tools: NotRequired[list[Tool]]
+    """Functions that the model is told of."""
+    grammar: NotRequired[Grammar]
+    """What the answer must look like."""
+    adapter: NotRequired[str]
+    """Name of the LoRA adapter to answer with."""
+
+
+class TokenChoice(TypedDict):
+    """A token and how likely it was."""
+
+    token: str
+    bytes: list[int]
+    logprob: float
+    """Natural logarithm of its probability before temperature and cuts."""
+
+
+class TokenLogprob(TokenChoice):
+    """A token of the answer, and what else was likely."""
+
+    top: list[TokenChoice]
+    """Likeliest first."""
 
 
 class TokenEvent(TypedDict):
-    """What is new of an answer: tokens that became ready together travel in one event."""
+    """What is new of an answer: tokens that became ready together travel in one event.
+
+    The first event of a model application's stream says only that a replica has begun to work on the request: its text is
+    empty and its counts are 0. Engines do not send it.
+    """
 
     text: str
     """New text; may be empty while a stop text or a multi-byte character is undecided."""
     prompt_tokens: int
     completion_tokens: int
     """Tokens of the answer so far."""
+    cached_tokens: NotRequired[int]
+    """Tokens of the prompt that did not have to be read again."""
+    logprobs: NotRequired[list[TokenLogprob]]
+    """Of the tokens whose text this event completes, where the request asks for them."""
     finish_reason: NotRequired[Literal["stop", "length"]]
     """Present in the last event only."""
 
@@ -56,14 +133,37 @@ class Embeddings(TypedDict):
     """Tokens of each text as the model read it."""
 
 
+class Ranking(TypedDict):
+    """How well documents answer a query, in their order."""
+
+    scores: list[float]
+    """Between 0 and 1: the cross-encoder's relevance, after its sigmoid."""
+    tokens: list[int]
+    """Tokens of each pair of query and document as the model read it."""
+
+
+class AdapterWeights(TypedDict):
+    """A LoRA adapter whose weights are on this node."""
+
+    name: str
+    folder: str
+    """As peft saves it: `adapter_config.json` and safetensors."""
+    identity: str
+    """Changes when the weights do, so that an engine knows what it has loaded."""
+
+
 class Description(TypedDict):
     """Facts about a loaded model."""
 
     max_tokens: int
-    """Longest input of an embedder, or context of a generator, in tokens."""
+    """Longest input of an embedder or reranker, or context of a generator, in tokens."""
     dimension: int
-    """Length of an embedder's vectors; 0 for a generator."""
+    """Length of an embedder's vectors; 0 for others."""
     dtype: str
+    parameters: int
+    """Number of parameters."""
+    engine: str
+    """`transformers` or `vllm`."""
 
 
 class Engine(Protocol):
@@ -78,6 +178,19 @@ class Engine(Protocol):
 
     async def embed(self, texts: Sequence[str]) -> Embeddings:
         """Vectors of `texts`; longer ones than the model can read raise errors.ContextTooLong."""
+        ...
+
+    async def rerank(self, query: str, documents: Sequence[str]) -> Ranking:
+        """How well each document answers `query`; longer pairs than the model can read raise errors.ContextTooLong."""
+        ...
+
+    async def set_adapters(self, adapters: Sequence[AdapterWeights]) -> dict[str, str]:
+        """Have exactly these LoRA adapters; requests that use another one end first.
+
+        Returns:
+            Why those that could not be loaded were not, by name; the others answer. Never raises for an adapter's sake.
+
+        """
         ...
 
     async def tokenize(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
