@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Loads weights with transformers and decides number format and context length.
 
-Called by `generator.py` and `embedder.py` inside the torch thread. Remote code is never run, pickles are never read.
+Called by `generator.py`, `embedder.py` and `reranker.py` inside the torch thread. Remote code is never run, pickles are never read.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,13 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+)
 from transformers.utils import logging as transformers_logging
 
 from lateen_serving.engine.options import Device, LoadOptions
@@ -95,6 +101,22 @@ def load_generator(options: LoadOptions) -> Loaded:
 def load_embedder(options: LoadOptions) -> Loaded:
     """An encoder with its tokenizer; raises LoadError ModelUnsupported."""
     return _load(options, AutoModel)
+
+
+def load_reranker(options: LoadOptions) -> Loaded:
+    """A cross-encoder with its tokenizer; raises LoadError ModelUnsupported."""
+    loaded = _load(options, AutoModelForSequenceClassification)
+    labels = loaded.model.config.num_labels
+    if labels != 1:
+        raise LoadError(
+            f"the model tells {labels} labels apart; a reranker has one, the relevance",
+            code="ModelUnsupported",
+        )
+    if loaded.tokenizer.pad_token_id is None:
+        raise LoadError("the tokenizer has no padding token (pad_token)", code="ModelUnsupported")
+    # Decoders with a score on top find each row's last token by it.
+    loaded.model.config.get_text_config().pad_token_id = loaded.tokenizer.pad_token_id
+    return loaded
 
 
 def _load(options: LoadOptions, auto_class: Any) -> Loaded:
