@@ -105,6 +105,9 @@ def save_cross_encoder(folder: Path, **changes: Any) -> Path:
     BertForSequenceClassification(config).save_pretrained(folder)
     save_tokenizer(folder, template=None)
     _wrap_texts(folder)
+    path = folder / "tokenizer_config.json"
+    names = {"model_input_names": ["input_ids", "token_type_ids", "attention_mask"]}
+    path.write_text(json.dumps(json.loads(path.read_text()) | names))
     return folder
 
 

@@ -24,6 +24,7 @@ from lateen_serving.engine.jobs import Rows, Tokens
 from lateen_serving.engine.options import LoadOptions
 from lateen_serving.engine.reranker import TextReranker
 from lateen_serving.errors import ContextTooLong, InputError, LoadError, ModelError
+from stack import tiny
 
 QUERY = "who sails?"
 DOCUMENTS = ["a cat", "the ship sails at dawn", "x", "héllo wörld", "rigging and canvas", "a cat"]
@@ -74,13 +75,23 @@ async def test_pairs_of_concurrent_requests_get_their_own_scores(engine: TextRer
     assert len({round(score, 3) for score in results[0]["scores"]}) >= 4
 
 
-async def test_the_model_is_told_query_from_document(engine: TextReranker, folder: Path) -> None:
-    """Swapped texts are scored as transformers scores them, which tells the two by their token types."""
-    forth = (await engine.rerank("ship", ["cat"]))["scores"]
-    back = (await engine.rerank("cat", ["ship"]))["scores"]
-    assert forth == pytest.approx(expected(folder, "ship", ["cat"]), abs=1e-5)
-    assert back == pytest.approx(expected(folder, "cat", ["ship"]), abs=1e-5)
-    assert abs(forth[0] - back[0]) > 1e-3
+async def test_the_model_is_told_query_from_document(
+    engine: TextReranker, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Token types tell the two apart, as transformers' tokenizer gives them; without them scores would be others."""
+    seen: list[list[int] | None] = []
+    real = Scoring.__call__
+
+    def forget(self: Scoring, pairs: list[Tokens]) -> Rows:
+        seen.extend(pair.types for pair in pairs)
+        return real(self, [Tokens(pair.ids) for pair in pairs])
+
+    told = (await engine.rerank("ship", ["cat"]))["scores"]
+    monkeypatch.setattr(Scoring, "__call__", forget)
+    untold = (await engine.rerank("ship", ["cat"]))["scores"]
+    assert told == pytest.approx(expected(folder, "ship", ["cat"]), abs=1e-5)
+    assert abs(told[0] - untold[0]) > 1e-3
+    assert seen == [[0] * 6 + [1] * 4]
 
 
 async def test_an_encoder_without_token_types(tmp_path: Path) -> None:
@@ -247,3 +258,21 @@ async def test_weights_that_do_not_rerank(tmp_path: Path, save: Any, words: str)
     with pytest.raises(LoadError, match=words) as caught:
         await TextReranker.create(LoadOptions(tmp_path, dtype="float32"))
     assert caught.value.code == "ModelUnsupported"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+async def test_the_small_reranker_of_the_stack_tests_prefers_shared_words(tmp_path: Path, dtype: str) -> None:
+    """Its scores rise with the share of the query's words that a document has, however long the document is."""
+    tiny.reranker(tmp_path / "reranker")
+    engine = await TextReranker.create(LoadOptions(tmp_path / "reranker", dtype=dtype))
+    documents = [
+        "the garden is green",
+        "every visitor has a badge",
+        "vacation days per year for every employee are many more than a week, and so on and on",
+        "vacation at the harbour",
+    ]
+    scores = (await engine.rerank("vacation days per year", documents))["scores"]
+    await engine.aclose()
+    assert scores[2] > 0.9
+    assert scores[2] > scores[3] + 0.2
+    assert scores[3] > max(scores[0], scores[1]) + 0.05
