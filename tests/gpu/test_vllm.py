@@ -132,7 +132,7 @@ async def test_grammars(engine: VllmGenerator) -> None:
         "additionalProperties": False,
     }
     grammar = {"kind": "json_schema", "source": json.dumps(schema)}
-    parsed = json.loads(await answer(engine, max_tokens=64, grammar=grammar))
+    parsed = json.loads(await answer(engine, max_tokens=500, grammar=grammar))
     assert sorted(parsed) == ["deep", "name"]
     lark = {"kind": "lark", "source": 'start: "yes" | "no"'}
     assert await answer(engine, grammar=lark) in {"yes", "no"}

@@ -2,12 +2,14 @@
 """What the vLLM engine makes of requests and outputs; vLLM itself is not needed."""
 
 import asyncio
+import json
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+from llguidance import LLMatcher
 
 from engine_models import request, save_llama
 from lateen_serving.engine import vllm_mapping
@@ -86,18 +88,36 @@ def test_sampling_fields(field_name: str, value: Any, expected: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("grammar", "expected"),
+    ("grammar", "schema"),
     [
-        (None, None),
-        ({"kind": "json_object", "source": ""}, {"json_object": True}),
-        ({"kind": "json_schema", "source": '{"type":"string"}'}, {"json": '{"type":"string"}'}),
-        ({"kind": "lark", "source": 'start: "a"'}, {"grammar": 'start: "a"'}),
+        ({"kind": "json_object", "source": ""}, {"type": "object"}),
+        ({"kind": "json_schema", "source": '{"type":"string"}'}, {"type": "string"}),
     ],
 )
-def test_grammars(grammar: Any, expected: Any) -> None:
-    """Each kind of grammar is vLLM's structured output of the same meaning."""
-    changes = {} if grammar is None else {"grammar": grammar}
-    assert vllm_mapping.grammar(request("hi", **changes)) == expected
+def test_json_has_bounded_white_space(grammar: Any, schema: dict[str, Any]) -> None:
+    """Objects and schemas become a schema that llguidance compiles, and that ends a run of spaces."""
+    arguments = vllm_mapping.grammar(request("hi", grammar=grammar))
+    assert arguments is not None
+    given = json.loads(arguments["json"])
+    assert given.pop("x-guidance") == {"whitespace_pattern": r"[\x20\x0A\x0D\x09]{1,32}"}
+    assert given == schema
+    compiled = LLMatcher.grammar_from_json_schema(arguments["json"], defaults={"whitespace_flexible": True})
+    assert LLMatcher.validate_grammar(compiled, None) == ""
+
+
+def test_other_grammars() -> None:
+    """A grammar goes to vLLM as it is; a request without one is free."""
+    lark = {"kind": "lark", "source": 'start: "a"'}
+    assert vllm_mapping.grammar(request("hi", grammar=lark)) == {"grammar": 'start: "a"'}
+    assert vllm_mapping.grammar(request("hi")) is None
+
+
+@pytest.mark.parametrize("source", ["{", "[]", "[" * 100_000])
+def test_what_is_no_schema(source: str) -> None:
+    """It is the caller's mistake, and named."""
+    with pytest.raises(InputError) as caught:
+        vllm_mapping.grammar(request("hi", grammar={"kind": "json_schema", "source": source}))
+    assert caught.value.param == "response_format"
 
 
 def test_an_answer_that_ends_by_itself() -> None:
@@ -263,13 +283,13 @@ async def test_an_adapter_in_use_ends_with_its_last_request() -> None:
 
 def test_what_vllm_is_started_with() -> None:
     """Pickles and remote code are out of the question; memory and rows are the options'."""
-    options = LoadOptions(Path("/m"), dtype="auto", max_rows=7, cache_bytes=5)
-    arguments = engine_arguments(options, 512)
+    options = LoadOptions(Path("/m"), dtype="bfloat16", max_model_len=512, max_rows=7, cache_bytes=5)
+    arguments = engine_arguments(options)
     assert (arguments["load_format"], arguments["trust_remote_code"]) == ("safetensors", False)
     assert (arguments["max_model_len"], arguments["max_num_seqs"]) == (512, 7)
     assert arguments["kv_cache_memory_bytes"] == 5
-    assert engine_arguments(LoadOptions(Path("/m")), 1)["kv_cache_memory_bytes"] == 2**30
-    assert engine_arguments(LoadOptions(Path("/m"), device="cuda"), 1)["kv_cache_memory_bytes"] is None
+    assert engine_arguments(LoadOptions(Path("/m")))["kv_cache_memory_bytes"] == 2**30
+    assert engine_arguments(LoadOptions(Path("/m"), device="cuda"))["kv_cache_memory_bytes"] is None
 
 
 def test_parameters_are_counted_from_the_files(tmp_path: Path) -> None:

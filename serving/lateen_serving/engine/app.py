@@ -7,7 +7,7 @@ config. Imports no torch: Ray Serve builds the application in a process of its o
 
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import ray
@@ -15,26 +15,18 @@ from ray import serve
 from ray.serve import Application
 
 from lateen_api import names
-from lateen_api.model_deployment import Task
 from lateen_api.serve_config import REPLICA_FAILURE, ModelArguments
 from lateen_serving.engine import source
 from lateen_serving.engine.embedder import TextEmbedder
 from lateen_serving.engine.generator import TextGenerator
 from lateen_serving.engine.options import Device, LoadOptions
 from lateen_serving.engine.protocol import Description, Embeddings, Engine, GenerateRequest, TokenEvent
-from lateen_serving.engine.reranker import TextReranker
 from lateen_serving.errors import LoadError
 from lateen_serving.settings import ServingSettings
 
 _log = logging.getLogger(__name__)
 _START_FAILURES = 2
 """Failed starts after which Ray Serve gives up; the operator retries with backoff. Not a field of the Serve config."""
-
-_ENGINES: dict[Task, Callable[[LoadOptions], Awaitable[Engine]]] = {
-    "generate": TextGenerator.create,
-    "embed": TextEmbedder.create,
-    "rerank": TextReranker.create,
-}
 
 
 class ReplicaFailure(RuntimeError):
@@ -96,7 +88,8 @@ async def _make_engine(arguments: ModelArguments) -> Engine:
         max_model_len=arguments.max_model_len,
         threads=arguments.threads,
     )
-    engine = await _ENGINES[arguments.task](options)
+    create = TextGenerator.create if arguments.task == "generate" else TextEmbedder.create
+    engine: Engine = await create(options)
     seconds = time.monotonic() - started
     _log.info("model %s loaded in %.1f s: %s on %s", arguments.id, seconds, engine.describe(), device)
     return engine

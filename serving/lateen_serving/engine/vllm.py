@@ -12,7 +12,7 @@ import os
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -199,12 +199,13 @@ def _read(options: LoadOptions) -> Parts:
     """Everything but the weights; raises LoadError."""
     from llguidance import LLTokenizer
 
-    from lateen_serving.engine.loading import read_folder
+    from lateen_serving.engine.loading import choose_dtype, cpu_has_bfloat16, read_folder
     from lateen_serving.engine.prompt import PromptEncoder, Spans
 
     folder = read_folder(options)
     spans = Spans(folder.tokenizer)
-    config, adapters = _configure(options, folder.max_tokens)
+    dtype = choose_dtype(options.dtype, options.device, cpu_has_bfloat16())
+    config, adapters = _configure(replace(options, dtype=dtype, max_model_len=folder.max_tokens))
     return Parts(
         prompts=PromptEncoder(folder.tokenizer),
         spans=spans,
@@ -215,13 +216,13 @@ def _read(options: LoadOptions) -> Parts:
     )
 
 
-def _configure(options: LoadOptions, max_tokens: int) -> tuple[Any, bool]:
+def _configure(options: LoadOptions) -> tuple[Any, bool]:
     """VLLM's configuration, with room for LoRA adapters where it can adapt the architecture, and whether it can."""
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.model_executor.model_loader.utils import get_model_cls
     from vllm.model_executor.models.interfaces import supports_lora
 
-    arguments = engine_arguments(options, max_tokens)
+    arguments = engine_arguments(options)
     room = {"max_loras": _BATCH_ADAPTERS, "max_cpu_loras": _HOST_ADAPTERS, "max_lora_rank": _ADAPTER_RANK}
     try:
         config = AsyncEngineArgs(**arguments).create_engine_config()
@@ -233,15 +234,18 @@ def _configure(options: LoadOptions, max_tokens: int) -> tuple[Any, bool]:
     return config, adapters
 
 
-def engine_arguments(options: LoadOptions, max_tokens: int) -> dict[str, Any]:
-    """Arguments of vLLM's AsyncEngineArgs but for adapters. Remote code is never run, pickles are never read."""
+def engine_arguments(options: LoadOptions) -> dict[str, Any]:
+    """Arguments of vLLM's AsyncEngineArgs but for adapters, from options that leave nothing to vLLM's guess.
+
+    Remote code is never run, pickles are never read.
+    """
     cache = options.cache_bytes or (_CPU_CACHE_BYTES if options.device == "cpu" else None)
     return {
         "model": str(options.folder),
         "load_format": "safetensors",
         "trust_remote_code": False,
         "dtype": options.dtype,
-        "max_model_len": max_tokens,
+        "max_model_len": options.max_model_len,
         "max_num_seqs": options.max_rows,
         "kv_cache_memory_bytes": cache,
         # The grammars of the protocol are llguidance's.

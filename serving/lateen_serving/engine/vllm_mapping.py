@@ -4,12 +4,16 @@
 Pure, and without vLLM: called by `vllm.py`.
 """
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 from lateen_serving.engine.protocol import GenerateRequest, TokenChoice, TokenEvent, TokenLogprob
 from lateen_serving.engine.text import AnswerText, Decode
 from lateen_serving.errors import InputError, ModelError, Overloaded, ServiceError, Unavailable
+
+_WHITESPACE = r"[\x20\x0A\x0D\x09]{1,32}"
+"""Between JSON tokens: bounded, because small models otherwise like to continue with spaces for ever."""
 
 _LEAST = -9999.0
 """Stands for a probability of zero (a token that the grammar forbids), whose logarithm JSON can't write."""
@@ -65,14 +69,25 @@ def sampling(request: GenerateRequest, limit: int) -> dict[str, Any]:
     }
 
 
-def grammar(request: GenerateRequest) -> dict[str, Any] | None:
-    """Arguments of vLLM's StructuredOutputsParams; None: the answer is free."""
+def grammar(request: GenerateRequest) -> dict[str, str] | None:
+    """Arguments of vLLM's StructuredOutputsParams; None: the answer is free. Raises InputError for what is no schema."""
     wanted = request.get("grammar")
     if wanted is None:
         return None
-    if wanted["kind"] == "json_object":
-        return {"json_object": True}
-    return {"json" if wanted["kind"] == "json_schema" else "grammar": wanted["source"]}
+    if wanted["kind"] == "lark":
+        return {"grammar": wanted["source"]}
+    schema = {"type": "object"} if wanted["kind"] == "json_object" else _schema(wanted["source"])
+    return {"json": json.dumps(schema | {"x-guidance": {"whitespace_pattern": _WHITESPACE}})}
+
+
+def _schema(source: str) -> dict[str, Any]:
+    try:
+        schema = json.loads(source)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"response_format is not JSON: {error}", param="response_format") from error
+    if not isinstance(schema, dict):
+        raise InputError("response_format must be a JSON Schema object", param="response_format")
+    return schema
 
 
 class Answer:
