@@ -10,6 +10,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import (
     AutoModelForCausalLM,
     BertConfig,
+    BertForSequenceClassification,
     BertModel,
     LlamaConfig,
     PreTrainedTokenizerFast,
@@ -82,16 +83,7 @@ def _other_than_ascii() -> list[int]:
 def save_bert(folder: Path, pooling: str | None = None, **changes: Any) -> Path:
     """A two-layer BERT; with `pooling` as a sentence-transformers folder."""
     torch.manual_seed(3)
-    settings: dict[str, Any] = {
-        "vocab_size": 258,
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "max_position_embeddings": 64,
-        "pad_token_id": 257,
-    }
-    BertModel(BertConfig(**settings | changes)).save_pretrained(folder)
+    BertModel(_bert_config(changes)).save_pretrained(folder)
     save_tokenizer(folder, template=None)
     _wrap_texts(folder)
     if pooling is not None:
@@ -106,12 +98,40 @@ def save_bert(folder: Path, pooling: str | None = None, **changes: Any) -> Path:
     return folder
 
 
+def save_cross_encoder(folder: Path, **changes: Any) -> Path:
+    """A two-layer BERT that scores pairs; `changes` are of its configuration, and may name an activation."""
+    torch.manual_seed(5)
+    config = _bert_config({"num_labels": 1, "initializer_range": 0.3} | changes)
+    BertForSequenceClassification(config).save_pretrained(folder)
+    save_tokenizer(folder, template=None)
+    _wrap_texts(folder)
+    path = folder / "tokenizer_config.json"
+    names = {"model_input_names": ["input_ids", "token_type_ids", "attention_mask"]}
+    path.write_text(json.dumps(json.loads(path.read_text()) | names))
+    return folder
+
+
+def _bert_config(changes: dict[str, Any]) -> BertConfig:
+    settings: dict[str, Any] = {
+        "vocab_size": 258,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 64,
+        "pad_token_id": 257,
+    }
+    return BertConfig(**settings | changes)
+
+
 def _wrap_texts(folder: Path) -> None:
-    """Let the tokenizer put special tokens around a text, as BERT's do."""
+    """Let the tokenizer put special tokens around a text or a pair, as BERT's do."""
     path = str(folder / "tokenizer.json")
     tokenizer = Tokenizer.from_file(path)
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="<|im_start|> $A <|im_end|>", special_tokens=[("<|im_start|>", 256), ("<|im_end|>", 257)]
+        single="<|im_start|> $A <|im_end|>",
+        pair="<|im_start|> $A <|im_end|> $B:1 <|im_end|>:1",
+        special_tokens=[("<|im_start|>", 256), ("<|im_end|>", 257)],
     )
     tokenizer.save(path)
 

@@ -15,7 +15,7 @@ _ROLE = re.compile(r"[a-z][a-z_]{0,31}")
 
 def validate(request: GenerateRequest) -> None:
     """Raise InputError, naming the field, for a request that can't be served by any model."""
-    if not request["messages"]:
+    if not request["messages"] and not request.get("prompt"):
         raise InputError("messages must hold at least one message", param="messages")
     for message in request["messages"]:
         if not _ROLE.fullmatch(message["role"]):

@@ -25,8 +25,24 @@ class GenerateJob:
 
 
 @dataclass(frozen=True)
-class EmbedJob:
-    """Tokenized texts to embed; one array, in their order, comes back."""
+class Tokens:
+    """A text as an encoder reads it, or a pair of texts in one row."""
 
-    texts: list[list[int]]
-    channel: Channel[npt.NDArray[np.float32]]
+    ids: list[int]
+    types: list[int] | None = None
+    """For each token which text of the pair it belongs to; None: the model is not told."""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+Rows = npt.NDArray[np.float32]
+"""What an encoder makes of texts: a vector each, shape (texts, dimension), or a number each, shape (texts,)."""
+
+
+@dataclass(frozen=True)
+class EncodeJob:
+    """Tokenized texts to read; one array, in their order, comes back."""
+
+    texts: list[Tokens]
+    channel: Channel[Rows]

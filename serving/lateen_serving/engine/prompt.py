@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import TemplateError
 from tokenizers import Tokenizer
 
-from lateen_serving.engine.protocol import ChatMessage
+from lateen_serving.engine.protocol import ChatMessage, Tool
 from lateen_serving.errors import InputError
 
 
@@ -20,12 +20,20 @@ class PromptEncoder:
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
+        self._plain = own_copy(tokenizer)
+        self._plain.encode_special_tokens = True
 
-    def encode(self, messages: Sequence[ChatMessage]) -> list[int]:
+    def encode_text(self, text: str) -> list[int]:
+        """The tokens of bare text, with what the tokenizer puts around any text."""
+        ids: list[int] = self._plain.encode(text, add_special_tokens=True).ids
+        return ids
+
+    def encode(self, messages: Sequence[ChatMessage], tools: Sequence[Tool] = ()) -> list[int]:
         """The tokens of the conversation and the header of the answer; raises InputError if the template refuses."""
         try:
             ids: list[int] = self._tokenizer.apply_chat_template(
                 [dict(message) for message in messages],
+                tools=[{"type": "function", "function": tool} for tool in tools] or None,
                 add_generation_prompt=True,
                 tokenize=True,
                 return_dict=False,

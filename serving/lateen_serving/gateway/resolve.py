@@ -7,7 +7,11 @@ from lateen_serving.errors import InputError, NotFound
 from lateen_serving.gateway.context import RequestContext
 from lateen_serving.gateway.state import Snapshot
 
-_TASK_HINT: dict[Task, str] = {"generate": "/v1/chat/completions or /v1/responses", "embed": "/v1/embeddings"}
+_TASK_HINT: dict[Task, str] = {
+    "generate": "/v1/chat/completions or /v1/responses",
+    "embed": "/v1/embeddings",
+    "rerank": "/v1/rerank",
+}
 
 
 def model(context: RequestContext, model_id: str, task: Task) -> Model:
