@@ -155,10 +155,10 @@ class Cache:
         short = missing + _SPARE_BYTES - self._free()
         if needed is None or short <= 0:
             return
-        if (
-            self._drop_partials(partial) + self._evict(short) < short
-            and self._free() < missing + _SPARE_BYTES
-        ):
+        freed = self._drop_partials(partial)
+        if freed < short:
+            self._evict(short - freed)
+        if self._free() < missing + _SPARE_BYTES:
             raise full(needed, self.root, self._free(), "nothing else can be evicted")
 
     def _prepare(self) -> None:

@@ -53,15 +53,15 @@ class _Descriptor(_Document):
     size: Annotated[int, Field(ge=0)]
     annotations: dict[str, str] | None = None
 
-    def part(self, number: int) -> Part:
-        """The layer as something to fetch."""
+    def part(self, number: int) -> Part | None:
+        """The layer as something to fetch; None for one that is neither named nor an archive."""
         notes = self.annotations or {}
         title = next((notes[key] for key in _TITLES if key in notes), None)
         tar = "tar" in re.split(r"[.+]", self.media_type.lower())
         sha256 = self.digest.removeprefix("sha256:")
         if tar and (title is None or notes.get(_UNPACK) == "true" or "cncf" in self.media_type):
             return Part(f".layer-{number}", self.digest, self.digest, self.size, sha256, archive=True)
-        return Part(title or f".layer-{number}", self.digest, self.digest, self.size, sha256)
+        return None if title is None else Part(title, self.digest, self.digest, self.size, sha256)
 
 
 class _Manifest(_Document):
@@ -93,12 +93,13 @@ class Registry:
             if manifest.manifests and not manifest.layers:
                 first = manifest.manifests[0].digest
                 manifest = await retrying.insist(lambda: session.manifest(first))
-        parts = [layer.part(number) for number, layer in enumerate(manifest.layers)]
-        files = [part.name for part in parts if not part.archive and not part.name.startswith(".")]
-        if any(part.archive for part in parts):
-            for name in files:
-                check_name(name, self.where)
-            return Survey(tuple(part for part in parts if part.archive or part.name in files))
+        layers = [layer.part(number) for number, layer in enumerate(manifest.layers)]
+        parts = [part for part in layers if part is not None]
+        files = [part.name for part in parts if not part.archive]
+        for name in files:
+            check_name(name, self.where)
+        if any(part.archive for part in parts):  # only when unpacked they show whether it is a model
+            return Survey(tuple(parts))
         chosen = set(choose(files, self.kind, self.where))
         return Survey(tuple(part for part in parts if part.name in chosen))
 

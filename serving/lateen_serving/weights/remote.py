@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from lateen_serving.errors import LoadError
 
@@ -98,15 +98,12 @@ async def save(chunks: AsyncIterator[bytes], part: Part, folder: Path, where: st
     partial = target.with_name(f".{target.name}.part")
     await asyncio.to_thread(partial.parent.mkdir, parents=True, exist_ok=True)
     digest, size = sha256(), 0
-    file = await asyncio.to_thread(partial.open, "wb")
-    try:
+    with _opened(partial) as file:
         async for chunk in chunks:
             size += len(chunk)
             if part.size is not None and size > part.size:
                 break
             await asyncio.to_thread(_write, file.write, digest.update, chunk)
-    finally:
-        await asyncio.to_thread(file.close)
     if part.sha256 is not None and size == (part.size or size) and digest.hexdigest() != part.sha256:
         raise LoadError(
             f"{where}: {part.name} has SHA-256 {digest.hexdigest()}, expected is {part.sha256}",
@@ -117,6 +114,11 @@ async def save(chunks: AsyncIterator[bytes], part: Part, folder: Path, where: st
             f"{where}: {part.name} broke off after {size} of {part.size} bytes", code="SourceUnavailable"
         )
     await asyncio.to_thread(partial.replace, target)
+
+
+def _opened(path: Path) -> BinaryIO:
+    """Opens at once: in a thread, a cancelled caller would never see the file to close it."""
+    return path.open("wb")
 
 
 def _write(write: Callable[[bytes], object], update: Callable[[bytes], object], chunk: bytes) -> None:
