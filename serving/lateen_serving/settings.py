@@ -30,5 +30,16 @@ class ServingSettings(BaseSettings):
     file_roots: list[Path] = Field(default=[])
     """Folders below which `file://` weights, documents and repositories are allowed; JSON list. Default: none."""
 
+    source_hosts: list[str] = Field(default=[])
+    """Hosts of weights and documents that may have private addresses; JSON list of `host`, `host:port` or, to speak
+    http without TLS, `http://host:port`. Default: none. Link-local and metadata addresses are refused always."""
+
+    secrets: Path = Path("/var/run/lateen/secrets")
+    """Folder in which the keys of a Secret are the files `secrets/NAMESPACE/NAME/KEY`, mounted on every Ray node."""
+
     model_cache: Path = Path.home() / ".cache" / "lateen" / "models"
-    """Where weights from a model hub are kept."""
+    """Where downloaded and converted weights are kept: of this node, or on a volume that several nodes share."""
+
+    model_cache_bytes: int | None = Field(default=None, gt=0)
+    """Size that the cache may have; what nobody uses goes first, the least recently used before others. Default: the
+    disk's."""

@@ -16,13 +16,13 @@ from ray.serve import Application
 
 from lateen_api import names
 from lateen_api.serve_config import REPLICA_FAILURE, ModelArguments
-from lateen_serving.engine import source
 from lateen_serving.engine.embedder import TextEmbedder
 from lateen_serving.engine.generator import TextGenerator
 from lateen_serving.engine.options import Device, LoadOptions
 from lateen_serving.engine.protocol import Description, Embeddings, Engine, GenerateRequest, TokenEvent
 from lateen_serving.errors import LoadError
 from lateen_serving.settings import ServingSettings
+from lateen_serving.weights import source
 
 _log = logging.getLogger(__name__)
 _START_FAILURES = 2
@@ -78,7 +78,7 @@ class Model:
 
 async def _make_engine(arguments: ModelArguments) -> Engine:
     started = time.monotonic()
-    folder = await source.resolve(arguments.uri, ServingSettings())
+    folder = await source.resolve(arguments, ServingSettings())
     # Outside a replica, asking Ray would start one.
     device: Device = "cuda" if ray.is_initialized() and ray.get_gpu_ids() else "cpu"
     options = LoadOptions(
