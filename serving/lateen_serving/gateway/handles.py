@@ -18,7 +18,7 @@ from ray.serve.handle import DeploymentHandle
 
 from lateen_serving.engine.protocol import Embeddings, GenerateRequest, TokenEvent
 from lateen_serving.errors import ModelError, Overloaded, ServiceError, Unavailable
-from lateen_serving.routing.renewal import is_outdated
+from lateen_serving.routing import renewal
 
 
 class _Stream(Protocol):
@@ -83,10 +83,9 @@ class RayModels:
 
     async def _handle(self, application: str) -> DeploymentHandle[Any]:
         handle = self._handles.get(application)
-        if handle is not None and is_outdated(handle):
-            # Requests that wait in it or were sent by it go on; only its reports to the autoscaler end.
+        if handle is not None and renewal.is_outdated(handle):
             del self._handles[application]
-            await handle.shutdown_async()
+            await renewal.retire(handle)
             handle = None
         if handle is None:
             # It asks the Serve controller and blocks: in a thread, so that other requests go on.
