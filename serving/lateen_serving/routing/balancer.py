@@ -1,21 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
 """A policy and its books. Called by `routers.py` and by the simulator that compares the strategies.
 
-A replica that fails answers at once, has no ongoing requests and would look like the best of all. So a request that
-ended on a replica which is implausibly quick stays in the books for as long as requests usually take: whatever the
-strategy, such a replica gets no more than its share.
+A replica that fails answers at once, has no ongoing requests and would look like the best of all. So a failed request
+says nothing about durations and stays in the books for as long as requests usually take, and twice as long with each
+further failure in a row: whatever the strategy, a failing replica is asked less and less, and never given up.
 """
 
 import random
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from lateen_serving.routing.ledger import Ledger
 from lateen_serving.routing.pace import Pace
 from lateen_serving.routing.policy import Load, Policy
 
-_UNCONFIRMED_MOST = 1024
-"""Most ended requests of which it is not known yet whether they were accepted; refused ones stay until then."""
+SETTLE_SECONDS = 0.2
+"""Word of how a request ended may come this much later than word of its end."""
+
+FIRST_PENALTY_SECONDS = 1.0
+"""How long a failed request counts where nobody knows yet how long requests take."""
+
+_MOST_DOUBLINGS = 5
+
+
+@dataclass(frozen=True)
+class _Ended:
+    replica: str
+    request: str
+    seconds: float
+    at: float
 
 
 class Balancer:
@@ -27,10 +41,13 @@ class Balancer:
         self._ledger = Ledger()
         self._pace = Pace()
         self._accepted: Counter[tuple[str, str]] = Counter()
-        self._unconfirmed: dict[tuple[str, str], tuple[float, float]] = {}
+        self._failed: Counter[tuple[str, str]] = Counter()
+        self._failures: Counter[str] = Counter()
+        self._ended: deque[_Ended] = deque()
 
     def rank(self, key: bytes | None, replicas: Sequence[str], now: float) -> list[str]:
         """All `replicas`, best first for a request with `key`."""
+        self._settle(now)
         loads = [
             Load(replica, self._ledger.ongoing(replica, now), self._ledger.age(replica, now))
             for replica in replicas
@@ -54,38 +71,24 @@ class Balancer:
         """`request` has been sent to `replica`."""
         self._ledger.sent(replica, request, now)
 
-    def accepted(self, replica: str, request: str, now: float) -> None:
-        """`replica` works on `request`, or has done so: word of the end may come first."""
-        ending = self._unconfirmed.pop((replica, request), None)
-        if ending is None:
-            self._accepted[replica, request] += 1
-        else:
-            self._measure(replica, *ending, now)
+    def accepted(self, replica: str, request: str) -> None:
+        """`replica` works on `request`, or has just done so. One that it refuses says nothing about durations."""
+        self._accepted[replica, request] += 1
+
+    def failed(self, replica: str, request: str, now: float) -> None:
+        """`replica` answered `request` with an error, or broke off; told once for each request."""
+        self._failed[replica, request] += 1
+        usual = self._pace.usual() or FIRST_PENALTY_SECONDS
+        penalty = usual * 2.0 ** min(self._failures[replica], _MOST_DOUBLINGS)
+        self._failures[replica] += 1
+        self._ledger.linger(replica, now + penalty)
 
     def ended(self, replica: str, request: str, now: float) -> None:
-        """`request` is over on `replica`, in whatever way; nothing happens if it is not ongoing there.
-
-        Only accepted requests say how long requests take: a refusal is quick.
-        """
+        """`request` is over on `replica`, in whatever way; nothing happens if it is not ongoing there."""
+        self._settle(now)
         start = self._ledger.ended(replica, request)
-        if start is None:
-            return
-        if self._accepted[replica, request]:
-            self._accepted.subtract([(replica, request)])
-            self._measure(replica, start, now - start, now)
-        else:
-            self._unconfirmed[replica, request] = (start, now - start)
-            if len(self._unconfirmed) > _UNCONFIRMED_MOST:
-                del self._unconfirmed[next(iter(self._unconfirmed))]
-        if not self._accepted[replica, request]:
-            del self._accepted[replica, request]
-
-    def _measure(self, replica: str, start: float, seconds: float, now: float) -> None:
-        self._pace.observe(replica, seconds, now)
-        self._policy.completed(replica, seconds, now)
-        usual = self._pace.usual()
-        if usual is not None and self._pace.is_implausible(replica):
-            self._ledger.linger(replica, start + usual)
+        if start is not None:
+            self._ended.append(_Ended(replica, request, now - start, now))
 
     def reported(self, replica: str, total: int, now: float) -> None:
         """`replica` has `total` requests, from all gateways."""
@@ -96,3 +99,26 @@ class Balancer:
         self._ledger.keep(replicas)
         self._pace.keep(replicas)
         self._policy.keep(replicas)
+        kept = set(replicas)
+        self._failures = Counter({name: count for name, count in self._failures.items() if name in kept})
+
+    def _settle(self, now: float) -> None:
+        """Learn from the requests that ended long enough ago for all word of them to have come."""
+        while self._ended and now - self._ended[0].at >= SETTLE_SECONDS:
+            ended = self._ended.popleft()
+            name = (ended.replica, ended.request)
+            was_accepted, has_failed = _take(self._accepted, name), _take(self._failed, name)
+            if was_accepted and not has_failed:
+                del self._failures[ended.replica]
+                self._pace.observe(ended.replica, ended.seconds, ended.at)
+                self._policy.completed(ended.replica, ended.seconds, ended.at)
+
+
+def _take(counts: Counter[tuple[str, str]], name: tuple[str, str]) -> bool:
+    """Take one from `counts` if there is one, and say whether there was."""
+    if name not in counts:
+        return False
+    counts[name] -= 1
+    if not counts[name]:
+        del counts[name]
+    return True

@@ -11,9 +11,6 @@ MEMORY_SECONDS = 10.0
 LEAST_WEIGHT = 0.1
 """Share of the average that one new measurement makes up at least, however quickly they come."""
 
-IMPLAUSIBLE = 0.2
-"""A replica that needs less than this share of the usual time is not taken for a fast one: it probably fails."""
-
 
 @dataclass(frozen=True)
 class Average:
@@ -50,11 +47,6 @@ class Pace:
             ordered = sorted(average.seconds for average in self._averages.values())
             self._usual = ordered[len(ordered) // 2]
         return self._usual
-
-    def is_implausible(self, replica: str) -> bool:
-        """Whether `replica` is so much quicker than is usual that it probably fails."""
-        average, usual = self.of(replica), self.usual()
-        return average is not None and usual is not None and average.seconds < IMPLAUSIBLE * usual
 
     def keep(self, replicas: Iterable[str]) -> None:
         """Forget all replicas but these."""

@@ -2,12 +2,13 @@
 """Routing by how long each replica takes. Used by `routers.py`.
 
 A replica's expected time is the average duration of its requests times the number of requests it would then have, as
-in the "peak EWMA" of Finagle's load balancers. Three things keep the average honest:
+in the "peak EWMA" of Finagle's load balancers. Two things keep the average honest:
 
 - it fades towards the others' while a replica is not asked, and after `EXPLORE_SECONDS` the replica is asked once again;
 - requests that are still running count with the time they have taken already, so that a stuck replica is noticed
-  before its first request ends;
-- a replica much quicker than all others is taken for a usual one, because failures are quick.
+  before its first request ends.
+
+Failed requests have no say: failures are quick (see `balancer.py`).
 """
 
 import math
@@ -63,7 +64,7 @@ class ResponseTime:
         average = self._pace.of(replica)
         if usual is None:
             return 1.0
-        if average is None or self._pace.is_implausible(replica):
+        if average is None:
             return usual
         return usual + (average.seconds - usual) * math.exp(-(now - average.at) / FADE_SECONDS)
 

@@ -29,6 +29,7 @@ from lateen_serving.routing.policy import Policy
 from lateen_serving.routing.prefix_aware import PrefixAware, home
 from lateen_serving.routing.response_time import ResponseTime
 from lateen_serving.routing.turns import LeastLoaded, RoundRobin
+from lateen_serving.routing.watching import watch
 
 FIRST_CHOICES = 3
 """Replicas that are tried one by one; the others, should it come to them, are all tried at once."""
@@ -149,10 +150,9 @@ class BalancedRouter(RequestRouter):
         self, pending_request: PendingRequest, replica_id: ReplicaID, result: ReplicaResult
     ) -> None:
         """Called by Ray when a replica has accepted a request."""
-        del result
-        self._balancer.accepted(
-            replica_id.unique_id, pending_request.metadata.internal_request_id, self._clock()
-        )
+        request = (replica_id.unique_id, pending_request.metadata.internal_request_id)
+        self._balancer.accepted(*request)
+        watch(result, lambda: self._balancer.failed(*request, self._clock()))
 
     def on_request_completed(self, replica_id: ReplicaID, internal_request_id: str) -> None:
         """Called by Ray when a request is over: answered, failed, refused, cancelled, or not sent at all."""
