@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lateen_serving.routing import prefix
 from lateen_serving.routing.balancer import Balancer
-from lateen_serving.routing.ledger import OTHERS_SECONDS, Ledger
+from lateen_serving.routing.ledger import OTHERS_SECONDS, Ledger, Sent
 from lateen_serving.routing.pace import Average, Pace
 from lateen_serving.routing.turns import LeastLoaded
 
@@ -70,7 +70,7 @@ def test_a_replica_that_comes_back_still_has_its_requests() -> None:
     ledger.keep([])
     ledger.keep(["a"])
     assert ledger.ongoing("a", 0.0) == 1
-    assert ledger.ended("a", "x") == 0.0
+    assert ledger.ended("a", "x") == Sent(0.0, 1)
     assert ledger.ongoing("a", 0.0) == 0
 
 

@@ -78,7 +78,7 @@ def test_nobody_starves(make: Callable[[], Policy], count: int) -> None:
     for number in range(40 * count):
         best = policy.rank(b"%d" % number, [Load(name, 0) for name in replicas], 0.0, seeded(number))[0]
         policy.assigned(best, 0.0)
-        policy.completed(best, 1.0, 0.0)
+        policy.completed(best, 1.0, 1, 0.0)
         chosen[best] += 1
     assert set(chosen) == set(replicas)
     assert min(chosen.values()) >= 10
@@ -123,7 +123,7 @@ def timed(durations: dict[str, float], now: float = 100.0) -> ResponseTime:
     policy = ResponseTime()
     for replica, seconds in durations.items():
         policy.assigned(replica, now)
-        policy.completed(replica, seconds, now)
+        policy.completed(replica, seconds, 1, now)
     return policy
 
 
@@ -132,14 +132,14 @@ def timed(durations: dict[str, float], now: float = 100.0) -> ResponseTime:
     [
         ({"fast": 1.0, "slow": 3.0}, {"fast": 0, "slow": 0}, "fast"),
         ({"fast": 1.0, "slow": 3.0}, {"fast": 1, "slow": 0}, "fast"),
-        ({"fast": 1.0, "slow": 3.0}, {"fast": 4, "slow": 0}, "slow"),
+        ({"fast": 1.0, "slow": 3.0}, {"fast": 5, "slow": 0}, "slow"),
         ({"a": 1.0, "b": 1.0}, {"a": 2, "b": 1}, "b"),
     ],
 )
 def test_response_time_ranks_by_expected_time(
     durations: dict[str, float], ongoing: dict[str, int], best: str
 ) -> None:
-    """The average duration counts once for each request that the replica would have."""
+    """What was measured grows with the number of requests that the replica would have."""
     assert timed(durations).rank(None, loads_of(ongoing), 100.0, seeded(0))[0] == best
 
 
@@ -151,21 +151,30 @@ def test_response_time_asks_a_slow_replica_again() -> None:
         now = 100.0 + step * 0.1
         best = policy.rank(None, loads_of({"fast": 0, "slow": 0}), now, seeded(0))[0]
         policy.assigned(best, now)
-        policy.completed(best, 1.0, now)
+        policy.completed(best, 1.0, 1, now)
         if best == "slow":
             asked.append(now)
     assert asked
     assert 100 + EXPLORE_SECONDS < asked[0] < 100 + EXPLORE_SECONDS + 0.2
 
 
+def test_response_time_is_not_misled_by_load() -> None:
+    """A replica that is measured under load is not slow, and a slow one is not fast because it is idle."""
+    policy = ResponseTime()
+    for name, seconds, ongoing in [("busy", 2.2, 12), ("slow", 5.2, 1)]:
+        policy.assigned(name, 100.0)
+        policy.completed(name, seconds, ongoing, 100.0)
+    assert policy.rank(None, loads_of({"busy": 12, "slow": 0}), 100.0, seeded(0))[0] == "busy"
+
+
 def test_response_time_fades_what_is_old() -> None:
     """An old measurement counts for less than its distance from what is usual today."""
     policy = timed({"fast": 1.0, "usual": 2.0, "old": 60.0})
     later = 400.0
-    policy.completed("fast", 1.0, later)
-    policy.completed("usual", 2.0, later)
-    assert policy._average("old", policy._pace.usual(), 100.0) == pytest.approx(60.0)
-    assert policy._average("old", policy._pace.usual(), later) == pytest.approx(2.0, abs=0.1)
+    policy.completed("fast", 1.0, 1, later)
+    policy.completed("usual", 2.0, 1, later)
+    assert policy._pace_of("old", policy._pace.usual(), 100.0) == pytest.approx(30.0)
+    assert policy._pace_of("old", policy._pace.usual(), later) == pytest.approx(1.0, abs=0.1)
 
 
 def test_response_time_notices_a_stuck_replica() -> None:

@@ -29,6 +29,7 @@ class _Ended:
     replica: str
     request: str
     seconds: float
+    ongoing: int
     at: float
 
 
@@ -86,9 +87,11 @@ class Balancer:
     def ended(self, replica: str, request: str, now: float) -> None:
         """`request` is over on `replica`, in whatever way; nothing happens if it is not ongoing there."""
         self._settle(now)
-        start = self._ledger.ended(replica, request)
-        if start is not None:
-            self._ended.append(_Ended(replica, request, now - start, now))
+        ongoing = self._ledger.ongoing(replica, now)
+        sent = self._ledger.ended(replica, request)
+        if sent is not None:
+            meanwhile = round((sent.ongoing + ongoing) / 2)
+            self._ended.append(_Ended(replica, request, now - sent.at, meanwhile, now))
 
     def reported(self, replica: str, total: int, now: float) -> None:
         """`replica` has `total` requests, from all gateways."""
@@ -111,7 +114,7 @@ class Balancer:
             if was_accepted and not has_failed:
                 del self._failures[ended.replica]
                 self._pace.observe(ended.replica, ended.seconds, ended.at)
-                self._policy.completed(ended.replica, ended.seconds, ended.at)
+                self._policy.completed(ended.replica, ended.seconds, ended.ongoing, ended.at)
 
 
 def _take(counts: Counter[tuple[str, str]], name: tuple[str, str]) -> bool:

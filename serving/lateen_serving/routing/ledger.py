@@ -8,6 +8,7 @@ soon. A replica that leaves keeps its entries until they end: it may come back.
 
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 OTHERS_SECONDS = 5.0
 """How long a replica's report of others' requests is believed."""
@@ -16,11 +17,20 @@ LINGERING_MOST = 1024
 """Most ended requests of a replica that still count."""
 
 
+@dataclass(frozen=True)
+class Sent:
+    """A request that was sent."""
+
+    at: float
+    ongoing: int
+    """Requests that the replica had then, with this one."""
+
+
 class Ledger:
     """The requests of one router. All calls come from one event loop."""
 
     def __init__(self) -> None:
-        self._sent: defaultdict[str, dict[str, deque[float]]] = defaultdict(dict)
+        self._sent: defaultdict[str, dict[str, deque[Sent]]] = defaultdict(dict)
         self._counts: Counter[str] = Counter()
         self._starts: defaultdict[str, float] = defaultdict(float)
         self._reserved: Counter[str] = Counter()
@@ -39,25 +49,25 @@ class Ledger:
 
     def sent(self, replica: str, request: str, now: float) -> None:
         """`request` has been sent to `replica`. The same name may be sent several times."""
-        self._sent[replica].setdefault(request, deque()).append(now)
         self._counts[replica] += 1
+        self._sent[replica].setdefault(request, deque()).append(Sent(now, self.ongoing(replica, now)))
         self._starts[replica] += now
 
-    def ended(self, replica: str, request: str) -> float | None:
-        """Strike out `request` and return when it was sent; None if it was not, or has ended already."""
+    def ended(self, replica: str, request: str) -> Sent | None:
+        """Strike out `request` and return what is known of it; None if it was not sent, or has ended already."""
         requests = self._sent.get(replica, {})
-        starts = requests.get(request)
-        if not starts:
+        entries = requests.get(request)
+        if not entries:
             return None
-        start = starts.popleft()
-        if not starts:
+        sent = entries.popleft()
+        if not entries:
             del requests[request]
         self._counts[replica] -= 1
-        self._starts[replica] -= start
+        self._starts[replica] -= sent.at
         if not self._counts[replica]:
             # Also ends the rounding errors of many additions.
             del self._sent[replica], self._counts[replica], self._starts[replica]
-        return start
+        return sent
 
     def reported(self, replica: str, total: int, now: float) -> None:
         """`replica` says that it has `total` requests, from all gateways."""

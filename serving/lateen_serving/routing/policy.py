@@ -46,8 +46,8 @@ class Policy(Protocol):
         """A request is about to be sent to `replica`."""
         ...
 
-    def completed(self, replica: str, seconds: float, now: float) -> None:
-        """A request that was sent to `replica` ended, in whatever way, after `seconds`."""
+    def completed(self, replica: str, seconds: float, ongoing: int, now: float) -> None:
+        """`replica` answered a request after `seconds`, while it had `ongoing` requests with this one."""
         ...
 
     def keep(self, replicas: Iterable[str]) -> None:

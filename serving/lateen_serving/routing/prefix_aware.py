@@ -93,7 +93,7 @@ class PrefixAware:
         """See `Policy`."""
         self._without_key.assigned(replica, now)
 
-    def completed(self, replica: str, seconds: float, now: float) -> None:
+    def completed(self, replica: str, seconds: float, ongoing: int, now: float) -> None:
         """See `Policy`; durations don't matter."""
 
     def keep(self, replicas: Iterable[str]) -> None:

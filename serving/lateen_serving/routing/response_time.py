@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Routing by how long each replica takes. Used by `routers.py`.
 
-A replica's expected time is the average duration of its requests times the number of requests it would then have, as
-in the "peak EWMA" of Finagle's load balancers. Two things keep the average honest:
+A replica's expected time is `pace * (1 + requests it would then have)`, where its pace is the moving average of
+`duration / (1 + requests it had meanwhile)`. Where load is steady this is the duration measured, so that replicas with
+equal durations share the load, as they should in an engine that batches; and where a replica is given more than it
+has been measured with, its expected time grows in proportion, as in the "peak EWMA" of Finagle's load balancers, so
+that requests do not all run to the one that looked best a moment ago. Two things keep the average honest:
 
 - it fades towards the others' while a replica is not asked, and after `EXPLORE_SECONDS` the replica is asked once again;
 - requests that are still running count with the time they have taken already, so that a stuck replica is noticed
@@ -58,9 +61,9 @@ class ResponseTime:
 
     def _expected(self, load: Load, usual: float | None, now: float) -> float:
         """Seconds until an answer of a replica to one request more."""
-        return max(self._average(load.replica, usual, now), load.age) * (load.ongoing + 1)
+        return max(self._pace_of(load.replica, usual, now) * (load.ongoing + 2), load.age)
 
-    def _average(self, replica: str, usual: float | None, now: float) -> float:
+    def _pace_of(self, replica: str, usual: float | None, now: float) -> float:
         average = self._pace.of(replica)
         if usual is None:
             return 1.0
@@ -73,9 +76,9 @@ class ResponseTime:
         self._turns.take(replica)
         self._asked[replica] = now
 
-    def completed(self, replica: str, seconds: float, now: float) -> None:
+    def completed(self, replica: str, seconds: float, ongoing: int, now: float) -> None:
         """See `Policy`."""
-        self._pace.observe(replica, seconds, now)
+        self._pace.observe(replica, seconds / (1 + ongoing), now)
 
     def keep(self, replicas: Iterable[str]) -> None:
         """See `Policy`."""

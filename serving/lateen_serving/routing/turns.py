@@ -51,7 +51,7 @@ class RoundRobin:
         del now
         self._turns.take(replica)
 
-    def completed(self, replica: str, seconds: float, now: float) -> None:
+    def completed(self, replica: str, seconds: float, ongoing: int, now: float) -> None:
         """See `Policy`; durations don't matter."""
 
     def keep(self, replicas: Iterable[str]) -> None:
@@ -80,7 +80,7 @@ class LeastLoaded:
         del now
         self._turns.take(replica)
 
-    def completed(self, replica: str, seconds: float, now: float) -> None:
+    def completed(self, replica: str, seconds: float, ongoing: int, now: float) -> None:
         """See `Policy`; durations don't matter."""
 
     def keep(self, replicas: Iterable[str]) -> None:
