@@ -18,6 +18,7 @@ from ray.serve.handle import DeploymentHandle
 
 from lateen_serving.engine.protocol import Embeddings, GenerateRequest, TokenEvent
 from lateen_serving.errors import ModelError, Overloaded, ServiceError, Unavailable
+from lateen_serving.routing import renewal
 
 
 class _Stream(Protocol):
@@ -82,6 +83,10 @@ class RayModels:
 
     async def _handle(self, application: str) -> DeploymentHandle[Any]:
         handle = self._handles.get(application)
+        if handle is not None and renewal.is_outdated(handle):
+            del self._handles[application]
+            await renewal.retire(handle)
+            handle = None
         if handle is None:
             # It asks the Serve controller and blocks: in a thread, so that other requests go on.
             handle = await asyncio.to_thread(serve.get_app_handle, application)
