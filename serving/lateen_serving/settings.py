@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class ServingSettings(BaseSettings):
-    """Environment of Ray's processes, each variable prefixed `LATEEN_`."""
+    """Environment of Ray's processes, each variable prefixed `LATEEN_` but Ray's own."""
 
     model_config = SettingsConfigDict(env_prefix="LATEEN_", frozen=True)
 
@@ -29,6 +29,9 @@ class ServingSettings(BaseSettings):
 
     file_roots: list[Path] = Field(default=[])
     """Folders below which `file://` weights, documents and repositories are allowed; JSON list. Default: none."""
+
+    ray_auth_token: SecretStr = Field(default=SecretStr(""), validation_alias="RAY_AUTH_TOKEN")
+    """Ray's own token, from the variable that Ray reads; it also opens the gateway's report. Empty: none."""
 
     model_cache: Path = Path.home() / ".cache" / "lateen" / "models"
     """Where weights from a model hub are kept."""
