@@ -168,9 +168,10 @@ class FakeModels:
         return Embeddings(vectors=rows, tokens=[len(text.split()) for text in texts])
 
     async def rerank(self, application: str, query: str, documents: list[str]) -> Ranking:
+        """The longer the better."""
         self.ranked.append((application, query, documents))
         await self._begin(application)
-        scores = [float(query in document) for document in documents]
+        scores = [1 - 1 / (1 + len(document)) for document in documents]
         return Ranking(scores=scores, tokens=[len(document.split()) for document in documents])
 
 

@@ -106,6 +106,8 @@ async def test_facts_are_kept_for_some_seconds(world: World) -> None:
     world.cluster.error = OSError("away")
     assert (await read(world)).facts == {"default_chatty_r1": facts(1.0)}
     assert len(world.cluster.reads) == 2 * asked
+    world.service.replicas.keep([])
+    assert (await read(world)).facts == {}
 
 
 async def test_traffic_is_counted_by_application(world: World) -> None:

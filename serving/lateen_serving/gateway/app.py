@@ -3,13 +3,13 @@
 
 import asyncio
 import sys
-from importlib import import_module
 from typing import Any
 
 from fastapi import FastAPI
 from ray import serve
 
 from lateen_api import names
+from lateen_serving import facts
 from lateen_serving.gateway import ingress, logs
 from lateen_serving.gateway.context import Service
 from lateen_serving.gateway.handles import RayModels, count_serving
@@ -42,7 +42,7 @@ class Gateway:
             metrics=Metrics(replica),
             log=log,
             pause=asyncio.sleep,
-            replicas=Replicas(import_module("lateen_serving.facts").read, count_serving, log),
+            replicas=Replicas(facts.read, count_serving, log),
             report_token=settings.ray_auth_token,
             echoes_request_id=False,  # Ray Serve does, and a second header would be joined to the first
         )
@@ -56,6 +56,7 @@ class Gateway:
         self._state.accept(user_config)
         current = self._state.current
         self._models.keep(current.applications)
+        self._service.replicas.keep(current.applications)
         self._service.metrics.models.keep(current.revisions())
 
 

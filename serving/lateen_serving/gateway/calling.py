@@ -152,8 +152,7 @@ class _Call(Generic[TargetT, ResultT]):
 def count(service: Service, target: Model | Index, error: ServiceError | None, seconds: float) -> None:
     """Note how a request to an application ended; see `traffic.Ledger.ended`."""
     service.state.traffic.ended(_application(target), error, seconds)
-    if isinstance(target, Model):
-        service.metrics.models.ended(target.id, target.revision, _outcome(error))
+    service.metrics.models.ended(_model_id(target), _revision(target), _outcome(error))
 
 
 def _outcome(error: ServiceError | None) -> Outcome:
@@ -176,6 +175,10 @@ def _queue(service: Service, target: Model | Index) -> tuple[float, str]:
 
 def _model_id(target: Model | Index) -> str:
     return target.id if isinstance(target, Model) else target.embedder
+
+
+def _revision(target: Model | Index) -> str:
+    return target.revision if isinstance(target, Model) else target.embedder_revision
 
 
 def _application(target: Model | Index) -> str:

@@ -57,7 +57,9 @@ class Answer:
 
     async def aclose(self) -> None:
         """Stop. Safe to call more than once."""
-        await _stop(self._beginning)
+        if not self._beginning.done():
+            self._beginning.cancel()
+            await asyncio.wait({self._beginning})
         if self._beginning.cancelled() or self._beginning.exception() is not None:
             return
         begun = self._beginning.result()
@@ -78,14 +80,15 @@ async def start(service: Service, context: RequestContext) -> Answer:
     after `PATIENCE_SECONDS`, the answer is handed out before its first event and raises such errors itself.
     """
     beginning = asyncio.create_task(_begin(service, context))
+    answer = Answer(service, context, beginning)
     try:
         await asyncio.wait({beginning}, timeout=PATIENCE_SECONDS)
     except asyncio.CancelledError:
-        await _stop(beginning)
+        await answer.aclose()
         raise
     if beginning.done():
         beginning.result()
-    return Answer(service, context, beginning)
+    return answer
 
 
 async def _begin(service: Service, context: RequestContext) -> _Begun:
@@ -119,13 +122,6 @@ async def _next(events: _Events) -> TokenEvent:
         return await anext(events)
     except StopAsyncIteration:
         raise ModelError("The model's answer broke off.", code="answer_incomplete") from None
-
-
-async def _stop(beginning: asyncio.Task[_Begun]) -> None:
-    """End the search for a replica, if it goes on, and wait until it has."""
-    if not beginning.done():
-        beginning.cancel()
-        await asyncio.wait({beginning})
 
 
 async def complete(answer: Answer) -> Completed:

@@ -18,6 +18,7 @@ class ModelMetrics:
 
     def __init__(self, registry: CollectorRegistry, replica: str) -> None:
         self._replica = replica
+        self._models: set[str] = set()
         self._revisions: set[tuple[str, str]] = set()
         self._ended = Counter(
             "lateen_gateway_model_requests",
@@ -45,14 +46,17 @@ class ModelMetrics:
 
     def waited(self, model: str, seconds: float) -> None:
         """A replica began to work on a request after so many seconds."""
+        self._models.add(model)
         self._waited.labels(self._replica, model).observe(seconds)
 
     def timed_out(self, model: str) -> None:
         """No replica began to work on a request within the queue timeout."""
+        self._models.add(model)
         self._timed_out.labels(self._replica, model).inc()
 
     def retried(self, model: str) -> None:
         """A request is tried again."""
+        self._models.add(model)
         self._retried.labels(self._replica, model).inc()
 
     def ended(self, model: str, revision: str, outcome: Outcome) -> None:
@@ -62,11 +66,11 @@ class ModelMetrics:
 
     def keep(self, revisions: Collection[tuple[str, str]]) -> None:
         """Forget all models and revisions but these pairs of the two."""
-        gone = self._revisions.difference(revisions)
-        self._revisions -= gone
-        for model, revision in gone:
+        for model, revision in self._revisions.difference(revisions):
             for outcome in _OUTCOMES:
                 self._ended.remove(self._replica, model, revision, outcome)
-        for model in {model for model, _ in gone} - {model for model, _ in revisions}:
+        for model in self._models.difference(model for model, _ in revisions):
             for metric in (self._waited, self._timed_out, self._retried):
                 metric.remove(self._replica, model)
+        self._revisions.intersection_update(revisions)
+        self._models.intersection_update(model for model, _ in revisions)

@@ -54,12 +54,7 @@ class Replicas:
         self._asking = asyncio.Lock()
 
     async def facts(self, applications: Collection[str]) -> dict[str, Facts]:
-        """Facts of those applications of which there are any; everything known of others is forgotten.
-
-        Never raises: what can't be read now is as it was.
-        """
-        for gone in self._known.keys() - set(applications):
-            del self._known[gone]
+        """Facts of those applications of which there are any. Never raises: what can't be read now is as it was."""
         reading = asyncio.Semaphore(_CONCURRENT_READS)
 
         async def one(application: str) -> Facts | None:
@@ -68,6 +63,11 @@ class Replicas:
 
         found = await asyncio.gather(*(one(application) for application in applications))
         return {name: facts for name, facts in zip(applications, found, strict=True) if facts is not None}
+
+    def keep(self, applications: Collection[str]) -> None:
+        """Forget what is known of all other applications."""
+        for gone in self._known.keys() - set(applications):
+            del self._known[gone]
 
     async def retry_after(self, application: str) -> int:
         """Seconds after which another try makes sense: how long a replica takes to load where none serves, else 1."""

@@ -55,7 +55,8 @@ class Snapshot:
         """Every model's id with each of its revisions that take requests."""
         stable = {(model.id, model.revision) for model in self.models.values()}
         canaries = {(model.id, model.canary.revision) for model in self.models.values() if model.canary}
-        return stable | canaries
+        embedders = {(index.embedder, index.embedder_revision) for index in self.indexes.values()}
+        return stable | canaries | embedders
 
 
 def _applications(catalog: Catalog) -> Iterator[tuple[str, int | None]]:
