@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class ServingSettings(BaseSettings):
-    """Environment of Ray's processes, each variable prefixed `LATEEN_`."""
+    """Environment of Ray's processes, each variable prefixed `LATEEN_` but Ray's own."""
 
     model_config = SettingsConfigDict(env_prefix="LATEEN_", frozen=True)
 
@@ -36,6 +36,9 @@ class ServingSettings(BaseSettings):
 
     secrets: Path = Path("/var/run/lateen/secrets")
     """Folder in which the keys of a Secret are the files `secrets/NAMESPACE/NAME/KEY`, mounted on every Ray node."""
+
+    ray_auth_token: SecretStr = Field(default=SecretStr(""), validation_alias="RAY_AUTH_TOKEN")
+    """Ray's own token, from the variable that Ray reads; it also opens the gateway's report. Empty: none."""
 
     model_cache: Path = Path.home() / ".cache" / "lateen" / "models"
     """Where downloaded and converted weights are kept: of this node, or on a volume that several nodes share."""
