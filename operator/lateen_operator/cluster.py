@@ -161,6 +161,11 @@ class KubernetesCluster:
         found = await self._get(_CONFIG_MAPS, namespace, name)
         return manifests.config_map(found) if found else None
 
+    async def secret(self, namespace: str, name: str) -> Mapping[str, bytes] | None:
+        """Content of a Secret by key, never to be logged; None when there is none."""
+        found = await self._get(_SECRETS, namespace, name)
+        return manifests.secret(found) if found else None
+
     async def api_keys(self) -> Mapping[str, str]:
         """Digest of each client key by the name of its Secret; keys that are too short are left out with a warning."""
         selector = f"{names.API_KEY_LABEL}=true"
@@ -196,6 +201,15 @@ class KubernetesCluster:
             raise Unavailable(
                 f"controllerrevisions {namespace}/{body['metadata']['name']} is still in the way"
             )
+
+    async def renumber_revision(self, namespace: str, name: str, number: int) -> None:
+        """Make a ControllerRevision the newest of its owner's, as `kubectl rollout undo` does; gone is fine."""
+        await self._merge(_REVISIONS, namespace, name, {"revision": number})
+
+    async def abort_revision(self, namespace: str, name: str, why: str) -> None:
+        """Note on a ControllerRevision why its rollout was given up; gone is fine."""
+        annotations = {manifests.ABORTED_ANNOTATION: why}
+        await self._merge(_REVISIONS, namespace, name, {"metadata": {"annotations": annotations}})
 
     async def delete_revision(self, namespace: str, name: str) -> None:
         """Delete a ControllerRevision; gone is fine."""

@@ -16,6 +16,9 @@ from lateen_operator.seams import Event, Key, Kind, Resource, StoredRevision
 
 OWNER_LABEL = f"{names.GROUP}/owner-uid"
 REVISION_LABEL = f"{names.GROUP}/revision"
+ABORTED_ANNOTATION = f"{names.GROUP}/aborted"
+"""On a ControllerRevision: why its rollout was given up. Whoever removes it asks for another try."""
+
 MAX_NOTE = 1024
 """Characters the API server takes as an Event's note."""
 
@@ -101,6 +104,11 @@ def config_map(body: Mapping[str, Any]) -> dict[str, bytes]:
     return content | binary
 
 
+def secret(body: Mapping[str, Any]) -> dict[str, bytes]:
+    """Content of a Secret by key."""
+    return {key: base64.b64decode(text) for key, text in (body.get("data") or {}).items()}
+
+
 def api_key(body: Mapping[str, Any]) -> str | None:
     """The client key in a Secret, without the line break that editors leave; None when it is not usable."""
     try:
@@ -148,6 +156,7 @@ def stored_revision(body: Mapping[str, Any]) -> StoredRevision:
         revision=metadata["labels"].get(REVISION_LABEL, ""),
         data=dict(body.get("data") or {}),
         created=_unix(metadata["creationTimestamp"]),
+        aborted=(metadata.get("annotations") or {}).get(ABORTED_ANNOTATION, ""),
     )
 
 
