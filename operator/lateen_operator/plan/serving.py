@@ -131,8 +131,7 @@ def contains(present: Any, wanted: Any) -> bool:
     """Whether `present` says everything that `wanted` says; more is fine, but for what Ray passes on unread."""
     if isinstance(wanted, Mapping):
         return isinstance(present, Mapping) and all(
-            key in present
-            and (present[key] == value if key in _PASSED_ON else contains(present[key], value))
+            key in present and (present[key] == value if key in _PASSED_ON else contains(present[key], value))
             for key, value in wanted.items()
         )
     if isinstance(wanted, list):
