@@ -7,7 +7,7 @@ import pytest
 
 from lateen_api.conditions import Reason
 from lateen_api.model_deployment import Resources
-from lateen_operator.plan.placement import unschedulable
+from lateen_operator.plan.placement import malformed, unschedulable
 from lateen_operator.seams import Node
 
 GIB = 2.0**30
@@ -57,3 +57,20 @@ def test_what_one_node_has_can_be_placed(asked: dict[str, Any]) -> None:
 def test_unknown_nodes_prove_nothing() -> None:
     """While Ray does not say what it has, nothing is refused."""
     assert unschedulable(Resources(cpu="512"), ()) is None
+
+
+@pytest.mark.parametrize(
+    "labels", [{"a b": "x"}, {"zone": "in(a, b)"}, {"zone": "!a"}, {"zone": ""}, {"": "a"}, {"-a": "b"}]
+)
+def test_what_is_no_label_is_refused_before_ray_sees_it(labels: dict[str, str]) -> None:
+    """Ray would refuse the config of all models for it, or take it for an operator."""
+    verdict = malformed(Resources(node_labels=labels))
+    assert verdict is not None
+    assert verdict.reason is Reason.INVALID_SPEC
+    assert "spec.resources.nodeLabels" in verdict.message
+
+
+def test_labels_as_kubernetes_and_ray_write_them_are_taken() -> None:
+    """With and without a prefix."""
+    labels = {"ray.io/market-type": "spot", "zone": "eu-1_b.c", "topology.kubernetes.io/zone": "1"}
+    assert malformed(Resources(node_labels=labels)) is None

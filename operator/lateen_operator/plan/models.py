@@ -74,10 +74,8 @@ def plan(resource: Resource, world: World) -> ModelPlan:
     if spec.replicas == 0:
         verdict = Verdict("False", Reason.NO_REPLICAS, "spec.replicas is 0: nothing is served")
         return ModelPlan(None, None, spec, verdict)
-    missing = sorted(applications.secrets(resource, spec) & world.missing_secrets)
-    if missing:
-        return _without_secrets(resource, spec, world, missing)
-    return _served(resource, spec, world)
+    obstacle = placement.malformed(spec.resources) or _missing_secrets(resource, spec, world)
+    return _held(resource, spec, world, obstacle) if obstacle else _served(resource, spec, world)
 
 
 def users(resource: Resource, world: World) -> list[str]:
@@ -100,13 +98,16 @@ def _suspended(resource: Resource, spec: ModelDeploymentSpec, world: World) -> M
     return ModelPlan(entry, present.config if present else None, spec, verdict)
 
 
-def _without_secrets(
-    resource: Resource, spec: ModelDeploymentSpec, world: World, missing: list[tuple[str, str]]
-) -> ModelPlan:
+def _missing_secrets(resource: Resource, spec: ModelDeploymentSpec, world: World) -> Verdict | None:
+    missing = sorted(applications.secrets(resource, spec) & world.missing_secrets)
     listed = ", ".join(f"{namespace}/{name}" for namespace, name in missing)
-    verdict = Verdict("False", Reason.REFERENCE_NOT_FOUND, f"there is no Secret {listed}")
+    return Verdict("False", Reason.REFERENCE_NOT_FOUND, f"there is no Secret {listed}.") if missing else None
+
+
+def _held(resource: Resource, spec: ModelDeploymentSpec, world: World, obstacle: Verdict) -> ModelPlan:
+    """Everything stays as it is until the obstacle is gone."""
     present = world.serve.applications.get(applications.name(resource, spec))
-    return ModelPlan(_deployed(resource, world), present.config if present else None, spec, verdict)
+    return ModelPlan(_deployed(resource, world), present.config if present else None, spec, obstacle)
 
 
 def _served(resource: Resource, spec: ModelDeploymentSpec, world: World) -> ModelPlan:

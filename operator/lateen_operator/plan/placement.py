@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whether any Ray node can hold a replica, and what is missing where none can. Pure; called by `plan/models.py`."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from lateen_api.conditions import Reason
@@ -10,6 +11,17 @@ from lateen_operator.seams import Node
 from lateen_operator.status import Verdict
 
 _ACCELERATOR = "accelerator_type:"
+_WORD = r"[a-zA-Z0-9]([-a-zA-Z0-9_.]{0,61}[a-zA-Z0-9])?"
+_LABEL = re.compile(rf"([a-zA-Z0-9]([-a-zA-Z0-9.]{{0,251}}[a-zA-Z0-9])?/)?{_WORD}")
+
+
+def malformed(asked: Resources) -> Verdict | None:
+    """What of `asked` Ray would refuse, and with it the config of all models; None when it takes it."""
+    for name, value in sorted(asked.node_labels.items()):
+        if not _LABEL.fullmatch(name) or not re.fullmatch(_WORD, value):
+            message = f"spec.resources.nodeLabels: {name!r}: {value!r} is not a label such as ray.io/market-type: spot"
+            return Verdict("False", Reason.INVALID_SPEC, message)
+    return None
 
 
 def unschedulable(asked: Resources, nodes: Sequence[Node]) -> Verdict | None:
