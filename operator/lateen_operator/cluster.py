@@ -180,7 +180,7 @@ class KubernetesCluster:
 
     async def revisions(self) -> Sequence[StoredRevision]:
         """All ControllerRevisions labelled as ours."""
-        items = await self._list(_REVISIONS, labelSelector=manifests.OWNER_LABEL)
+        items = await self._list(_REVISIONS, labelSelector=names.OWNER_LABEL)
         return [manifests.stored_revision(item) for item in items]
 
     async def store_revision(
@@ -194,7 +194,7 @@ class KubernetesCluster:
         if await self._create(_REVISIONS, namespace, body):
             return
         found = await self._get(_REVISIONS, namespace, body["metadata"]["name"])
-        if found and (found["metadata"].get("labels") or {}).get(manifests.OWNER_LABEL) == owner.uid:
+        if found and (found["metadata"].get("labels") or {}).get(names.OWNER_LABEL) == owner.uid:
             return
         await self.delete_revision(namespace, body["metadata"]["name"])
         if not await self._create(_REVISIONS, namespace, body):
@@ -208,7 +208,7 @@ class KubernetesCluster:
 
     async def abort_revision(self, namespace: str, name: str, why: str) -> None:
         """Note on a ControllerRevision why its rollout was given up; gone is fine."""
-        annotations = {manifests.ABORTED_ANNOTATION: why}
+        annotations = {names.ABORTED_ANNOTATION: why}
         await self._merge(_REVISIONS, namespace, name, {"metadata": {"annotations": annotations}})
 
     async def delete_revision(self, namespace: str, name: str) -> None:

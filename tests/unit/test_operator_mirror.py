@@ -14,9 +14,9 @@ from unit.operator_specs import LLM, model
 TOKEN = ("default", "hub")
 
 
-def protected(uri: str = "hf://org/a", secret: str = "hub", **more: Any) -> dict[str, Any]:
+def protected(uri: str = "hf://org/a", reference: str = "hub", **more: Any) -> dict[str, Any]:
     """A model whose weights need a Secret."""
-    return model(source={"uri": uri, "secretRef": {"name": secret}}, **more)
+    return model(source={"uri": uri, "secretRef": {"name": reference}}, **more)
 
 
 def files(folder: Path) -> dict[str, bytes]:

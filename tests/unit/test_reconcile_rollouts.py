@@ -58,7 +58,7 @@ async def test_a_canary_takes_requests_in_steps_and_then_all() -> None:
     world, operator = await settled()
     old = entry(world)
     world.put(Kind.MODEL_DEPLOYMENT, "llm", changed())
-    seen = []
+    seen: list[tuple[str, int]] = []
     for _ in range(60):
         await operator.once()
         if not seen or seen[-1] != (entry(world).revision, weight(world)):
