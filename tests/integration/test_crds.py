@@ -127,7 +127,7 @@ REFUSED = [
     model("spec.source: Required value", source=MISSING),
     model("spec.source.uri: Required value", source={}),
     model(
-        'spec.task: Unsupported value: "chat": supported values: "embed", "generate", "rerank"', task="chat"
+        'spec.task: Unsupported value: "chat": supported values: "generate", "embed", "rerank"', task="chat"
     ),
     model(
         "uri must start with hf://, s3://, gs://, az://, https://, oci://", source__uri="http://host/a.tar"

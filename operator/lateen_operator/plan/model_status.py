@@ -67,7 +67,7 @@ def _said(resource: Resource, made: ModelPlan, figures: Figures) -> _Said:
         return _Said(verdict, stalled=True, again=made.again or 2.0)
     if entry is None or made.words:
         verdict = Verdict("False", Reason.PROGRESSING, made.words or "nothing serves yet")
-        return _Said(verdict, reconciling=True, again=min(made.again or 0.5, 0.5))
+        return _Said(verdict, reconciling=True, again=made.again or 0.5)
     served = figures.world.served_catalog
     if served is None or entry not in served.models:
         verdict = Verdict("False", Reason.PROGRESSING, "waiting for the gateway to take the catalog")
