@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from lateen_cli import environment, launch, overview, tools
+from lateen_cli import environment, launch, overview, revisions, tools
 from lateen_cli.kubectl import Kubectl, Refused, resources
 from lateen_cli.overview import Overview
 from lateen_cli.screen import JsonLines, screen
@@ -80,6 +80,10 @@ def status(
         for piece in overview.tables(found):
             console.print(piece)
     raise typer.Exit(0 if found.health == "ready" else 1)
+
+
+application.command()(revisions.history)
+application.command()(revisions.rollback)
 
 
 async def _overview(state: StateDir) -> Overview:
