@@ -93,5 +93,7 @@ def _unknown_field(kind: type[RequestBody], location: Sequence[int | str], param
 def _path(location: Sequence[int | str]) -> str:
     text = ""
     for part in location:
+        if isinstance(part, str) and part.startswith("<"):  # the tag of a union's member, see fields.one_of
+            continue
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
     return text

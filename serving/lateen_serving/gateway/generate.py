@@ -1,35 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fifth step: the model's answer, as a stream whose first event has arrived. Called by `chat.py` and `responses.py`."""
+"""Fifth step: the model's answer, as a stream whose first event has arrived. Called by `answers.py`."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
-from dataclasses import dataclass
-from typing import Literal
 
 from lateen_api.catalog import Model
-from lateen_serving.engine.protocol import TokenEvent
+from lateen_serving.engine.protocol import GenerateRequest, TokenEvent
 from lateen_serving.errors import ModelError, ServiceError
 from lateen_serving.gateway import calling
 from lateen_serving.gateway.context import RequestContext, Service
-
-FinishReason = Literal["stop", "length"]
-
-
-@dataclass(frozen=True)
-class Completed:
-    """A whole answer."""
-
-    text: str
-    finish_reason: FinishReason
 
 
 class Answer:
     """The events of one answer. Whoever holds it must close it; closing stops the replica's work."""
 
     def __init__(
-        self, context: RequestContext, first: TokenEvent, rest: AsyncGenerator[TokenEvent, None]
+        self,
+        context: RequestContext,
+        number: int,
+        first: TokenEvent,
+        rest: AsyncGenerator[TokenEvent, None],
     ) -> None:
         self._context = context
+        self._number = number
         self._first = first
         self._rest = rest
 
@@ -37,8 +30,7 @@ class Answer:
         """All events once, counting their tokens; raises ServiceError, also when the end is missing."""
         event = self._first
         while True:
-            self._context.prompt_tokens = event["prompt_tokens"]
-            self._context.completion_tokens = event["completion_tokens"]
+            self._context.count(self._number, event)
             yield event
             if "finish_reason" in event:
                 return
@@ -52,14 +44,13 @@ class Answer:
         await self._rest.aclose()
 
 
-async def start(service: Service, context: RequestContext) -> Answer:
-    """The answer to `context.messages`; sets `context.model` to the one that gives it.
+async def start(service: Service, context: RequestContext, request: GenerateRequest, number: int) -> Answer:
+    """Answer `number` of a request; sets `context.model` to the one that gives it.
 
     Any error until the first event is raised here, so that it can still be an HTTP error.
     """
     model = context.model
     assert model is not None
-    request = context.generate_request()
 
     async def first_event(current: Model) -> tuple[TokenEvent, AsyncGenerator[TokenEvent, None]]:
         events = service.caller.generate(current.application, request)
@@ -76,17 +67,4 @@ async def start(service: Service, context: RequestContext) -> Answer:
     )
     context.model = answering
     context.first_token = asyncio.get_running_loop().time()
-    return Answer(context, first, rest)
-
-
-async def complete(answer: Answer) -> Completed:
-    """The whole answer at once."""
-    texts: list[str] = []
-    reason: FinishReason = "stop"
-    try:
-        async for event in answer:
-            texts.append(event["text"])
-            reason = event.get("finish_reason", reason)
-    finally:
-        await answer.aclose()
-    return Completed("".join(texts), reason)
+    return Answer(context, number, first, rest)

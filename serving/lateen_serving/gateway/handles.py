@@ -16,7 +16,7 @@ from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import BackPressureError, RayServeException
 from ray.serve.handle import DeploymentHandle
 
-from lateen_serving.engine.protocol import Embeddings, GenerateRequest, TokenEvent
+from lateen_serving.engine.protocol import Embeddings, GenerateRequest, Ranking, TokenEvent
 from lateen_serving.errors import ModelError, Overloaded, ServiceError, Unavailable
 
 
@@ -31,7 +31,7 @@ class _Stream(Protocol):
 class _Reply(Protocol):
     """What is used of Ray Serve's DeploymentResponse."""
 
-    def __await__(self) -> Generator[Any, None, Embeddings]: ...
+    def __await__(self) -> Generator[Any, None, Any]: ...
 
     def cancel(self) -> None: ...
 
@@ -75,7 +75,20 @@ class RayModels:
             handle = await self._handle(application)
             response = cast("_Reply", handle.options(method_name="embed").remote(texts))
             try:
-                return await response
+                vectors: Embeddings = await response
+                return vectors
+            except asyncio.CancelledError:
+                _cancel(response)
+                raise
+
+    async def rerank(self, application: str, query: str, documents: list[str]) -> Ranking:
+        """How well each document answers `query`."""
+        with self._translated(application):
+            handle = await self._handle(application)
+            response = cast("_Reply", handle.options(method_name="rerank").remote(query, documents))
+            try:
+                ranking: Ranking = await response
+                return ranking
             except asyncio.CancelledError:
                 _cancel(response)
                 raise

@@ -20,8 +20,10 @@ from lateen_serving.gateway import body, disconnect, listings, replies, vector_s
 from lateen_serving.gateway.accounting import Accounting
 from lateen_serving.gateway.authenticate import authenticate
 from lateen_serving.gateway.chat import chat
+from lateen_serving.gateway.completions import completions
 from lateen_serving.gateway.context import RequestContext, Service
 from lateen_serving.gateway.embeddings import embeddings
+from lateen_serving.gateway.rerank import rerank
 from lateen_serving.gateway.responses import responses
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -92,8 +94,10 @@ def _writes(service: Service) -> list[Route]:
 
     return [
         write("/v1/chat/completions", lambda context, _, document: chat(service, context, document)),
+        write("/v1/completions", lambda context, _, document: completions(service, context, document)),
         write("/v1/responses", lambda context, _, document: responses(service, context, document)),
         write("/v1/embeddings", lambda context, _, document: embeddings(service, context, document)),
+        write("/v1/rerank", lambda context, _, document: rerank(service, context, document)),
         write(
             "/v1/vector_stores/{id}/search",
             lambda context, index_id, document: vector_stores.search(service, context, index_id, document),
