@@ -66,7 +66,8 @@ def parse(kind: type[BodyT], document: Mapping[str, Any]) -> BodyT:
 
 
 def _refusal(kind: type[RequestBody], problem: ErrorDetails) -> InputError:
-    param = _path(problem["loc"])
+    # What is wrong between fields is found by the body as a whole, which says the field itself.
+    param = _path(problem["loc"]) or str(problem.get("ctx", {}).get("param", ""))
     match problem["type"]:
         case "extra_forbidden":
             return _unknown_field(kind, problem["loc"], param)

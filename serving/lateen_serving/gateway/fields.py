@@ -114,7 +114,7 @@ def text_content(value: Any) -> Any:
         kind = part.get("type") if isinstance(part, dict) else None
         if kind not in _TEXT_PARTS or not isinstance(part.get("text"), str):
             raise PydanticCustomError(
-                "unsupported_value", "Content parts must be text, like {{'type': 'text', 'text': '…'}}."
+                "unsupported_value", "Content parts must be text, like {'type': 'text', 'text': '…'}."
             )
         extra = part.keys() - _HARMLESS_PART_FIELDS
         if extra:

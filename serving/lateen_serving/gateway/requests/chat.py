@@ -44,7 +44,9 @@ class ChatRequest(GenerationBody):
     def _top_logprobs_need_logprobs(self) -> Self:
         if self.top_logprobs is not None and not self.logprobs:
             raise PydanticCustomError(
-                "top_logprobs", "'top_logprobs' is only allowed when 'logprobs' is true"
+                "top_logprobs",
+                "'top_logprobs' is only allowed when 'logprobs' is true",
+                {"param": "top_logprobs"},
             )
         return self
 

@@ -49,6 +49,6 @@ class CompletionRequest(GenerationBody):
             raise PydanticCustomError(
                 "too_many_answers",
                 "'prompt' and 'n' ask for {count} answers; at most {limit} are given at once",
-                {"count": len(self.prompt) * self.n, "limit": MAX_ANSWERS},
+                {"count": len(self.prompt) * self.n, "limit": MAX_ANSWERS, "param": "prompt"},
             )
         return self

@@ -4,7 +4,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import BeforeValidator, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
 from lateen_serving.gateway.fields import RequestBody, Schema, names, one_of
@@ -14,12 +14,16 @@ Description = Annotated[str, Field(max_length=16384)]
 _KINDS = ("text", "json_object", "json_schema")
 
 
-def _kind(value: Any) -> str:
+def _known(value: Any) -> Any:
     found = value.get("type") if isinstance(value, Mapping) else None
     if isinstance(found, str) and found not in _KINDS:
         raise PydanticCustomError(
             "unsupported_value", "The type of a format is 'text', 'json_object' or 'json_schema'."
         )
+    return value
+
+
+def _kind(value: Any) -> str:
     return one_of(value, "type", _KINDS)
 
 
@@ -69,12 +73,14 @@ ResponseFormat = Annotated[
     | Annotated[JsonObjectFormat, Tag("<json_object>")]
     | Annotated[JsonSchemaFormat, Tag("<json_schema>")],
     Discriminator(_kind),
+    BeforeValidator(_known),
 ]
 ResponseTextFormat = Annotated[
     Annotated[TextFormat, Tag("<text>")]
     | Annotated[JsonObjectFormat, Tag("<json_object>")]
     | Annotated[ResponseJsonSchemaFormat, Tag("<json_schema>")],
     Discriminator(_kind),
+    BeforeValidator(_known),
 ]
 
 

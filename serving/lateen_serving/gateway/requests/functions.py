@@ -58,19 +58,23 @@ class ForcedFunction(RequestBody):
     function: NamedFunction
 
 
-def _choice(value: Any) -> str:
-    if isinstance(value, Mapping):
-        only_functions(value)
-        return "<function>"
+def _known_choice(value: Any) -> Any:
     if isinstance(value, str) and value not in {"none", "auto", "required"}:
         raise PydanticCustomError(
             "unsupported_value", "A tool choice is 'none', 'auto', 'required' or the function to call."
         )
-    return "<mode>" if isinstance(value, str) else "<function>"
+    return only_functions(value)
+
+
+def choice_kind(value: Any) -> str:
+    """The member of a tool choice's union."""
+    return "<mode>" if isinstance(value, str) else "<named>"
 
 
 Mode = Literal["none", "auto", "required"]
 ToolChoice = Annotated[
-    Annotated[Mode, Tag("<mode>")] | Annotated[ForcedFunction, Tag("<function>")], Discriminator(_choice)
+    Annotated[Mode, Tag("<mode>")] | Annotated[ForcedFunction, Tag("<named>")],
+    Discriminator(choice_kind),
+    BeforeValidator(_known_choice),
 ]
 Tools = Annotated[list[Annotated[FunctionTool, BeforeValidator(only_functions)]], Field(max_length=128)]

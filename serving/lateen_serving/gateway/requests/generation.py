@@ -64,7 +64,9 @@ class GenerationBody(RequestBody):
     def _stream_options_need_stream(self) -> Self:
         if self.stream_options is not None and not self.stream:
             raise PydanticCustomError(
-                "stream_options", "The 'stream_options' parameter is only allowed when 'stream' is enabled"
+                "stream_options",
+                "The 'stream_options' parameter is only allowed when 'stream' is enabled",
+                {"param": "stream_options"},
             )
         return self
 

@@ -19,7 +19,7 @@ from lateen_serving.gateway.requests.bounds import (
     TopP,
 )
 from lateen_serving.gateway.requests.formats import TextConfig
-from lateen_serving.gateway.requests.functions import Function, FunctionName, Mode
+from lateen_serving.gateway.requests.functions import Function, FunctionName, Mode, choice_kind
 from lateen_serving.gateway.requests.messages import Arguments, CallId
 
 ToolKind = Literal["file_search", "function"]
@@ -77,7 +77,7 @@ class ResponseFunctionTool(Function):
     type: Literal["function"]
 
 
-def _tool_kind(value: Any) -> str:
+def _known_tool(value: Any) -> Any:
     kind = value.get("type", "function") if isinstance(value, Mapping) else "function"
     if isinstance(kind, str) and kind not in _TOOLS:
         raise PydanticCustomError(
@@ -85,12 +85,13 @@ def _tool_kind(value: Any) -> str:
             "Unsupported tool '{kind}': the types are 'file_search' and 'function'.",
             {"kind": kind},
         )
-    return one_of(value, "type", _TOOLS)
+    return value
 
 
 Tool = Annotated[
     Annotated[ResponseFunctionTool, Tag("<function>")] | Annotated[FileSearchTool, Tag("<file_search>")],
-    Discriminator(_tool_kind),
+    Discriminator(lambda value: one_of(value, "type", _TOOLS)),
+    BeforeValidator(_known_tool),
 ]
 
 
@@ -107,7 +108,7 @@ class NamedTool(RequestBody):
         return self
 
 
-def _choice(value: Any) -> str:
+def _known_choice(value: Any) -> Any:
     kind = value.get("type") if isinstance(value, Mapping) else None
     is_known = kind in _TOOLS if isinstance(value, Mapping) else value in {"none", "auto", "required"}
     if isinstance(value, str | Mapping) and not is_known:
@@ -115,11 +116,13 @@ def _choice(value: Any) -> str:
             "unsupported_value",
             "A tool choice is 'none', 'auto', 'required', a function to call or 'file_search'.",
         )
-    return "<mode>" if isinstance(value, str) else "<tool>"
+    return value
 
 
 ToolChoice = Annotated[
-    Annotated[Mode, Tag("<mode>")] | Annotated[NamedTool, Tag("<tool>")], Discriminator(_choice)
+    Annotated[Mode, Tag("<mode>")] | Annotated[NamedTool, Tag("<named>")],
+    Discriminator(choice_kind),
+    BeforeValidator(_known_choice),
 ]
 
 
@@ -166,13 +169,13 @@ class FileSearchItem(BaseModel):
 _ITEMS = ("message", "function_call", "function_call_output", "file_search_call")
 
 
-def _item_kind(value: Any) -> str:
+def _known_item(value: Any) -> Any:
     kind = value.get("type", "message") if isinstance(value, Mapping) else "message"
     if isinstance(kind, str) and kind not in _ITEMS:
         raise PydanticCustomError(
             "unsupported_value", "Unsupported input item '{kind}'. Remove it.", {"kind": kind}
         )
-    return one_of(value, "type", _ITEMS)
+    return value
 
 
 InputItem = Annotated[
@@ -180,7 +183,8 @@ InputItem = Annotated[
     | Annotated[FunctionCallItem, Tag("<function_call>")]
     | Annotated[FunctionOutputItem, Tag("<function_call_output>")]
     | Annotated[FileSearchItem, Tag("<file_search_call>")],
-    Discriminator(_item_kind),
+    Discriminator(lambda value: one_of(value, "type", _ITEMS)),
+    BeforeValidator(_known_item),
 ]
 _Items = Annotated[list[InputItem], Field(max_length=2048)]
 
@@ -238,7 +242,7 @@ class ResponsesRequest(RequestBody):
     def _one_search(self) -> Self:
         if sum(isinstance(tool, FileSearchTool) for tool in self.tools) > 1:
             raise PydanticCustomError(
-                "several_searches", "'tools' has more than one file_search; give it once"
+                "several_searches", "'tools' has more than one file_search; give it once", {"param": "tools"}
             )
         return self
 
