@@ -17,6 +17,8 @@ from lateen_serving.gateway.replies import TooLarge, TooSlow
 MAX_BYTES = 4 * 1024 * 1024
 _DRAIN_BYTES = 16 * MAX_BYTES
 _SECONDS = 30.0
+_LONGEST_NAME = 128
+"""Of a field in an error, in characters: unknown ones are as long as callers like."""
 
 BodyT = TypeVar("BodyT", bound=RequestBody)
 
@@ -94,7 +96,10 @@ def _unknown_field(kind: type[RequestBody], location: Sequence[int | str], param
 def _path(location: Sequence[int | str]) -> str:
     text = ""
     for part in location:
-        if isinstance(part, str) and part.startswith("<"):  # the tag of a union's member, see fields.one_of
+        # Not fields: the tag of a union's member (see fields.one_of), and pydantic's word for a key itself.
+        if isinstance(part, str) and (part.startswith("<") or part == "[key]"):
             continue
+        if isinstance(part, str):
+            part = part[:_LONGEST_NAME]
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
     return text
