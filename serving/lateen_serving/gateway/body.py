@@ -99,7 +99,6 @@ def _path(location: Sequence[int | str]) -> str:
         # Not fields: the tag of a union's member (see fields.one_of), and pydantic's word for a key itself.
         if isinstance(part, str) and (part.startswith("<") or part == "[key]"):
             continue
-        if isinstance(part, str):
-            part = part[:_LONGEST_NAME]
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+        name = part[:_LONGEST_NAME] if isinstance(part, str) else f"[{part}]"
+        text += f".{name}" if text and isinstance(part, str) else name
     return text

@@ -84,10 +84,13 @@ def _same(value: object, other: object) -> bool:
 
 
 def _alternatives(schema: dict[str, Any] | None, other: dict[str, Any]) -> dict[str, Any]:
+    """A field's schema that also allows `other`; what describes the field stays where readers look for it."""
     if schema is None:
         return other
-    alternatives = schema["anyOf"] if schema.keys() == {"anyOf"} else [schema]
-    return {"anyOf": alternatives if other in alternatives else [*alternatives, other]}
+    notes = {name: schema[name] for name in ("title", "description", "default") if name in schema}
+    rules = {name: value for name, value in schema.items() if name not in notes}
+    alternatives = rules["anyOf"] if rules.keys() == {"anyOf"} else [rules]
+    return {"anyOf": alternatives if other in alternatives else [*alternatives, other], **notes}
 
 
 class TextPart(BaseModel):

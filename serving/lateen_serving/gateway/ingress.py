@@ -2,7 +2,7 @@
 """The FastAPI application: routes, and what they have in common. Built once per replica by `app.py`.
 
 Bodies are read and validated by `body.py` instead of FastAPI's own way, which ignores unknown fields and answers with
-error objects that OpenAI's clients don't know; the reference of the API is therefore not generated here.
+error objects that OpenAI's clients don't know; the API's description is therefore made by `openapi.py`.
 """
 
 from collections.abc import Awaitable, Callable, Coroutine
@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from lateen_serving.errors import ServiceError
-from lateen_serving.gateway import body, disconnect, listings, replies, vector_stores
+from lateen_serving.gateway import body, disconnect, listings, openapi, replies, vector_stores
 from lateen_serving.gateway.accounting import Accounting
 from lateen_serving.gateway.authenticate import authenticate
 from lateen_serving.gateway.chat import chat
@@ -53,7 +53,13 @@ def _probes(service: Service) -> list[Route]:
             return replies.json_response({"status": "starting"}, 503)
         return replies.json_response({"status": "ready", "catalog": current.revision})
 
-    return [Route("/healthz", healthz), Route("/readyz", readyz)]
+    described = openapi.document()
+
+    async def describe(request: Request) -> Response:
+        _context(request).endpoint = "/openapi.json"
+        return replies.json_response(described)
+
+    return [Route("/healthz", healthz), Route("/readyz", readyz), Route("/openapi.json", describe)]
 
 
 def _reads(service: Service) -> list[Route]:

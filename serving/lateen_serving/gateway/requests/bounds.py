@@ -33,7 +33,9 @@ Label = Annotated[str, Field(max_length=512)]
 
 _TokenId = Annotated[str, Field(pattern=r"^(0|[1-9][0-9]{0,6})$")]
 _Bias = Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]
-LogitBias = Annotated[dict[_TokenId, _Bias], Field(max_length=1024)]
+LogitBias = Annotated[
+    dict[_TokenId, _Bias], Field(max_length=1024, json_schema_extra={"additionalProperties": False})
+]
 """Biases by token id, as text: JSON has no other keys."""
 
 LABELS: Mapping[str, Sequence[object]] = {
