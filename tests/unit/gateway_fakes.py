@@ -17,7 +17,14 @@ from pydantic import SecretStr
 from lateen_api import names
 from lateen_api.catalog import Index
 from lateen_api.gateway_report import Facts
-from lateen_serving.engine.protocol import Embeddings, GenerateRequest, Ranking, TokenEvent
+from lateen_serving.engine.protocol import (
+    Embeddings,
+    GenerateRequest,
+    Ranking,
+    TokenChoice,
+    TokenEvent,
+    TokenLogprob,
+)
 from lateen_serving.gateway import ingress, logs, waiting
 from lateen_serving.gateway.context import Service
 from lateen_serving.gateway.metrics import Metrics
@@ -40,7 +47,22 @@ def events(*texts: str, prompt_tokens: int = 7, finish_reason: str = "stop") -> 
     return answer
 
 
-def model(model_id: str, revision: str = "r1", task: str = "generate", timeout: int = 30) -> dict[str, Any]:
+def with_logprobs(answer: list[TokenEvent], top: int) -> list[TokenEvent]:
+    """The same answer, each event with the log probability of its text as one token and of `top` others."""
+    for event in answer:
+        choice = TokenChoice(token=event["text"], bytes=list(event["text"].encode()), logprob=-0.5)
+        others = [TokenChoice(token=f"other{n}", bytes=[111], logprob=-1.0 - n) for n in range(top)]
+        event["logprobs"] = [TokenLogprob(**choice, top=others)]
+    return answer
+
+
+def model(
+    model_id: str,
+    revision: str = "r1",
+    task: str = "generate",
+    timeout: int = 30,
+    adapters: Sequence[str] = (),
+) -> dict[str, Any]:
     """A model of a catalog document."""
     return {
         "id": model_id,
@@ -49,6 +71,7 @@ def model(model_id: str, revision: str = "r1", task: str = "generate", timeout: 
         "application": f"default_{model_id}_{revision}",
         "created": 1_700_000_000,
         "requestTimeoutSeconds": timeout,
+        "adapters": list(adapters),
     }
 
 
@@ -97,7 +120,11 @@ def catalog(**changes: Any) -> dict[str, Any]:
     """A catalog document with one of everything."""
     document = {
         "keys": [{"name": "other", "digest": "0" * 64}, {"name": "tester", "digest": names.key_digest(KEY)}],
-        "models": [model("chatty"), model("minilm", task="embed")],
+        "models": [
+            model("chatty", adapters=["support"]),
+            model("minilm", task="embed"),
+            model("ranker", task="rerank"),
+        ],
         "prompts": [
             {"id": "grounded", "revisions": [prompt_revision("2"), prompt_revision("1")]},
             {"id": "plain", "revisions": [prompt_revision("1", **PLAIN_PROMPT)]},

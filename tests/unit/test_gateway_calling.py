@@ -11,8 +11,7 @@ import pytest
 
 from lateen_api.gateway_report import Facts
 from lateen_serving.errors import ContextTooLong, DeadlineExceeded, Overloaded, QueueTimeout, Unavailable
-from lateen_serving.gateway import calling, generate, resolve, waiting
-from lateen_serving.gateway.context import RequestContext
+from lateen_serving.gateway import calling, waiting
 from lateen_serving.gateway.waiting import Wait
 from unit.gateway_fakes import RawExchange, World, events, index, model
 
@@ -70,10 +69,8 @@ async def test_a_request_goes_to_the_revision_it_rolled(world: World, roll: floa
 async def test_all_answers_of_a_request_are_one_revisions(world: World) -> None:
     """A request that wants several answers gets them all from the revision that it rolled."""
     with_canary(world)
-    context = RequestContext("id", world.state.current, asyncio.get_running_loop().time(), roll=0.05)
-    resolve.model(context, "chatty", "generate")
-    for _ in range(3):
-        await generate.complete(await generate.start(world.service, context))
+    reply = await world.client().chat.completions.create(**ASK, n=3)
+    assert len(reply.choices) == 3
     assert applications(world) == ["r2", "r2", "r2"]
 
 

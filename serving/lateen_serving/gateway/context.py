@@ -6,7 +6,7 @@ adds its own. Created by `ingress.py`, which also logs and counts it when the re
 """
 
 import random
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -14,7 +14,15 @@ import structlog
 from pydantic import SecretStr
 
 from lateen_api.catalog import Index, Model, Prompt, PromptRevision
-from lateen_serving.engine.protocol import ChatMessage, Embeddings, GenerateRequest, Ranking, TokenEvent
+from lateen_serving.engine.protocol import (
+    ChatMessage,
+    Embeddings,
+    GenerateRequest,
+    Grammar,
+    Ranking,
+    TokenEvent,
+    Tool,
+)
 from lateen_serving.errors import ServiceError
 from lateen_serving.gateway.metrics import Metrics
 from lateen_serving.gateway.replicas import Replicas
@@ -85,8 +93,14 @@ class Sampling:
     max_tokens: int | None = None
     temperature: float = 1.0
     top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    logprobs: int | None = None
 
 
 @dataclass
@@ -109,6 +123,9 @@ class RequestContext:
     """When the request must be done; known once its model is."""
 
     model: Model | None = None
+    adapter: str = ""
+    """The LoRA adapter of the model that answers; empty: none."""
+
     prompt: Prompt | None = None
     prompt_revision: PromptRevision | None = None
     indexes: list[Index] = field(default_factory=list)
@@ -116,8 +133,20 @@ class RequestContext:
     passages: list[Passage] = field(default_factory=list)
     messages: list[ChatMessage] = field(default_factory=list)
     sampling: Sampling = Sampling()
+    tools: list[Tool] = field(default_factory=list)
+    """Functions the model is told of."""
+
+    grammar: Grammar | None = None
+    """What the answer must look like."""
+
+    choices: int = 1
+    """Answers per prompt."""
+
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cached_tokens: int = 0
+    """Tokens of the prompt that the model did not have to read again."""
+
     first_token: float | None = None
     """When the first tokens arrived from the model."""
 
@@ -125,24 +154,25 @@ class RequestContext:
     """What the request ended with, before or after its reply started."""
 
     disconnected: bool = False
+    counted: dict[int, tuple[int, int, int]] = field(default_factory=dict)
+    """Tokens of each answer so far: of its prompt, of these the cached ones, and its own."""
 
-    def generate_request(self) -> GenerateRequest:
-        """What the model is asked."""
-        sampling = self.sampling
-        return GenerateRequest(
-            messages=self.messages,
-            max_tokens=sampling.max_tokens,
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            seed=sampling.seed,
-            stop=list(sampling.stop),
-        )
+    def count(self, number: int, event: TokenEvent) -> None:
+        """Add what `event` says of answer `number`; a prompt that several answers share counts once."""
+        before = self.counted.get(number, (0, 0, 0))
+        now = (event["prompt_tokens"], event.get("cached_tokens", before[1]), event["completion_tokens"])
+        self.counted[number] = now
+        self.completion_tokens += now[2] - before[2]
+        if number % self.choices == 0:
+            self.prompt_tokens += now[0] - before[0]
+            self.cached_tokens += now[1] - before[1]
 
     def release(self) -> str:
-        """What served this request: `model=<id>@<revision>,prompt=…,index=…`; empty if nothing was used."""
+        """What served this request: `model=<id>[:<adapter>]@<revision>,prompt=…,index=…`; empty if nothing was used."""
         parts = []
         if self.model is not None:
-            parts.append(f"model={self.model.id}@{self.model.revision}")
+            adapter = f":{self.adapter}" if self.adapter else ""
+            parts.append(f"model={self.model.id}{adapter}@{self.model.revision}")
         if self.prompt is not None and self.prompt_revision is not None:
             parts.append(f"prompt={self.prompt.id}@{self.prompt_revision.revision}")
         parts.extend(f"index={index.id}@{index.revision}" for index in self.indexes)

@@ -1,19 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fifth step: the model's answer, as a stream whose first event has arrived. Called by `chat.py` and `responses.py`."""
+"""Fifth step: the model's answer, as a stream whose first event has arrived. Called by `answers.py`."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
-from dataclasses import dataclass
-from typing import Literal
 
 from lateen_api.catalog import Model
-from lateen_serving.engine.protocol import TokenEvent
+from lateen_serving.engine.protocol import GenerateRequest, TokenEvent
 from lateen_serving.errors import ModelError, ServiceError
 from lateen_serving.gateway import calling
 from lateen_serving.gateway.calling import Obtained
 from lateen_serving.gateway.context import RequestContext, Service
 
-FinishReason = Literal["stop", "length"]
 PATIENCE_SECONDS = 45.0
 """How long `start` waits for the first event: well above usual queue timeouts, and below the 60 seconds after which
 proxies end a silent connection."""
@@ -22,20 +19,15 @@ _Events = AsyncGenerator[TokenEvent, None]
 _Begun = Obtained[Model, tuple[TokenEvent, _Events]]
 
 
-@dataclass(frozen=True)
-class Completed:
-    """A whole answer."""
-
-    text: str
-    finish_reason: FinishReason
-
-
 class Answer:
     """The events of one answer. Whoever holds it must close it; closing stops the replica's work."""
 
-    def __init__(self, service: Service, context: RequestContext, beginning: asyncio.Task[_Begun]) -> None:
+    def __init__(
+        self, service: Service, context: RequestContext, number: int, beginning: asyncio.Task[_Begun]
+    ) -> None:
         self._service = service
         self._context = context
+        self._number = number
         self._beginning = beginning
         self._is_counted = False
 
@@ -45,8 +37,7 @@ class Answer:
         event, rest = begun.result
         try:
             while True:
-                self._context.prompt_tokens = event["prompt_tokens"]
-                self._context.completion_tokens = event["completion_tokens"]
+                self._context.count(self._number, event)
                 yield event
                 if "finish_reason" in event:
                     return
@@ -73,14 +64,14 @@ class Answer:
             calling.count(self._service, begun.target, error, begun.seconds)
 
 
-async def start(service: Service, context: RequestContext) -> Answer:
-    """The answer to `context.messages`; sets `context.model` to the one that gives it.
+async def start(service: Service, context: RequestContext, request: GenerateRequest, number: int) -> Answer:
+    """Answer `number` of a request; sets `context.model` to the one that gives it.
 
     Any error until the first event is raised here, so that it can still be an HTTP error. Only if there is nothing
     after `PATIENCE_SECONDS`, the answer is handed out before its first event and raises such errors itself.
     """
-    beginning = asyncio.create_task(_begin(service, context))
-    answer = Answer(service, context, beginning)
+    beginning = asyncio.create_task(_begin(service, context, request))
+    answer = Answer(service, context, number, beginning)
     try:
         await asyncio.wait({beginning}, timeout=PATIENCE_SECONDS)
     except asyncio.CancelledError:
@@ -91,10 +82,9 @@ async def start(service: Service, context: RequestContext) -> Answer:
     return answer
 
 
-async def _begin(service: Service, context: RequestContext) -> _Begun:
+async def _begin(service: Service, context: RequestContext, request: GenerateRequest) -> _Begun:
     asked = context.model
     assert asked is not None
-    request = context.generate_request()
 
     async def first_event(current: Model) -> tuple[TokenEvent, _Events]:
         context.model = current
@@ -122,16 +112,3 @@ async def _next(events: _Events) -> TokenEvent:
         return await anext(events)
     except StopAsyncIteration:
         raise ModelError("The model's answer broke off.", code="answer_incomplete") from None
-
-
-async def complete(answer: Answer) -> Completed:
-    """The whole answer at once."""
-    texts: list[str] = []
-    reason: FinishReason = "stop"
-    try:
-        async for event in answer:
-            texts.append(event["text"])
-            reason = event.get("finish_reason", reason)
-    finally:
-        await answer.aclose()
-    return Completed("".join(texts), reason)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Last step: server-sent events. Called by `chat.py` and `responses.py`.
+"""Last step: server-sent events. Called by `chat.py`, `completions.py` and `responses.py`.
 
 A stream ends with its protocol's last event or with an error event, never silently; when the client goes away the
 answer is closed, which stops the replica's work. A comment now and then keeps a slow stream's connection open: proxies
@@ -14,7 +14,7 @@ import orjson
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from lateen_serving.gateway.generate import Answer
+from lateen_serving.gateway.answers import Answers
 
 DONE = b"data: [DONE]\n\n"
 HEARTBEAT_SECONDS = 15.0
@@ -35,14 +35,14 @@ def event(name: str, content: object) -> bytes:
 
 
 class EventStream(StreamingResponse):
-    """Sends `chunks`, and closes them and `answer` however it ends."""
+    """Sends `chunks`, and closes them and `answers` however it ends."""
 
     media_type = "text/event-stream"
 
-    def __init__(self, chunks: AsyncGenerator[bytes, None], answer: Answer) -> None:
+    def __init__(self, chunks: AsyncGenerator[bytes, None], answers: Answers) -> None:
         super().__init__(chunks, headers=_HEADERS)
         self._chunks = chunks
-        self._answer = answer
+        self._answers = answers
 
     async def stream_response(self, send: Send) -> None:
         """Send all chunks; a cancelled `send` must not leave the generator to the garbage collector."""
@@ -63,7 +63,7 @@ class EventStream(StreamingResponse):
         try:
             await super().__call__(scope, receive, send)
         finally:
-            await self._answer.aclose()
+            await self._answers.aclose()
 
 
 class _Line:
