@@ -9,10 +9,18 @@ from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import PeftModel
 from transformers import AutoModelForCausalLM, MistralConfig
 
-from engine_models import CONTEXT, Reference, request, save_causal, save_llama
+from engine_models import (
+    ADAPTED,
+    CONTEXT,
+    Reference,
+    request,
+    save_adapter,
+    save_causal,
+    save_llama,
+)
 from lateen_serving.engine.adapters import Adapters
 from lateen_serving.engine.generator import TextGenerator
 from lateen_serving.engine.options import LoadOptions
@@ -21,21 +29,6 @@ from lateen_serving.errors import NotFound
 
 # peft asks transformers in a way that transformers will drop.
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
-TARGETS = ["q_proj", "v_proj", "up_proj"]
-
-
-def save_adapter(base: Path, folder: Path, seed: int, **changes: Any) -> Path:
-    """A random adapter that changes answers, saved by peft."""
-    torch.manual_seed(seed)
-    settings: dict[str, Any] = {"r": 4, "lora_alpha": 16, "target_modules": TARGETS, "task_type": "CAUSAL_LM"}
-    config = LoraConfig(**settings | changes)
-    model = get_peft_model(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), config)
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            if "lora_" in name:
-                weight.normal_(std=0.5)
-    model.save_pretrained(folder)
-    return folder
 
 
 def weights(name: str, folder: Path, identity: str = "1") -> AdapterWeights:
@@ -169,7 +162,7 @@ BROKEN = {
     "no configuration": (lambda folder: (folder / "adapter_config.json").unlink(), "adapter_config.json"),
     "another method": (_config(peft_type="IA3"), "IA3"),
     "another rank": (_config(r=3), ""),
-    "more modules": (_config(target_modules=["o_proj", *TARGETS]), "o_proj"),
+    "more modules": (_config(target_modules=["o_proj", *ADAPTED]), "o_proj"),
     "unknown modules": (_config(target_modules=["nowhere"]), "nowhere"),
     "odd modules": (_config(target_modules=["q_proj", "input_layernorm"]), ""),
     "DoRA": (_config(use_dora=True), "use_dora"),
