@@ -35,7 +35,7 @@ async def test_bare_text_is_continued(world: World) -> None:
 
 
 async def test_several_texts_with_several_choices(world: World) -> None:
-    """n choices of each text come text by text; each text's tokens count once."""
+    """N choices of each text come text by text; each text's tokens count once."""
     world.models.answers["default_chatty_r1"] = [list(events(text)) for text in "abcd"]
     completion = await world.client().completions.create(model="chatty", prompt=["x", "y"], n=2, seed=5)
     assert [choice.text for choice in completion.choices] == ["a", "b", "c", "d"]
