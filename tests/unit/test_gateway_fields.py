@@ -254,6 +254,19 @@ async def test_refused_by_name(route: str, change: dict[str, Any], param: str, c
         ("chat", {"frequency_penalty": 0, "presence_penalty": 0.0, "logit_bias": {}, "logprobs": False}),
         ("chat", {"response_format": {"type": "text"}, "tools": [], "tool_choice": "none", "stop": None}),
         ("chat", {"parallel_tool_calls": True, "modalities": ["text"], "stream_options": None}),
+        (
+            "chat",
+            {
+                "max_tokens": 40.0,
+                "seed": 1.0,
+                "stream": True,
+                "stream_options": {"include_obfuscation": None},
+            },
+        ),
+        (
+            "chat",
+            {"messages": [{"role": "assistant", "content": "Hi", "annotations": None, "refusal": None}]},
+        ),
         ("completions", {"best_of": 1, "echo": False, "suffix": None, "user": "u"}),
         ("rerank", {"top_n": 9, "return_documents": False, "max_tokens_per_doc": None}),
         ("chat", {"tools": None, "functions": None, "seed": None, "prompt_cache_key": "k"}),

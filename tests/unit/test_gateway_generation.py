@@ -49,6 +49,12 @@ def pieces(text: str, size: int = 5) -> list[TokenEvent | Exception]:
     return list(events(*(text[start : start + size] for start in range(0, len(text), size))))
 
 
+async def whole(reply: Any) -> None:
+    """Read a stream to its end."""
+    async for _ in reply:
+        pass
+
+
 async def test_every_sampling_field_reaches_the_model(world: World) -> None:
     """Penalties, biases, cuts and log probabilities arrive at the engine as numbers."""
     await world.client().chat.completions.create(
@@ -105,8 +111,7 @@ async def test_one_failing_choice_stops_all(world: World, streamed: bool) -> Non
         list(events("c", "d")),
     ]
     with pytest.raises(openai.APIError, match="broke"):
-        async for _ in await world.client().chat.completions.create(**ASK, n=2, stream=streamed):
-            pass
+        await whole(await world.client().chat.completions.create(**ASK, n=2, stream=streamed))
     assert len(world.models.closed) == 2
 
 
@@ -136,7 +141,7 @@ async def test_limits_of_the_context_name_the_field_the_caller_used(world: World
     client = world.client()
     for field in ("max_tokens", "max_completion_tokens"):
         with pytest.raises(openai.BadRequestError) as caught:
-            await client.chat.completions.create(**ASK, **{field: 1_000_000})
+            await client.chat.completions.create(**(ASK | {field: 1_000_000}))
         assert caught.value.param == field
 
 

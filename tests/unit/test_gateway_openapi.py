@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi import checks
+from starlette.routing import Route
 
 from lateen_serving.gateway import openapi
 from unit.gateway_fakes import KEY, World, events, passage, with_logprobs
@@ -27,6 +28,11 @@ KNOWN = {
     "ResponsesRequest": ["chatty"],
     "EmbeddingsRequest": ["minilm"],
     "RerankRequest": ["ranker"],
+}
+IDS = {
+    "/v1/models/{id}": ["chatty", "chatty:support", "none"],
+    "/v1/vector_stores/{id}": ["handbook", "none"],
+    "/v1/vector_stores/{id}/search": ["handbook", "notes"],
 }
 OPERATIONS = [
     (path, method, mode)
@@ -51,6 +57,9 @@ def schema(world: World) -> Any:
     schemas = document["components"]["schemas"]
     for name, models in KNOWN.items():
         schemas[name]["properties"]["model"] = {"enum": models}
+    for path, known in IDS.items():
+        for operation in document["paths"][path].values():
+            operation["parameters"][0]["schema"] = {"enum": known}
     loaded = schemathesis.openapi.from_dict(document)
     loaded.app = world.app
     return loaded
@@ -75,3 +84,40 @@ def test_replies_are_as_described(path: str, method: str, mode: GenerationMode) 
         case.call_and_validate(headers={"authorization": f"Bearer {KEY}"}, checks=CHECKS)
 
     judged()
+
+
+async def test_the_document_needs_no_key() -> None:
+    """It is served like the probes, and says itself which routes are."""
+    gateway = World()
+    async with gateway.http(key="") as http:
+        reply = await http.get("/openapi.json")
+    assert reply.status_code == 200
+    document = reply.json()
+    assert document == openapi.document()
+    is_open = {
+        path for path, methods in document["paths"].items() for item in methods.values() if "security" in item
+    }
+    assert is_open == {"/healthz", "/readyz", "/openapi.json"}
+
+
+def test_every_route_is_described() -> None:
+    """The document has exactly the routes of the application, with their methods."""
+    gateway = World()
+    served = {
+        (route.path, method.lower())
+        for route in gateway.app.routes
+        if isinstance(route, Route)
+        for method in (route.methods or set()) - {"HEAD"}
+        if not route.path.startswith("/internal/")
+    }
+    assert served == {
+        (path, method) for path, methods in openapi.document()["paths"].items() for method in methods
+    }
+
+
+def test_refused_fields_are_published_as_such() -> None:
+    """A field that isn't acted on may be null, or have the value that asks for nothing, and nothing else."""
+    fields = openapi.document()["components"]["schemas"]["ChatRequest"]["properties"]
+    assert fields["audio"] == {"type": "null"}
+    assert fields["store"] == {"anyOf": [{"enum": [False]}, {"type": "null"}]}
+    assert fields["max_completion_tokens"]["anyOf"][0]["maximum"] == 1_048_576

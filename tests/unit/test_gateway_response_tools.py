@@ -162,7 +162,8 @@ async def test_functions_stand_beside_a_search(world: World) -> None:
     stream = await world.client().responses.create(
         model="chatty", input="Hi", tools=[ADD, SEARCH], stream=True
     )
-    last: Any = [event async for event in stream][-1].response
+    seen: list[Any] = [event async for event in stream]
+    last = seen[-1].response
     assert [item.type for item in last.output] == ["file_search_call", "message", "function_call"]
     assert [note.filename for note in last.output[1].content[0].annotations] == ["sum.md"]
 
@@ -176,7 +177,8 @@ async def test_a_schema_becomes_the_grammar_and_parses(world: World) -> None:
     assert response.text is not None
     assert response.text.format is not None
     assert response.text.format.type == "json_schema"
-    assert response.text.format.schema_["properties"].keys() == {"x"}
+    properties: Any = response.text.format.schema_["properties"]
+    assert properties.keys() == {"x"}
 
 
 async def test_any_object_can_be_asked_for(world: World) -> None:

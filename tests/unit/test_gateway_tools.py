@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Grammars of calls and of documents, held against the real llguidance, and the reader of calls."""
 
+import itertools
 import json
 from typing import Any
 
@@ -55,7 +56,8 @@ def call(name: str, arguments: object) -> str:
 def read(pieces: list[str]) -> tuple[str, list[tuple[str, str]], int]:
     """Content, calls and whole calls of an answer in pieces."""
     reader = Reader()
-    text, calls, whole = "", [], 0
+    text, whole = "", 0
+    calls: list[tuple[str, str]] = []
     for delta in [*(delta for piece in pieces for delta in reader.feed(piece)), *reader.close()]:
         match delta:
             case Text(more):
@@ -147,7 +149,7 @@ def test_every_call_is_allowed_and_read_however_it_arrives(
     answer = before + "\n".join(call(name, arguments) for name, arguments in calls)
     assert MATCHING.allows(grammar(), answer)
     bounds = sorted({0, len(answer), *(cut for cut in cuts if cut < len(answer))})
-    content, found, whole = read([answer[a:b] for a, b in zip(bounds, bounds[1:], strict=False)])
+    content, found, whole = read([answer[a:b] for a, b in itertools.pairwise(bounds)])
     assert content == before
     assert [(name, json.loads(arguments)) for name, arguments in found] == calls
     assert whole == len(calls)

@@ -43,7 +43,7 @@ class RequestBody(BaseModel):
     def _without_neutral_values(cls, document: Any) -> Any:
         if not isinstance(document, dict):
             return document
-        known = cls.openai_fields | cls.model_fields.keys()
+        known = cls.openai_fields | cls.model_fields.keys() | cls.neutral_values.keys()
         return {
             name: value
             for name, value in document.items()
@@ -87,7 +87,9 @@ def _alternatives(schema: dict[str, Any] | None, other: dict[str, Any]) -> dict[
     """A field's schema that also allows `other`; what describes the field stays where readers look for it."""
     if schema is None:
         return other
-    notes = {name: schema[name] for name in ("title", "description", "default") if name in schema}
+    notes: dict[str, Any] = {
+        name: schema[name] for name in ("title", "description", "default") if name in schema
+    }
     rules = {name: value for name, value in schema.items() if name not in notes}
     alternatives = rules["anyOf"] if rules.keys() == {"anyOf"} else [rules]
     return {"anyOf": alternatives if other in alternatives else [*alternatives, other], **notes}
@@ -132,6 +134,15 @@ def text_content(value: Any) -> Any:
 
 Content = Annotated[str, BeforeValidator(text_content, json_schema_input_type=str | list[TextPart])]
 """Text, or text parts."""
+
+
+def whole(value: Any) -> Any:
+    """`40.0` as 40: JSON has one kind of numbers, and JSON Schema counts it among the integers."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+WHOLE = BeforeValidator(whole)
+"""For integers; it stands after their bounds, so that these are published."""
 
 
 def text_list(value: Any) -> Any:

@@ -66,6 +66,15 @@ _ROUTES = (
     _Route("get", "/v1/vector_stores/{id}", "One index", "VectorStore"),
     _Route("post", "/v1/vector_stores/{id}/search", "Passages for a query", "SearchResults", SearchRequest),
 )
+_EVENT: Document = {
+    "description": "Each event of a stream, with `stream: true`.",
+    "type": "object",
+    "properties": {
+        "event": {"type": "string", "description": "Its name; responses have one."},
+        "data": {"type": "string", "description": "JSON, or `[DONE]` at the end."},
+    },
+    "required": ["data"],
+}
 _HEADERS: Document = {
     "x-request-id": {
         "description": "The request's `x-request-id`, or one of the gateway's.",
@@ -123,8 +132,7 @@ def _reply(route: _Route) -> Document:
     schema = {"$ref": f"#/components/schemas/{route.reply}"} if route.reply else {"type": "object"}
     content: Document = {"application/json": {"schema": schema}}
     if route.streams:
-        # With `stream: true`.
-        content["text/event-stream"] = {"schema": {"type": "string"}}
+        content["text/event-stream"] = {"schema": _EVENT}
     return {"description": "The reply", "headers": _HEADERS, "content": content}
 
 

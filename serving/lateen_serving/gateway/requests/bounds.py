@@ -6,19 +6,20 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
-from lateen_serving.gateway.fields import text_list
+from lateen_serving.gateway.fields import WHOLE, text_list
 
 Metadata = Annotated[
     dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)
 ]
-Tokens = Annotated[int, Field(ge=1, le=1_048_576)]
+Tokens = Annotated[int, Field(ge=1, le=1_048_576), WHOLE]
 Temperature = Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)]
 TopP = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
-TopK = Annotated[int, Field(ge=0, le=1_048_576)]
+TopK = Annotated[int, Field(ge=0, le=1_048_576), WHOLE]
 MinP = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Penalty = Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)]
-Seed = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
-Choices = Annotated[int, Field(ge=1, le=8)]
+Seed = Annotated[int, Field(ge=-(2**63), le=2**63 - 1), WHOLE]
+TopLogprobs = Annotated[int, Field(ge=0, le=20), WHOLE]
+Choices = Annotated[int, Field(ge=1, le=8), WHOLE]
 StopText = Annotated[str, Field(min_length=1, max_length=256)]
 Stop = Annotated[
     list[StopText],
@@ -27,7 +28,7 @@ Stop = Annotated[
     ),
     Field(max_length=4),
 ]
-Results = Annotated[int, Field(ge=1, le=50)]
+Results = Annotated[int, Field(ge=1, le=50), WHOLE]
 Name = Annotated[str, Field(min_length=1, max_length=256)]
 Label = Annotated[str, Field(max_length=512)]
 

@@ -2,13 +2,13 @@
 """Body of `POST /v1/chat/completions`."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, ClassVar, Self
+from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from lateen_serving.gateway.fields import names
-from lateen_serving.gateway.requests.bounds import LABELS, Label, Metadata, Tokens
+from lateen_serving.gateway.requests.bounds import LABELS, Label, Metadata, Tokens, TopLogprobs
 from lateen_serving.gateway.requests.formats import ResponseFormat, TextFormat
 from lateen_serving.gateway.requests.functions import ForcedFunction, ToolChoice, Tools
 from lateen_serving.gateway.requests.generation import GenerationBody
@@ -27,7 +27,7 @@ class ChatRequest(GenerationBody):
     messages: Messages
     max_completion_tokens: Tokens | None = None
     logprobs: bool = False
-    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    top_logprobs: TopLogprobs | None = None
     """Needs `logprobs`."""
 
     response_format: ResponseFormat = TextFormat(type="text")

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Self
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from lateen_serving.gateway.fields import names, text_list
+from lateen_serving.gateway.fields import WHOLE, names, text_list
 from lateen_serving.gateway.requests.bounds import Tokens
 from lateen_serving.gateway.requests.generation import GenerationBody
 
@@ -40,7 +40,7 @@ class CompletionRequest(GenerationBody):
     """A text, or several that are answered independently."""
 
     max_tokens: Tokens = _DEFAULT_TOKENS
-    logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
+    logprobs: Annotated[int, Field(ge=0, le=5), WHOLE] | None = None
     """How many of the likeliest tokens are told beside each token of the answer."""
 
     @model_validator(mode="after")

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
-from lateen_serving.gateway.fields import RequestBody, text_list
+from lateen_serving.gateway.fields import WHOLE, RequestBody, text_list
 from lateen_serving.gateway.requests.bounds import Label, Name
 
 _Text = Annotated[str, Field(min_length=1)]
@@ -28,7 +28,7 @@ class EmbeddingsRequest(RequestBody):
     model: Name
     input: Annotated[_Texts, BeforeValidator(_inputs, json_schema_input_type=_Text | _Texts)]
     encoding_format: Literal["float", "base64"] = "float"
-    dimensions: Annotated[int, Field(ge=1)] | None = None
+    dimensions: Annotated[int, Field(ge=1), WHOLE] | None = None
     """Refused unless it is what the model has."""
 
     user: Label | None = None

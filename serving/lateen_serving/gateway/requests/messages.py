@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 from lateen_serving.gateway.fields import Content, RequestBody, names, one_of
@@ -68,6 +68,10 @@ class AssistantMessage(RequestBody):
     openai_fields: ClassVar[frozenset[str]] = names("audio function_call name phase refusal")
     neutral_values: ClassVar[Mapping[str, Sequence[object]]] = {"annotations": ([],), "tool_calls": ([],)}
     harmless_fields: ClassVar[frozenset[str]] = frozenset({"parsed"})
+
+    model_config = ConfigDict(
+        json_schema_extra={"anyOf": [{"required": ["content"]}, {"required": ["tool_calls"]}]}
+    )
 
     role: Literal["assistant"]
     content: Content | None = None

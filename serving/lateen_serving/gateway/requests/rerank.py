@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from lateen_serving.gateway.fields import RequestBody, names
+from lateen_serving.gateway.fields import WHOLE, RequestBody, names
 from lateen_serving.gateway.requests.bounds import Name
 
 
@@ -39,7 +39,7 @@ class RerankRequest(RequestBody):
     ]
     """Texts, or objects whose `text` is one."""
 
-    top_n: Annotated[int, Field(ge=1)] | None = None
+    top_n: Annotated[int, Field(ge=1), WHOLE] | None = None
     """Only the best ones; default: all."""
 
     return_documents: bool = False

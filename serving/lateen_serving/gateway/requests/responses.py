@@ -16,6 +16,7 @@ from lateen_serving.gateway.requests.bounds import (
     Results,
     Temperature,
     Tokens,
+    TopLogprobs,
     TopP,
 )
 from lateen_serving.gateway.requests.formats import TextConfig
@@ -211,6 +212,10 @@ class ResponsesRequest(RequestBody):
         "stream_options": ({}, {"include_obfuscation": False}),
     }
 
+    model_config = ConfigDict(
+        json_schema_extra={"anyOf": [{"required": ["input"]}, {"required": ["prompt"]}]}
+    )
+
     model: Name
     input: Annotated[_Items, BeforeValidator(_input_items, json_schema_input_type=str | _Items)] = Field(
         default=[]
@@ -226,7 +231,7 @@ class ResponsesRequest(RequestBody):
     parallel_tool_calls: bool = True
     text: TextConfig = Field(default=TextConfig())
     include: Annotated[list[Include], Field(max_length=8)] = Field(default=[])
-    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    top_logprobs: TopLogprobs | None = None
     """Asks for log probabilities by itself, as `include: [message.output_text.logprobs]` does."""
 
     stream: bool = False
