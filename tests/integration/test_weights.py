@@ -216,6 +216,8 @@ def test_a_killed_download_is_taken_up(with_s3: World, s3: Server) -> None:
     process = with_s3.start("s3://models/large", secret="team/s3")
 
     def under_way() -> bool:
+        if process.poll() is not None:
+            pytest.fail(f"the download ended: {process.communicate()}")
         parts = list(cache.glob("scratch/*/.model.safetensors.part"))
         return any(path.stat().st_size for path in parts) and bool(list(cache.glob("scratch/*/config.json")))
 

@@ -49,7 +49,15 @@ def s3(folder: Path) -> Iterator[Server]:
     """`rclone serve s3`: each folder of `folder/data` is a bucket."""
     server = _server(folder)
     command = [_program("rclone"), "serve", "s3", "--addr", f"127.0.0.1:{server.port}"]
-    command += ["--auth-key", f"{KEY},{SECRET}", "--config", "/dev/null", "-vv", str(server.folder)]
+    command += [
+        "--auth-key",
+        f"{KEY},{SECRET}",
+        "--config",
+        "/dev/null",
+        "--dir-cache-time",
+        "0s",
+        str(server.folder),
+    ]
     with _running(command, server):
         yield server
 

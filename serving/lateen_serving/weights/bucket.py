@@ -5,6 +5,7 @@ Without credentials of its own a source is read with those of the node (its envi
 """
 
 import json
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -26,6 +27,7 @@ from lateen_serving.weights.selection import MOST_FILES, Kind, choose
 from lateen_serving.weights.uris import BucketSource, ObjectStore, refused
 
 _CHUNK = 4 * 2**20
+_STATUS = re.compile(r"status code: (\d{3})")
 _OWN = {
     "s3": ("access_key_id", "secret_access_key", "session_token", "skip_signature"),
     "gs": ("service_account_key", "skip_signature"),
@@ -152,11 +154,14 @@ class Bucket:
 
     def _failure(self, error: Exception) -> LoadError:
         """The LoadError for what the store's client raised; its own text may repeat signed requests."""
-        if isinstance(error, exceptions.PermissionDeniedError | exceptions.UnauthenticatedError):
+        found = _STATUS.search(str(error))  # the client has no class of its own for what a listing meets
+        status = int(found[1]) if found else 0
+        denied = exceptions.PermissionDeniedError | exceptions.UnauthenticatedError
+        if isinstance(error, denied) or status in {401, 403}:
             return LoadError(
                 f"{self.where}: access is refused; {self.credentials.hint}", code="SourceUnauthorized"
             )
-        if isinstance(error, FileNotFoundError):
+        if isinstance(error, FileNotFoundError | exceptions.NotFoundError) or status == 404:
             return LoadError(f"{self.where} does not exist", code="SourceNotFound")
         return LoadError(f"{self.where} can't be read now ({type(error).__name__})", code="SourceUnavailable")
 

@@ -156,7 +156,8 @@ def convert(file: Path, folder: Path, *, chat_template: bool = False) -> None:
 
 
 def _end_with_parent() -> None:
-    sys.stdin.buffer.read()
+    while os.read(0, 1):  # not through sys.stdin: its lock, held at the end, would abort the interpreter
+        pass
     os._exit(_BROKEN)
 
 
