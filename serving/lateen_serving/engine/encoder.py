@@ -6,22 +6,16 @@ waits for the batcher in the torch thread.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from lateen_serving.engine.channel import Channel
 from lateen_serving.engine.jobs import EncodeJob, Rows, Tokens
-from lateen_serving.engine.protocol import (
-    AdapterWeights,
-    Description,
-    Embeddings,
-    GenerateRequest,
-    Ranking,
-    TokenEvent,
-)
+from lateen_serving.engine.protocol import AdapterWeights, Description
+from lateen_serving.engine.refusals import Refusals
 from lateen_serving.engine.thread import TorchThread
-from lateen_serving.errors import ContextTooLong, InputError
+from lateen_serving.errors import ContextTooLong
 
 if TYPE_CHECKING:
     from lateen_serving.engine.prompt import Spans
@@ -40,30 +34,12 @@ class Facts:
     """Whether the model is told which of two texts a token belongs to."""
 
 
-class TextEncoder:
-    """The part of an `Engine` that is the same for all tasks of encoders; tasks it has not are refused."""
-
-    does: ClassVar[str]
-    """What the model is for, in the words of a refusal."""
+class TextEncoder(Refusals):
+    """The part of an `Engine` that is the same for all tasks of encoders."""
 
     def __init__(self, thread: TorchThread[EncodeJob], facts: Facts) -> None:
         self._thread = thread
         self._facts = facts
-
-    def generate(self, request: GenerateRequest) -> AsyncIterator[TokenEvent]:
-        """Refused: raises InputError."""
-        raise self._refusal("generate", {"messages": len(request["messages"])})
-
-    async def embed(self, texts: Sequence[str]) -> Embeddings:
-        """Refused: raises InputError."""
-        raise self._refusal("embed", {"texts": len(texts)})
-
-    async def rerank(self, query: str, documents: Sequence[str]) -> Ranking:
-        """Refused: raises InputError."""
-        raise self._refusal("rerank", {"characters": len(query), "documents": len(documents)})
-
-    def _refusal(self, task: str, facts: dict[str, str | int | float]) -> InputError:
-        return InputError(f"this model {self.does}; it does not {task}", param="model", context=facts)
 
     async def run(self, texts: list[Tokens]) -> Rows:
         """What the model makes of each of `texts`, in order; when the caller gives up, the work is dropped."""

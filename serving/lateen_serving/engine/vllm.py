@@ -18,16 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from lateen_serving.engine import admission, vllm_mapping
 from lateen_serving.engine.options import LoadOptions
-from lateen_serving.engine.protocol import (
-    AdapterWeights,
-    Description,
-    Embeddings,
-    GenerateRequest,
-    Ranking,
-    TokenEvent,
-)
+from lateen_serving.engine.protocol import AdapterWeights, Description, GenerateRequest, TokenEvent
+from lateen_serving.engine.refusals import Refusals
 from lateen_serving.engine.vllm_adapters import Adapters
-from lateen_serving.errors import InputError, LoadError, Unavailable
+from lateen_serving.errors import LoadError, Unavailable
 
 if TYPE_CHECKING:
     from llguidance import LLTokenizer
@@ -58,8 +52,10 @@ class Parts:
     """Whether vLLM can adapt this architecture."""
 
 
-class VllmGenerator:
+class VllmGenerator(Refusals):
     """An `Engine` that generates text with vLLM."""
+
+    does = "generates text"
 
     def __init__(self, engine: Any, parts: Parts) -> None:
         from vllm.lora.request import LoRARequest
@@ -140,16 +136,6 @@ class VllmGenerator:
         if prompt:
             return self._parts.prompts.encode_text(prompt)
         return self._parts.prompts.encode(request["messages"], request.get("tools", ()))
-
-    async def embed(self, texts: Sequence[str]) -> Embeddings:
-        """Refused: raises InputError."""
-        facts = {"texts": len(texts)}
-        raise InputError("this model generates text; it does not embed", param="model", context=facts)
-
-    async def rerank(self, query: str, documents: Sequence[str]) -> Ranking:
-        """Refused: raises InputError."""
-        facts = {"characters": len(query), "documents": len(documents)}
-        raise InputError("this model generates text; it does not rerank", param="model", context=facts)
 
     async def set_adapters(self, adapters: Sequence[AdapterWeights]) -> dict[str, str]:
         """See `protocol.Engine`."""
