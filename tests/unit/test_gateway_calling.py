@@ -111,6 +111,26 @@ async def test_the_other_revision_answers_for_one_without_replicas(world: World)
     assert applications(world) == ["r2", "r1"]
 
 
+async def test_each_revision_has_its_part_of_the_queue_timeout(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pick is waited for during half of the queue timeout, the other revision during the rest."""
+    loop = asyncio.get_running_loop()
+    time, skipped = loop.time, 0.0
+    monkeypatch.setattr(loop, "time", lambda: time() + skipped)
+
+    def skip() -> None:
+        nonlocal skipped
+        skipped += 8
+
+    with_canary(world, queue=30)
+    world.on_pause = skip
+    world.models.refusals["default_chatty_r2"] = [Unavailable("none there") for _ in range(9)]
+    world.models.refusals["default_chatty_r1"] = [Unavailable("busy")]
+    await world.client().chat.completions.create(**ASK)
+    assert applications(world) == ["r2", "r2", "r2", "r1", "r1"]
+
+
 async def test_a_withdrawn_canary_is_not_asked_again(world: World) -> None:
     """A canary that leaves the catalog while a request waits for it hands the request to what serves."""
     with_canary(world)
@@ -340,7 +360,18 @@ async def test_the_queue_clock_stands_while_a_replica_works() -> None:
     asyncio.get_running_loop().call_soon(held.set)
     assert await wait.attempt(work()) == "done"
     assert len(waits) == 1
-    assert wait._left == pytest.approx(3600.0 - waits[0], abs=1e-6)
+    assert wait._left == 3600.0 - waits[0]
+    assert not wait.is_over
+
+
+async def test_a_reserve_is_left_for_later() -> None:
+    """A wait ends when only its reserve is left, which serves another one."""
+    wait = Wait(3600.0, None, lambda _: None)
+    wait.reserve = 3600.0
+    with pytest.raises(QueueTimeout):
+        await wait.attempt(asyncio.Event().wait())
+    assert wait.is_over
+    wait.reserve = 0.0
     assert not wait.is_over
 
 

@@ -2,6 +2,7 @@
 """How Ray's ways to fail become the service's errors."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from types import SimpleNamespace
 from typing import Any
@@ -267,6 +268,27 @@ async def test_an_application_has_one_handle(monkeypatch: pytest.MonkeyPatch) ->
     models.keep(["other"])
     await models.embed("app", ["a"])
     assert looked_up == ["app", "app"]
+
+
+async def test_one_requests_end_does_not_end_a_shared_look_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request that is cancelled while an application is looked up leaves the look-up to the others."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def look_up(_: str) -> Handle:
+        begun.set()
+        go_on.wait(timeout=30)
+        return Handle(Stream([None, "reply"]))
+
+    monkeypatch.setattr(serve, "get_app_handle", look_up)
+    models = RayModels()
+    leaving = asyncio.create_task(models.embed("app", ["a"]))
+    staying = asyncio.create_task(models.embed("app", ["a"]))
+    await asyncio.to_thread(begun.wait, 30)
+    leaving.cancel()
+    await asyncio.wait({leaving})
+    go_on.set()
+    reply: Any = await staying
+    assert reply == "reply"
 
 
 async def test_a_failed_look_up_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,8 +71,7 @@ class Wait:
         def begin() -> None:
             if not self.has_begun:
                 self.has_begun = True
-                self._spend(started)
-                self._waited(self._clock() - started)
+                self._waited(self._spend(started))
                 if not limit.expired():
                     limit.reschedule(self._deadline)
 
@@ -97,8 +96,10 @@ class Wait:
         finally:
             self._spend(started)
 
-    def _spend(self, since: float) -> None:
-        self._left -= self._clock() - since
+    def _spend(self, since: float) -> float:
+        seconds = self._clock() - since
+        self._left -= seconds
+        return seconds
 
     def _limit(self, started: float) -> float:
         ends = started + self._left - self.reserve
