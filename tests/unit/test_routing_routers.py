@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import ray
+from ray import cloudpickle
 from ray.exceptions import ActorUnavailableError
 from ray.serve._private import router as ray_router
 from ray.serve._private.common import (
@@ -25,6 +26,7 @@ from ray.serve._private.usage import ServeUsageTag
 from ray.serve.config import RequestRouterConfig
 
 from lateen_api.serve_config import ROUTER_CLASSES
+from lateen_serving.errors import ContextTooLong, ModelError
 from lateen_serving.routing import renewal, routers
 from lateen_serving.routing.prefix import key
 from lateen_serving.routing.prefix_aware import home
@@ -34,6 +36,7 @@ from lateen_serving.routing.routers import (
     PrefixAwareRouter,
     RoundRobinRouter,
 )
+from lateen_serving.routing.watching import watch
 
 DEPLOYMENT = DeploymentID(name="model", app_name="app")
 
@@ -332,7 +335,7 @@ async def test_a_replica_that_answers_with_errors_attracts_no_requests(
         result = await harness.call(say(str(number)), f"id-{number}")
         chosen[result._replica.replica_id.unique_id] += 1
         if result._replica is replicas[1]:
-            result.message.is_error = True
+            result.message = error_message(RuntimeError("broken"))
             await result._get_internal()
             result.end()
         else:
@@ -376,6 +379,50 @@ async def test_nobody_waits_for_ever_for_the_replica_it_prefers(
     await settled()
     assert oldest.done()
     assert not younger.done()
+
+
+def error_message(error: Exception) -> Any:
+    """An error as Ray sends it."""
+    return SimpleNamespace(is_error=True, serialized_message=cloudpickle.dumps(error))
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        (error_message(RuntimeError("broken")), [True]),
+        (error_message(ModelError("broken")), [True]),
+        (error_message(ContextTooLong("long", param="messages")), [False]),
+        (SimpleNamespace(is_error=True, serialized_message=b"?"), [True]),
+        (SimpleNamespace(is_error=False), []),
+    ],
+)
+async def test_errors_are_told_once_and_with_whose_fault_they_are(message: Any, expected: list[bool]) -> None:
+    """A caller's mistake is not held against the replica that found it."""
+    told: list[bool] = []
+    result: Any = FakeResult(FakeReplica("a"), accepted=True)
+    result.message = message
+    watch(result, told.append)
+    assert await result._get_internal() is message
+    assert await result._get_internal() is message
+    assert told == expected
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [(StopAsyncIteration(), []), (asyncio.CancelledError(), []), (ConnectionError(), [True])],
+)
+async def test_a_broken_connection_is_a_failure(error: BaseException, expected: list[bool]) -> None:
+    """What goes wrong on the way is the replica's fault too; the end of a stream and a cancellation are not."""
+    told: list[bool] = []
+
+    async def receive() -> None:
+        raise error
+
+    result: Any = SimpleNamespace(_get_internal=receive)
+    watch(result, told.append)
+    with pytest.raises((type(error), RuntimeError)):
+        await result._get_internal()
+    assert told == expected
 
 
 def at_home(text: str) -> str:
