@@ -8,23 +8,22 @@ from typing import Any
 from bench.routing.costs import Costs
 from bench.routing.scenarios import SCENARIOS, STRATEGIES, Figures, run
 
-SECONDS = {2: 120.0, 8: 120.0, 64: 60.0}
-"""Simulated seconds by number of replicas."""
-
+COUNTS = (2, 8, 64)
+SECONDS = 120.0
 _COLUMNS = ("tokens/s", "of RoundRobin's", "p95", "p99", "TTFT p95", "prompt known", "failed")
 
 Results = dict[str, dict[int, dict[str, Figures]]]
 
 
-def measure(costs: Costs, say: Callable[[str], None]) -> Results:
+def measure(costs: Costs, counts: Sequence[int], say: Callable[[str], None]) -> Results:
     """Figures by scenario, number of replicas, and strategy."""
     results: Results = {}
     for name, scenario in SCENARIOS.items():
         results[name] = {}
-        for count, seconds in SECONDS.items():
+        for count in counts:
             say(f"{name}, {count} replicas")
             results[name][count] = {
-                strategy: run(scenario, strategy, count, costs, seconds) for strategy in STRATEGIES
+                strategy: run(scenario, strategy, count, costs, SECONDS) for strategy in STRATEGIES
             }
     return results
 
@@ -33,7 +32,7 @@ def document(costs: Costs, results: Results) -> dict[str, Any]:
     """Everything, for JSON."""
     return {
         "costs": costs.model_dump(),
-        "simulated_seconds": {str(count): seconds for count, seconds in SECONDS.items()},
+        "simulated_seconds": SECONDS,
         "scenarios": {
             name: {
                 "title": SCENARIOS[name].title,
