@@ -383,7 +383,8 @@ async def test_nobody_waits_for_ever_for_the_replica_it_prefers(
 
 def error_message(error: Exception) -> Any:
     """An error as Ray sends it."""
-    return SimpleNamespace(is_error=True, serialized_message=cloudpickle.dumps(error))
+    dumps: Any = cloudpickle.dumps
+    return SimpleNamespace(is_error=True, serialized_message=dumps(error))
 
 
 @pytest.mark.parametrize(
