@@ -138,11 +138,26 @@ def test_a_replica_that_goes_on_failing_is_asked_less_and_less() -> None:
     books = balancer()
     for second in (2.0, 3.5, 6.0):
         fail(books, "c", second)
-    assert books.rank(None, "abc", 9.9)[-1] == "c"
+    assert books.rank(None, "abc", 9.9) == ["a", "b"]
+    assert books.rank(None, "c", 9.9) == ["c"]
+    assert sorted(books.rank(None, "abc", 10.1)) == ["a", "b", "c"]
     run(books, "c", 10.5, 1.0)
     fail(books, "c", 13.0)
     assert books._ledger.ongoing("c", 13.9) == 1
     assert books._ledger.ongoing("c", 14.1) == 0
+
+
+def test_a_callers_mistake_is_not_held_against_the_replica() -> None:
+    """It says nothing about durations either."""
+    books = balancer()
+    for number in range(5):
+        books.sent("c", f"f{number}", 2.0)
+        books.accepted("c", f"f{number}")
+        books.failed("c", f"f{number}", 2.001, is_to_blame=False)
+        books.ended("c", f"f{number}", 2.001)
+    assert sorted(books.rank(None, "abc", 3.0)) == ["a", "b", "c"]
+    assert books._ledger.ongoing("c", 2.001) == 0
+    assert books._pace.of("c") == Average(1.0, 1.0)
 
 
 def test_failures_and_refusals_say_nothing_about_durations() -> None:

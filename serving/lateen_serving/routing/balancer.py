@@ -3,7 +3,8 @@
 
 A replica that fails answers at once, has no ongoing requests and would look like the best of all. So a failed request
 says nothing about durations and stays in the books for as long as requests usually take, and twice as long with each
-further failure in a row: whatever the strategy, a failing replica is asked less and less, and never given up.
+further failure in a row; from the third one on the replica is left out for that time, unless all are. Whatever the
+strategy, a failing replica is asked less and less, and never given up.
 """
 
 import random
@@ -21,6 +22,7 @@ SETTLE_SECONDS = 0.2
 FIRST_PENALTY_SECONDS = 1.0
 """How long a failed request counts where nobody knows yet how long requests take."""
 
+_FAILURES_TO_SUSPEND = 3
 _MOST_DOUBLINGS = 5
 
 
@@ -44,11 +46,13 @@ class Balancer:
         self._accepted: Counter[tuple[str, str]] = Counter()
         self._failed: Counter[tuple[str, str]] = Counter()
         self._failures: Counter[str] = Counter()
+        self._suspended: dict[str, float] = {}
         self._ended: deque[_Ended] = deque()
 
     def rank(self, key: bytes | None, replicas: Sequence[str], now: float) -> list[str]:
-        """All `replicas`, best first for a request with `key`."""
+        """The `replicas`, best first for a request with `key`, without those that fail, unless all do."""
         self._settle(now)
+        replicas = [name for name in replicas if self._suspended.get(name, now) <= now] or replicas
         loads = [
             Load(replica, self._ledger.ongoing(replica, now), self._ledger.age(replica, now))
             for replica in replicas
@@ -76,13 +80,20 @@ class Balancer:
         """`replica` works on `request`, or has just done so. One that it refuses says nothing about durations."""
         self._accepted[replica, request] += 1
 
-    def failed(self, replica: str, request: str, now: float) -> None:
-        """`replica` answered `request` with an error, or broke off; told once for each request."""
+    def failed(self, replica: str, request: str, now: float, *, is_to_blame: bool = True) -> None:
+        """`replica` answered `request` with an error, or broke off; told once for each request.
+
+        Where the request is to blame and not the replica, it only says nothing about durations.
+        """
         self._failed[replica, request] += 1
+        if not is_to_blame:
+            return
         usual = self._pace.usual() or FIRST_PENALTY_SECONDS
         penalty = usual * 2.0 ** min(self._failures[replica], _MOST_DOUBLINGS)
         self._failures[replica] += 1
         self._ledger.linger(replica, now + penalty)
+        if self._failures[replica] >= _FAILURES_TO_SUSPEND:
+            self._suspended[replica] = now + penalty
 
     def ended(self, replica: str, request: str, now: float) -> None:
         """`request` is over on `replica`, in whatever way; nothing happens if it is not ongoing there."""
@@ -104,6 +115,7 @@ class Balancer:
         self._policy.keep(replicas)
         kept = set(replicas)
         self._failures = Counter({name: count for name, count in self._failures.items() if name in kept})
+        self._suspended = {name: until for name, until in self._suspended.items() if name in kept}
 
     def _settle(self, now: float) -> None:
         """Learn from the requests that ended long enough ago for all word of them to have come."""
@@ -113,6 +125,7 @@ class Balancer:
             was_accepted, has_failed = _take(self._accepted, name), _take(self._failed, name)
             if was_accepted and not has_failed:
                 del self._failures[ended.replica]
+                self._suspended.pop(ended.replica, None)
                 self._pace.observe(ended.replica, ended.seconds, ended.at)
                 self._policy.completed(ended.replica, ended.seconds, ended.ongoing, ended.at)
 

@@ -152,7 +152,10 @@ class BalancedRouter(RequestRouter):
         """Called by Ray when a replica has accepted a request."""
         request = (replica_id.unique_id, pending_request.metadata.internal_request_id)
         self._balancer.accepted(*request)
-        watch(result, lambda: self._balancer.failed(*request, self._clock()))
+        watch(
+            result,
+            lambda is_to_blame: self._balancer.failed(*request, self._clock(), is_to_blame=is_to_blame),
+        )
 
     def on_request_completed(self, replica_id: ReplicaID, internal_request_id: str) -> None:
         """Called by Ray when a request is over: answered, failed, refused, cancelled, or not sent at all."""

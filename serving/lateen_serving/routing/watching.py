@@ -9,21 +9,29 @@ from asyncio import CancelledError
 from collections.abc import Callable
 from typing import Any
 
+from ray import cloudpickle
 from ray.serve._private.replica_result import ReplicaResult
 
+from lateen_serving.errors import Category, ServiceError
 
-def watch(result: ReplicaResult, failed: Callable[[], None]) -> None:
-    """Call `failed` when whoever reads `result` comes upon an error; at most once."""
+_FAULTS_OF_REPLICAS = (Category.MODEL, Category.INFRASTRUCTURE)
+
+
+def watch(result: ReplicaResult, failed: Callable[[bool], None]) -> None:
+    """Call `failed` when whoever reads `result` comes upon an error; at most once.
+
+    It is told whether the replica is to blame, or the request.
+    """
     receive: Any = getattr(result, "_get_internal", None)
     if receive is None:
         return
     has_failed = False
 
-    def tell() -> None:
+    def tell(is_to_blame: bool) -> None:
         nonlocal has_failed
         if not has_failed:
             has_failed = True
-            failed()
+            failed(is_to_blame)
 
     async def watched() -> Any:
         try:
@@ -31,10 +39,20 @@ def watch(result: ReplicaResult, failed: Callable[[], None]) -> None:
         except (StopAsyncIteration, CancelledError):
             raise
         except Exception:
-            tell()
+            tell(True)
             raise
         if getattr(message, "is_error", False):
-            tell()
+            tell(_is_to_blame(message.serialized_message))
         return message
 
     result._get_internal = watched  # type: ignore[attr-defined]  # shadows the method of this one result
+
+
+def _is_to_blame(serialized: bytes) -> bool:
+    """Whether an error, as Ray sends it, is the replica's fault; one that can't be read is."""
+    try:
+        error = cloudpickle.loads(serialized)
+    except Exception:  # noqa: BLE001 - Ray raises the same to the caller, who reports it
+        return True
+    cause = getattr(error, "cause", error)
+    return not isinstance(cause, ServiceError) or cause.category in _FAULTS_OF_REPLICAS
