@@ -89,6 +89,8 @@ def read(pieces: list[str]) -> tuple[str, list[tuple[str, str]], int]:
         ({"parallel": False}, TODAY, True),
         ({"parallel": False}, TODAY + TODAY, False),
         ({"mode": "required"}, TODAY + TODAY, True),
+        ({"mode": "required"}, TODAY * 16, True),
+        ({"mode": "required"}, TODAY * 17, False),
         ({"mode": "required"}, "No. " + TODAY, False),
         ({"mode": "required"}, "", False),
         ({"mode": "required", "named": "weather"}, TODAY, False),

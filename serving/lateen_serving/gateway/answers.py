@@ -65,18 +65,12 @@ async def start(
 
     `params` translates the engine's names of fields in its errors to those of the endpoint.
     """
-    starting = [
-        asyncio.create_task(generate.start(service, context, request, number))
-        for number, request in enumerate(requests)
-    ]
     try:
-        return Answers(await asyncio.gather(*starting))
+        if len(requests) == 1:
+            return Answers([await generate.start(service, context, requests[0], 0)])
+        return Answers(await _start_all(service, context, requests))
     except InputError as error:
         error.param = params.get(error.param, error.param) if error.param else None
-        await _abandon(starting)
-        raise
-    except BaseException:
-        await _abandon(starting)
         raise
 
 
@@ -91,6 +85,24 @@ async def complete(answers: Answers, reads_calls: bool = False) -> list[Choice]:
     return choices
 
 
+async def _start_all(
+    service: Service, context: RequestContext, requests: Sequence[GenerateRequest]
+) -> list[Answer]:
+    starting = [
+        asyncio.create_task(generate.start(service, context, request, number))
+        for number, request in enumerate(requests)
+    ]
+    try:
+        return await asyncio.gather(*starting)
+    except BaseException:
+        for task in starting:
+            task.cancel()
+        for outcome in await asyncio.gather(*starting, return_exceptions=True):
+            if isinstance(outcome, Answer):
+                await outcome.aclose()
+        raise
+
+
 async def _read(
     number: int, answer: Answer, arrived: "asyncio.Queue[tuple[int, TokenEvent | Exception | None]]"
 ) -> None:
@@ -101,11 +113,3 @@ async def _read(
         await arrived.put((number, error))
     else:
         await arrived.put((number, None))
-
-
-async def _abandon(starting: Sequence["asyncio.Task[Answer]"]) -> None:
-    for task in starting:
-        task.cancel()
-    for outcome in await asyncio.gather(*starting, return_exceptions=True):
-        if isinstance(outcome, Answer):
-            await outcome.aclose()

@@ -22,6 +22,9 @@ from lateen_serving.gateway.requests.functions import Function, Mode
 
 OPEN = "<tool_call>"
 CLOSE = "</tool_call>"
+MAX_CALLS = 16
+"""In one answer: a model that doesn't come to an end calls no more than this."""
+
 MAX_GRAMMAR_BYTES = 4 * formats.MAX_SCHEMA_BYTES
 
 
@@ -71,7 +74,7 @@ def grammar(
 
     """
     chosen = [function for function in functions if named in {None, function.name}]
-    calls = f'call ("\\n"? {_quoted(OPEN)} body)*' if parallel else "call"
+    calls = f'call ("\\n"? {_quoted(OPEN)} body){{0,{MAX_CALLS - 1}}}' if parallel else "call"
     if mode == "required" or named is not None:
         start, before = calls, ""
     elif document is not None:
