@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import LoraConfig, get_peft_model
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import (
     AutoModelForCausalLM,
     BertConfig,
+    BertForSequenceClassification,
     BertModel,
     LlamaConfig,
     PreTrainedTokenizerFast,
@@ -25,6 +27,7 @@ TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+ADAPTED = ["q_proj", "v_proj", "up_proj"]
 SPECIAL = ["<|im_start|>", "<|im_end|>"]
 
 
@@ -79,19 +82,24 @@ def _other_than_ascii() -> list[int]:
     return [at for at, letter in enumerate(alphabet) if not ("!" <= letter <= "~")] + [256]
 
 
+def save_adapter(base: Path, folder: Path, seed: int, **changes: Any) -> Path:
+    """A random adapter that changes answers, saved by peft."""
+    torch.manual_seed(seed)
+    settings: dict[str, Any] = {"r": 4, "lora_alpha": 16, "target_modules": ADAPTED, "task_type": "CAUSAL_LM"}
+    config = LoraConfig(**settings | changes)
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), config)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "lora_" in name:
+                weight.normal_(std=0.5)
+    model.save_pretrained(folder)
+    return folder
+
+
 def save_bert(folder: Path, pooling: str | None = None, **changes: Any) -> Path:
     """A two-layer BERT; with `pooling` as a sentence-transformers folder."""
     torch.manual_seed(3)
-    settings: dict[str, Any] = {
-        "vocab_size": 258,
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "max_position_embeddings": 64,
-        "pad_token_id": 257,
-    }
-    BertModel(BertConfig(**settings | changes)).save_pretrained(folder)
+    BertModel(_bert_config(changes)).save_pretrained(folder)
     save_tokenizer(folder, template=None)
     _wrap_texts(folder)
     if pooling is not None:
@@ -106,12 +114,40 @@ def save_bert(folder: Path, pooling: str | None = None, **changes: Any) -> Path:
     return folder
 
 
+def save_cross_encoder(folder: Path, **changes: Any) -> Path:
+    """A two-layer BERT that scores pairs; `changes` are of its configuration, and may name an activation."""
+    torch.manual_seed(5)
+    config = _bert_config({"num_labels": 1, "initializer_range": 0.3} | changes)
+    BertForSequenceClassification(config).save_pretrained(folder)
+    save_tokenizer(folder, template=None)
+    _wrap_texts(folder)
+    path = folder / "tokenizer_config.json"
+    names = {"model_input_names": ["input_ids", "token_type_ids", "attention_mask"]}
+    path.write_text(json.dumps(json.loads(path.read_text()) | names))
+    return folder
+
+
+def _bert_config(changes: dict[str, Any]) -> BertConfig:
+    settings: dict[str, Any] = {
+        "vocab_size": 258,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 64,
+        "pad_token_id": 257,
+    }
+    return BertConfig(**settings | changes)
+
+
 def _wrap_texts(folder: Path) -> None:
-    """Let the tokenizer put special tokens around a text, as BERT's do."""
+    """Let the tokenizer put special tokens around a text or a pair, as BERT's do."""
     path = str(folder / "tokenizer.json")
     tokenizer = Tokenizer.from_file(path)
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="<|im_start|> $A <|im_end|>", special_tokens=[("<|im_start|>", 256), ("<|im_end|>", 257)]
+        single="<|im_start|> $A <|im_end|>",
+        pair="<|im_start|> $A <|im_end|> $B:1 <|im_end|>:1",
+        special_tokens=[("<|im_start|>", 256), ("<|im_end|>", 257)],
     )
     tokenizer.save(path)
 

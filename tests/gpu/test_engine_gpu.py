@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from engine_models import Reference, request, save_bert, save_llama
+from engine_models import Reference, request, save_bert, save_cross_encoder, save_llama
 from lateen_serving.engine.embedder import TextEmbedder
 from lateen_serving.engine.generator import TextGenerator
 from lateen_serving.engine.options import LoadOptions
 from lateen_serving.engine.protocol import TokenEvent
+from lateen_serving.engine.reranker import TextReranker
 
 TEXTS = ["hi", "a longer question about ships", "x", "what is the capital of France?"]
 
@@ -54,3 +55,14 @@ async def test_vectors_of_a_gpu_equal_those_of_a_cpu(tmp_path: Path) -> None:
             assert torch.cuda.memory_allocated() > 0
         await engine.aclose()
     np.testing.assert_allclose(vectors[0], vectors[1], atol=1e-3)
+
+
+async def test_scores_of_a_gpu_equal_those_of_a_cpu(tmp_path: Path) -> None:
+    """Reranking in float32 agrees between devices."""
+    folder = save_cross_encoder(tmp_path)
+    scores = []
+    for device in ("cpu", "cuda"):
+        engine = await TextReranker.create(LoadOptions(folder, device=device, dtype="float32"))
+        scores.append((await engine.rerank("who sails?", TEXTS))["scores"])
+        await engine.aclose()
+    np.testing.assert_allclose(scores[0], scores[1], atol=1e-3)

@@ -5,6 +5,7 @@ The embedder's attention is weak, so that its vectors are close to a mean over w
 """
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,114 @@ def embedder(folder: Path, seed: int = 0) -> None:
         )
     )
     (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": LENGTH}))
+
+
+def reranker(folder: Path, seed: int = 0) -> None:
+    """Make a BERT cross-encoder that scores how much of the query's words the document has.
+
+    In the first layer each token of the query looks for its own word in the document, in the second `[CLS]` takes the
+    mean of what they found. Nothing is random but the words' directions.
+    """
+    from tokenizers import processors
+
+    tokenizer = _tokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 4), ("[SEP]", 5)],
+    )
+    size = tokenizer.get_vocab_size()
+    config = {
+        "architectures": ["BertForSequenceClassification"], "model_type": "bert", "vocab_size": size,
+        "hidden_size": HIDDEN, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 1,
+        "max_position_embeddings": LENGTH, "type_vocab_size": 2, "pad_token_id": 0, "dtype": "float32",
+        "hidden_act": "gelu", "layer_norm_eps": 1e-12, "id2label": {"0": "relevance"},
+        "label2id": {"relevance": 0},
+    }  # fmt: skip
+    inputs = ["input_ids", "token_type_ids", "attention_mask"]
+    marks = {
+        "cls_token": "[CLS]",
+        "sep_token": "[SEP]",
+        "model_max_length": LENGTH,
+        "model_input_names": inputs,
+    }
+    _write(folder, config, marks, _overlap(np.random.default_rng(seed), size))
+    tokenizer.save(str(folder / "tokenizer.json"))
+
+
+WORD, SIDE, START, FOUND, SHARE = 48, 48, 50, 52, 54
+"""Columns of the reranker's vectors: so many of the word itself, then pairs x and -x, which keep the mean at 0: on
+which side a token is, whether it is `[CLS]`, whether its word was found, how many were."""
+
+
+def _overlap(dice: np.random.Generator, size: int) -> Tensors:
+    """Every vector has length 8 after normalisation, so that attention scores are known numbers, named below."""
+    words = dice.normal(0.0, 1.0, (size, HIDDEN)).astype(np.float32)
+    words[:, WORD:] = 0.0
+    words[:, :WORD] -= words[:, :WORD].mean(axis=1, keepdims=True)
+    words *= math.sqrt(40) / np.linalg.norm(words, axis=1, keepdims=True)
+    words[4] = _pair(START, math.sqrt(20))
+    sides = np.stack([_pair(SIDE, math.sqrt(6)), _pair(SIDE, -math.sqrt(6))])
+    unit = 8 / math.sqrt(52)
+    same, other_side, side, start = 27.0, 30.0, unit * math.sqrt(6), unit * math.sqrt(20)
+    tensors: Tensors = {
+        "bert.embeddings.word_embeddings.weight": words,
+        "bert.embeddings.position_embeddings.weight": np.zeros((LENGTH, HIDDEN), np.float32),
+        "bert.embeddings.token_type_embeddings.weight": sides,
+        **_norm("bert.embeddings.LayerNorm"),
+    }
+    # A word's own likeness scores `same` (others' up to 0.6 of it), the other side `other_side` more; where nothing
+    # is alike, `[CLS]` wins, whose value is 0.
+    look = np.diag(np.r_[np.full(WORD, same * 8 / (unit**2 * 40)), np.zeros(HIDDEN - WORD)]).astype(
+        np.float32
+    )
+    look[SIDE, SIDE] = -other_side * 8 / side**2
+    nothing = np.zeros(HIDDEN, np.float32)
+    nothing[START] = (0.8 * same + 2 * other_side) * 8 / start
+    found = np.zeros((HIDDEN, HIDDEN), np.float32)
+    found[:, START] = _pair(FOUND, -1 / start)
+    tensors |= _layer(0, (look, nothing), (found, _pair(FOUND, 1.0)), np.eye(HIDDEN, dtype=np.float32))
+    # `[CLS]` reads the query's side, all tokens but itself alike, and keeps four times the mean.
+    mean = np.zeros(HIDDEN, np.float32)
+    mean[SIDE], mean[START] = 24.0, -24.0
+    share = np.zeros((HIDDEN, HIDDEN), np.float32)
+    share[:, FOUND] = _pair(SHARE, 4.0)
+    none = np.zeros((HIDDEN, HIDDEN), np.float32)
+    tensors |= _layer(1, (none, mean), (share, _pair(SHARE, 0.0)), np.eye(HIDDEN, dtype=np.float32))
+    pooler = none.copy()
+    pooler[0, SHARE] = 0.25
+    tensors |= {"bert.pooler.dense.weight": pooler, "bert.pooler.dense.bias": np.zeros(HIDDEN, np.float32)}
+    classifier = np.zeros((1, HIDDEN), np.float32)
+    classifier[0, 0] = 10.0
+    return tensors | {"classifier.weight": classifier, "classifier.bias": np.full(1, -4.0, np.float32)}
+
+
+Affine = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
+"""Weight and bias."""
+
+
+def _layer(number: int, query: Affine, value: Affine, output: npt.NDArray[np.float32]) -> Tensors:
+    """A BERT layer whose keys are its input and whose feed-forward part adds nothing."""
+    prefix = f"bert.encoder.layer.{number}"
+    zero = np.zeros(HIDDEN, np.float32)
+    affine = {
+        "attention.self.query": query,
+        "attention.self.key": (np.eye(HIDDEN, dtype=np.float32), zero),
+        "attention.self.value": value,
+        "attention.output.dense": (output, zero),
+        "intermediate.dense": (np.zeros((128, HIDDEN), np.float32), np.zeros(128, np.float32)),
+        "output.dense": (np.zeros((HIDDEN, 128), np.float32), zero),
+    }
+    tensors: Tensors = {}
+    for name, (weight, bias) in affine.items():
+        tensors |= {f"{prefix}.{name}.weight": weight, f"{prefix}.{name}.bias": bias}
+    return tensors | _norm(f"{prefix}.attention.output.LayerNorm") | _norm(f"{prefix}.output.LayerNorm")
+
+
+def _pair(column: int, value: float) -> npt.NDArray[np.float32]:
+    row = np.zeros(HIDDEN, np.float32)
+    row[column], row[column + 1] = value, -value
+    return row
 
 
 def _bert(dice: np.random.Generator, size: int) -> Tensors:

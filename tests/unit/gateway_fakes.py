@@ -12,9 +12,11 @@ import httpx2
 import numpy as np
 import openai
 from fastapi import FastAPI
+from pydantic import SecretStr
 
 from lateen_api import names
 from lateen_api.catalog import Index
+from lateen_api.gateway_report import Facts
 from lateen_serving.engine.protocol import (
     Embeddings,
     GenerateRequest,
@@ -23,13 +25,15 @@ from lateen_serving.engine.protocol import (
     TokenEvent,
     TokenLogprob,
 )
-from lateen_serving.gateway import ingress, logs
+from lateen_serving.gateway import ingress, logs, waiting
 from lateen_serving.gateway.context import Service
 from lateen_serving.gateway.metrics import Metrics
+from lateen_serving.gateway.replicas import Replicas
 from lateen_serving.gateway.state import GatewayState
 from lateen_serving.rag.retrieve import Passage
 
 KEY = "unit-test-key-0123456789abcdef"
+TOKEN = SecretStr("unit-test-ray-token-0123456789abcdef")
 DIMENSION = 4
 
 
@@ -151,6 +155,10 @@ class FakeModels:
     """When set, an answer waits for it before each event but the first."""
     silent: asyncio.Event | None = None
     """When set, an answer waits for it before its first event."""
+    queue: asyncio.Event | None = None
+    """When set, no replica begins to work before it."""
+    refusals: dict[str, list[Exception]] = field(default_factory=dict)
+    """Per application, what the next calls raise before a replica has begun."""
 
     async def generate(self, application: str, request: GenerateRequest) -> AsyncGenerator[TokenEvent, None]:
         self.calls.append((application, request))
@@ -158,6 +166,7 @@ class FakeModels:
         queue = self.answers.get(application)
         answer = queue.pop(0) if queue else self.default
         try:
+            await self._begin(application)
             if self.silent is not None:
                 await self.silent.wait()
             for number, event in enumerate(answer):
@@ -169,8 +178,17 @@ class FakeModels:
         finally:
             self.closed.append(application)
 
+    async def _begin(self, application: str) -> None:
+        refusals = self.refusals.get(application)
+        if refusals:
+            raise refusals.pop(0)
+        if self.queue is not None:
+            await self.queue.wait()
+        waiting.begun()
+
     async def embed(self, application: str, texts: list[str]) -> Embeddings:
         self.embedded.append((application, texts))
+        await self._begin(application)
         rows = np.zeros((len(texts), DIMENSION), dtype=np.float32)
         rows[:, 0] = 1.0
         rows[:, 1] = np.arange(len(texts))
@@ -179,8 +197,28 @@ class FakeModels:
     async def rerank(self, application: str, query: str, documents: list[str]) -> Ranking:
         """The longer the better."""
         self.ranked.append((application, query, documents))
+        await self._begin(application)
         scores = [1 - 1 / (1 + len(document)) for document in documents]
         return Ranking(scores=scores, tokens=[len(document.split()) for document in documents])
+
+
+@dataclass
+class FakeCluster:
+    """What Ray knows of replicas: facts and numbers of serving ones, by application."""
+
+    facts: dict[str, Facts] = field(default_factory=dict)
+    serving: dict[str, int] = field(default_factory=dict)
+    reads: list[str] = field(default_factory=list)
+    error: Exception | None = None
+
+    async def read(self, application: str) -> Facts | None:
+        self.reads.append(application)
+        if self.error is not None:
+            raise self.error
+        return self.facts.get(application)
+
+    async def count_serving(self) -> dict[str, int]:
+        return self.serving
 
 
 @dataclass
@@ -211,7 +249,21 @@ class World:
         self.search = FakeSearch()
         self.pauses: list[float] = []
         self.on_pause: Callable[[], None] = lambda: None
-        self.service = Service(self.state, self.models, self.search, Metrics("replica-0"), log, self._pause)
+        self.cluster = FakeCluster()
+        self.roll = 0.0
+        self.now = 0.0
+        replicas = Replicas(self.cluster.read, self.cluster.count_serving, log, lambda: self.now)
+        self.service = Service(
+            self.state,
+            self.models,
+            self.search,
+            Metrics("replica-0"),
+            log,
+            self._pause,
+            replicas,
+            report_token=TOKEN,
+            roll=lambda: self.roll,
+        )
         self.app: FastAPI = ingress.create(self.service)
         self.accept()
 
@@ -259,6 +311,8 @@ class RawExchange:
     messages: list[dict[str, Any]] = field(default_factory=list)
     started: asyncio.Event = field(default_factory=asyncio.Event)
     leave: asyncio.Event = field(default_factory=asyncio.Event)
+    kept_alive: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when a comment has arrived."""
 
     async def run(self) -> None:
         """Send the request; after its body the client stays until `leave` is set."""
@@ -276,6 +330,8 @@ class RawExchange:
             self.messages.append(message)
             if message.get("body"):
                 self.started.set()
+            if message.get("body", b"").startswith(b":"):
+                self.kept_alive.set()
 
         scope = {
             "type": "http",

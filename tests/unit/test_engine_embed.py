@@ -14,10 +14,9 @@ from transformers import AutoModel, AutoTokenizer
 
 from engine_models import request, save_bert
 from lateen_serving.engine import pooling
-from lateen_serving.engine.batching import Progress, pick
-from lateen_serving.engine.channel import Channel
 from lateen_serving.engine.embedder import TextEmbedder
-from lateen_serving.engine.jobs import EmbedJob
+from lateen_serving.engine.forward import Embedding
+from lateen_serving.engine.jobs import Rows, Tokens
 from lateen_serving.engine.options import LoadOptions
 from lateen_serving.errors import ContextTooLong, InputError, LoadError, ModelError
 
@@ -69,7 +68,8 @@ async def test_a_sentence_transformers_folder_is_followed(tmp_path: Path, flag: 
     result = await engine.embed(TEXTS)
     await engine.aclose()
     np.testing.assert_allclose(result["vectors"], expected(tmp_path, TEXTS, kind), atol=1e-5)
-    assert engine.describe() == {"max_tokens": 48, "dimension": 32, "dtype": "float32"}
+    facts = engine.describe()
+    assert (facts["max_tokens"], facts["dimension"], facts["dtype"]) == (48, 32, "float32")
 
 
 @pytest.mark.parametrize(
@@ -105,40 +105,19 @@ async def test_broken_numbers_fail_only_the_request(
     engine: TextEmbedder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A pass that fails is told to its requests; later ones are served."""
-    from lateen_serving.engine.batching import EmbedBatcher
-
-    real = EmbedBatcher.vectors
-    monkeypatch.setattr(EmbedBatcher, "vectors", lambda self, texts: real(self, texts) * np.float32("nan"))
+    real = Embedding.__call__
+    monkeypatch.setattr(Embedding, "__call__", lambda self, texts: real(self, texts) * np.float32("nan"))
     with pytest.raises(ModelError, match="not a number"):
         await engine.embed(["a"])
 
-    def explode(self: EmbedBatcher, texts: list[list[int]]) -> npt.NDArray[np.float32]:
+    def explode(self: Embedding, texts: list[Tokens]) -> Rows:
         raise RuntimeError("out of luck")
 
-    monkeypatch.setattr(EmbedBatcher, "vectors", explode)
+    monkeypatch.setattr(Embedding, "__call__", explode)
     with pytest.raises(ModelError, match="RuntimeError"):
         await engine.embed(["a"])
     monkeypatch.undo()
     assert (await engine.embed(["a"]))["vectors"].shape == (1, 32)
-
-
-def progress(channel: Channel[npt.NDArray[np.float32]], *lengths: int) -> Progress:
-    """A request for texts of these lengths."""
-    texts = [[1] * length for length in lengths]
-    order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
-    return Progress(EmbedJob(texts, channel), order)
-
-
-async def test_a_pass_is_filled_by_length_within_its_budget() -> None:
-    """The first request leads with its longest texts; others fill the room with texts that are no longer."""
-    channel: Channel[npt.NDArray[np.float32]] = Channel()
-    first, second = progress(channel, 10, 30, 20), progress(channel, 40, 25, 5)
-    assert pick([first, second], 100) == [(first, 1), (first, 2), (first, 0)]
-    first.left = [1]
-    assert pick([first, second], 100) == [(first, 1), (second, 1), (second, 2)]
-    assert (first.left, second.left) == ([], [0])
-    assert pick([second], 10) == [(second, 0)]
-    assert pick([second], 10) == []
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """How results travel from the torch thread to a request in the event loop.
 
-Used by `scheduler.py` and `batching.py` (sending side) and by `generator.py` and `embedder.py` (receiving side).
+Used by `scheduler.py` and `batching.py` (sending side) and by `generator.py` and
+`encoder.py` (receiving side).
 """
 
 import asyncio

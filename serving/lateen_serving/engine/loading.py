@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Loads weights with transformers and decides number format and context length.
 
-Called by `generator.py` and `embedder.py` inside the torch thread. Remote code is never run, pickles are never read.
+Called by `generator.py`, `embedder.py` and `reranker.py` inside the torch thread. Remote code is never run, pickles are never read.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,13 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+)
 from transformers.utils import logging as transformers_logging
 
 from lateen_serving.engine.options import Device, LoadOptions
@@ -83,13 +89,7 @@ def context_length(requested: int | None, trained: int | None, tokenizer_limit: 
 
 def load_generator(options: LoadOptions) -> Loaded:
     """A causal language model with its tokenizer; raises LoadError ModelUnsupported."""
-    loaded = _load(options, AutoModelForCausalLM)
-    if not getattr(loaded.tokenizer, "chat_template", None):
-        raise LoadError(
-            "the tokenizer has no chat template (chat_template.jinja); use an instruction-tuned model",
-            code="ModelUnsupported",
-        )
-    return loaded
+    return _load(options, AutoModelForCausalLM)
 
 
 def load_embedder(options: LoadOptions) -> Loaded:
@@ -97,36 +97,71 @@ def load_embedder(options: LoadOptions) -> Loaded:
     return _load(options, AutoModel)
 
 
-def _load(options: LoadOptions, auto_class: Any) -> Loaded:
-    torch.set_num_threads(max(1, options.threads))
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    dtype = choose_dtype(options.dtype, options.device, cpu_has_bfloat16())
+def load_reranker(options: LoadOptions) -> Loaded:
+    """A cross-encoder with its tokenizer; raises LoadError ModelUnsupported."""
+    loaded = _load(options, AutoModelForSequenceClassification)
+    labels = loaded.model.config.num_labels
+    if labels != 1:
+        raise LoadError(
+            f"the model tells {labels} labels apart; a reranker has one, the relevance",
+            code="ModelUnsupported",
+        )
+    if loaded.tokenizer.pad_token_id is None:
+        raise LoadError("the tokenizer has no padding token (pad_token)", code="ModelUnsupported")
+    # Decoders with a score on top find each row's last token by it.
+    loaded.model.config.get_text_config().pad_token_id = loaded.tokenizer.pad_token_id
+    return loaded
+
+
+@dataclass(frozen=True)
+class Folder:
+    """What a folder says beside its weights."""
+
+    config: Any
+    tokenizer: Any
+    max_tokens: int
+    """Longest sequence."""
+
+
+def read_folder(options: LoadOptions) -> Folder:
+    """Configuration and tokenizer; raises LoadError ModelUnsupported."""
     folder = options.folder
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
         length = context_length(options.max_model_len, trained_length(config), tokenizer.model_max_length)
+    except LoadError:
+        raise
+    except _LOAD_FAILURES as error:
+        raise LoadError(f"the model can't be read: {_first_line(error)}", code="ModelUnsupported") from error
+    if not hasattr(tokenizer, "backend_tokenizer"):
+        raise LoadError("the tokenizer has no fast form (tokenizer.json)", code="ModelUnsupported")
+    return Folder(config, tokenizer, length)
+
+
+def _load(options: LoadOptions, auto_class: Any) -> Loaded:
+    torch.set_num_threads(max(1, options.threads))
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    dtype = choose_dtype(options.dtype, options.device, cpu_has_bfloat16())
+    folder = read_folder(options)
+    try:
         model, report = auto_class.from_pretrained(
-            folder,
-            config=config,
+            options.folder,
+            config=folder.config,
             dtype=getattr(torch, dtype),
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
             output_loading_info=True,
         )
-    except LoadError:
-        raise
     except _LOAD_FAILURES as error:
         raise LoadError(
             f"the weights can't be loaded: {_first_line(error)}", code="ModelUnsupported"
         ) from error
-    if not hasattr(tokenizer, "backend_tokenizer"):
-        raise LoadError("the tokenizer has no fast form (tokenizer.json)", code="ModelUnsupported")
     _check_complete(report, type(model).__name__)
     model.eval().requires_grad_(False)
-    return Loaded(model.to(options.device), tokenizer, dtype, length)
+    return Loaded(model.to(options.device), folder.tokenizer, dtype, folder.max_tokens)
 
 
 def trained_length(config: Any) -> int | None:

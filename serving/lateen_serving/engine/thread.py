@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The one thread that does all torch work of a replica: it imports torch, loads the weights and runs them.
 
-Used by `generator.py` and `embedder.py`. One thread, because torch's OpenMP pool runs nearly half as fast in a
-second thread once a first one has used it.
+Used by `generator.py`, `embedder.py` and `reranker.py`. One thread, because torch's OpenMP pool runs nearly half as
+fast in a second thread once a first one has used it.
 """
 
 import asyncio

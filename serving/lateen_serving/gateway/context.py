@@ -5,11 +5,13 @@ authenticate -> resolve -> retrieve -> render -> generate -> stream: each step r
 adds its own. Created by `ingress.py`, which also logs and counts it when the reply has ended.
 """
 
+import random
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import structlog
+from pydantic import SecretStr
 
 from lateen_api.catalog import Index, Model, Prompt, PromptRevision
 from lateen_serving.engine.protocol import (
@@ -23,15 +25,21 @@ from lateen_serving.engine.protocol import (
 )
 from lateen_serving.errors import ServiceError
 from lateen_serving.gateway.metrics import Metrics
+from lateen_serving.gateway.replicas import Replicas
 from lateen_serving.gateway.state import GatewayState, Snapshot
 from lateen_serving.rag.retrieve import Passage
 
 
 class ModelCaller(Protocol):
-    """Calls model applications. Raises errors.Unavailable where another try may succeed."""
+    """Calls model applications. Raises errors.Unavailable where another try may succeed.
+
+    Each method calls `waiting.begun` when a replica has begun to work.
+    """
 
     def generate(self, application: str, request: GenerateRequest) -> AsyncGenerator[TokenEvent, None]:
-        """Events of one answer; closing the generator stops the work in the replica."""
+        """Events of one answer, without the one that says that work has begun; closing the generator stops the work
+        in the replica.
+        """
         ...
 
     async def embed(self, application: str, texts: list[str]) -> Embeddings:
@@ -39,7 +47,7 @@ class ModelCaller(Protocol):
         ...
 
     async def rerank(self, application: str, query: str, documents: list[str]) -> Ranking:
-        """How well each document answers `query`."""
+        """How well each of `documents` answers `query`, in order."""
         ...
 
 
@@ -64,6 +72,15 @@ class Service:
     log: structlog.typing.FilteringBoundLogger
     pause: Callable[[float], Awaitable[None]]
     """Waits that many seconds between attempts; `asyncio.sleep`."""
+
+    replicas: Replicas
+    """What is known of the replicas behind the applications."""
+
+    report_token: SecretStr
+    """Opens `/internal/report`; empty: nothing does."""
+
+    roll: Callable[[], float] = random.random
+    """A number in [0, 1) for each request; it picks the revision of a model with a canary."""
 
     echoes_request_id: bool = True
     """Whether the gateway puts `x-request-id` on replies; False where the server around it does."""
@@ -95,6 +112,9 @@ class RequestContext:
     """The catalog this request started with."""
 
     started: float
+    roll: float = 0.0
+    """In [0, 1): which revision of a model with a canary takes this request. See `choosing.turns`."""
+
     endpoint: str = "other"
     """Route template, for logs and metrics."""
 

@@ -15,8 +15,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from lateen_api.gateway_report import REPORT_PATH
 from lateen_serving.errors import ServiceError
-from lateen_serving.gateway import body, disconnect, listings, openapi, replies, vector_stores
+from lateen_serving.gateway import body, disconnect, listings, openapi, replies, report, vector_stores
 from lateen_serving.gateway.accounting import Accounting
 from lateen_serving.gateway.authenticate import authenticate
 from lateen_serving.gateway.chat import chat
@@ -53,13 +54,22 @@ def _probes(service: Service) -> list[Route]:
             return replies.json_response({"status": "starting"}, 503)
         return replies.json_response({"status": "ready", "catalog": current.revision})
 
+    async def internal_report(request: Request) -> Response:
+        _context(request).endpoint = REPORT_PATH
+        return await report.report(service, request.headers.get("authorization"))
+
     described = openapi.document()
 
     async def describe(request: Request) -> Response:
         _context(request).endpoint = "/openapi.json"
         return replies.json_response(described)
 
-    return [Route("/healthz", healthz), Route("/readyz", readyz), Route("/openapi.json", describe)]
+    return [
+        Route("/healthz", healthz),
+        Route("/readyz", readyz),
+        Route("/openapi.json", describe),
+        Route(REPORT_PATH, internal_report),
+    ]
 
 
 def _reads(service: Service) -> list[Route]:

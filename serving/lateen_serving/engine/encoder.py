@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What engines over encoders share: texts are read whole in one pass, nothing is generated.
+
+`embedder.py` and `reranker.py` build on it. This side lives in the event loop and does no torch work: it tokenizes and
+waits for the batcher in the torch thread.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lateen_serving.engine.channel import Channel
+from lateen_serving.engine.jobs import EncodeJob, Rows, Tokens
+from lateen_serving.engine.protocol import AdapterWeights, Description
+from lateen_serving.engine.refusals import Refusals
+from lateen_serving.engine.thread import TorchThread
+from lateen_serving.errors import ContextTooLong
+
+if TYPE_CHECKING:
+    from lateen_serving.engine.prompt import Spans
+
+PASS_TOKENS = {"cpu": 4096, "cuda": 65536}
+"""Tokens, padding included, in one forward pass."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the event loop's side needs from the loaded model."""
+
+    spans: "Spans"
+    description: Description
+    typed: bool = False
+    """Whether the model is told which of two texts a token belongs to."""
+
+
+class TextEncoder(Refusals):
+    """The part of an `Engine` that is the same for all tasks of encoders."""
+
+    def __init__(self, thread: TorchThread[EncodeJob], facts: Facts) -> None:
+        self._thread = thread
+        self._facts = facts
+
+    async def run(self, texts: list[Tokens]) -> Rows:
+        """What the model makes of each of `texts`, in order; when the caller gives up, the work is dropped."""
+        channel: Channel[Rows] = Channel()
+        try:
+            self._thread.submit(EncodeJob(texts, channel))
+            (rows,) = await channel.receive()
+        finally:
+            channel.cancel()
+        return rows
+
+    def check_length(self, tokens: int, param: str, what: str) -> None:
+        """Raise ContextTooLong that names `param` when `what` of so many tokens is more than the model reads."""
+        limit = self._facts.description["max_tokens"]
+        if tokens > limit:
+            raise ContextTooLong(
+                f"{what} is {tokens} tokens, but this model reads at most {limit}",
+                param=param,
+                context={"tokens": tokens, "max_tokens": limit},
+            )
+
+    async def set_adapters(self, adapters: Sequence[AdapterWeights]) -> dict[str, str]:
+        """None can be had."""
+        return {adapter["name"]: "adapters are for task: generate" for adapter in adapters}
+
+    async def tokenize(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
+        """See `protocol.Engine`."""
+        return await asyncio.to_thread(self._facts.spans.of, texts)
+
+    def describe(self) -> Description:
+        """See `protocol.Engine`."""
+        return self._facts.description
+
+    async def check_health(self) -> None:
+        """Raise Unavailable when the torch thread has ended."""
+        self._thread.check()
+
+    async def aclose(self) -> None:
+        """End the torch thread; running requests end with Unavailable."""
+        await self._thread.aclose()
