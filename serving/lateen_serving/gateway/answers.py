@@ -4,7 +4,8 @@
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from lateen_serving.engine.protocol import GenerateRequest, TokenEvent
 from lateen_serving.errors import InputError
@@ -20,8 +21,9 @@ _WAITING = 64
 class Answers:
     """The answers. Whoever holds them must close them; closing stops the replicas' work."""
 
-    def __init__(self, answers: Sequence[Answer]) -> None:
+    def __init__(self, answers: Sequence[Answer], params: Mapping[str, str]) -> None:
         self._answers = answers
+        self._params = params
         self._readers: list[asyncio.Task[None]] = []
 
     def __len__(self) -> int:
@@ -29,6 +31,11 @@ class Answers:
 
     async def __aiter__(self) -> AsyncIterator[tuple[int, TokenEvent]]:
         """All events with the number of their answer; raises ServiceError as soon as one answer does."""
+        with _named(self._params):
+            async for numbered in self._events():
+                yield numbered
+
+    async def _events(self) -> AsyncIterator[tuple[int, TokenEvent]]:
         if len(self._answers) == 1:
             async for event in self._answers[0]:
                 yield 0, event
@@ -65,13 +72,10 @@ async def start(
 
     `params` translates the engine's names of fields in its errors to those of the endpoint.
     """
-    try:
+    with _named(params):
         if len(requests) == 1:
-            return Answers([await generate.start(service, context, requests[0], 0)])
-        return Answers(await _start_all(service, context, requests))
-    except InputError as error:
-        error.param = params.get(error.param, error.param) if error.param else None
-        raise
+            return Answers([await generate.start(service, context, requests[0], 0)], params)
+        return Answers(await _start_all(service, context, requests), params)
 
 
 async def complete(answers: Answers, reads_calls: bool = False) -> list[Choice]:
@@ -83,6 +87,15 @@ async def complete(answers: Answers, reads_calls: bool = False) -> list[Choice]:
     finally:
         await answers.aclose()
     return choices
+
+
+@contextmanager
+def _named(params: Mapping[str, str]) -> Iterator[None]:
+    try:
+        yield
+    except InputError as error:
+        error.param = params.get(error.param, error.param) if error.param else None
+        raise
 
 
 async def _start_all(
