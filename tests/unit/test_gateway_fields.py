@@ -1,10 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the gateway refuses, and in which words."""
 
+import typing
 from typing import Any
 
 import pytest
+from openai.types import (
+    completion_create_params,
+    embedding_create_params,
+    vector_store_search_params,
+)
+from openai.types.chat import completion_create_params as chat_create_params
+from openai.types.responses import response_create_params
 
+from lateen_serving.gateway.fields import RequestBody
+from lateen_serving.gateway.requests.chat import ChatRequest
+from lateen_serving.gateway.requests.completions import CompletionRequest
+from lateen_serving.gateway.requests.embeddings import EmbeddingsRequest
+from lateen_serving.gateway.requests.responses import ResponsesRequest
+from lateen_serving.gateway.requests.search import SearchRequest
 from unit.gateway_fakes import World
 
 CHAT: dict[str, Any] = {"model": "chatty", "messages": [{"role": "user", "content": "Hi"}]}
@@ -56,6 +70,14 @@ PATHS = {
             "unsupported_parameter",
         ),
         ("chat", {"tool_choice": "required"}, "tool_choice", "invalid_value"),
+        ("chat", {"tool_choice": ["auto"]}, "tool_choice", "invalid_type"),
+        ("responses", {"tool_choice": ["auto"]}, "tool_choice", "invalid_type"),
+        ("responses", {"tool_choice": {"type": ["function"]}}, "tool_choice", "unsupported_value"),
+        ("responses", {"tools": [[]]}, "tools[0]", "invalid_type"),
+        ("responses", {"input": [[]]}, "input[0]", "invalid_type"),
+        ("responses", {"text": {"format": {"type": []}}}, "text.format.type", "invalid_value"),
+        ("chat", {"messages": [{"role": [], "content": "x"}]}, "messages[0].role", "invalid_value"),
+        ("chat", {"x" * 5000: 1}, "x" * 128, "unknown_parameter"),
         ("chat", {"tool_choice": "any"}, "tool_choice", "unsupported_value"),
         ("chat", {"tool_choice": {"type": "allowed_tools"}}, "tool_choice", "unsupported_value"),
         (
@@ -310,3 +332,18 @@ async def test_unknown_field_is_named_before_a_missing_one() -> None:
     async with World().http() as http:
         reply = await http.post("/v1/chat/completions", json={"model": "chatty", "mesages": []})
     assert reply.json()["error"]["param"] == "mesages"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "body"),
+    [
+        (chat_create_params.CompletionCreateParamsStreaming, ChatRequest),
+        (completion_create_params.CompletionCreateParamsStreaming, CompletionRequest),
+        (response_create_params.ResponseCreateParamsStreaming, ResponsesRequest),
+        (embedding_create_params.EmbeddingCreateParams, EmbeddingsRequest),
+        (vector_store_search_params.VectorStoreSearchParams, SearchRequest),
+    ],
+)
+def test_every_field_of_the_client_is_known(parameters: Any, body: type[RequestBody]) -> None:
+    """Each field that the installed client can send is acted on or refused by name, as what it is."""
+    assert set(typing.get_type_hints(parameters)) <= body.model_fields.keys() | body.openai_fields

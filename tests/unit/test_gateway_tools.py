@@ -89,6 +89,8 @@ def read(pieces: list[str]) -> tuple[str, list[tuple[str, str]], int]:
         ({"parallel": False}, TODAY, True),
         ({"parallel": False}, TODAY + TODAY, False),
         ({"mode": "required"}, TODAY + TODAY, True),
+        ({"mode": "required"}, TODAY * 16, True),
+        ({"mode": "required"}, TODAY * 17, False),
         ({"mode": "required"}, "No. " + TODAY, False),
         ({"mode": "required"}, "", False),
         ({"mode": "required", "named": "weather"}, TODAY, False),
@@ -231,6 +233,13 @@ def nested(levels: int) -> dict[str, Any]:
     return schema
 
 
+def chained(references: int) -> dict[str, Any]:
+    """A schema with a chain of so many references."""
+    links = {f"a{n}": {"$ref": f"#/$defs/a{n + 1}"} for n in range(references)}
+    links[f"a{references}"] = {"type": "string"}
+    return {"type": "object", "properties": {"x": {"$ref": "#/$defs/a0"}}, "$defs": links}
+
+
 @pytest.mark.parametrize(
     ("schema", "words"),
     [
@@ -241,6 +250,7 @@ def nested(levels: int) -> dict[str, Any]:
         ({"type": "object", "properties": {"a": {"type": "string", "pattern": "("}}}, "regex"),
         (nested(40), "nested deeper"),
         (nested(480), "nested deeper"),
+        (chained(1000), "more than 250"),
         ({"type": "object", "description": "x" * 70_000}, "longer than"),
     ],
 )
@@ -274,3 +284,13 @@ def test_functions_are_declared_once() -> None:
     with pytest.raises(InputError) as caught:
         tools.callables(twice, ["tools[0].function", "tools[1].function"])
     assert caught.value.param == "tools[1].function.name"
+
+
+def test_functions_are_bounded_together() -> None:
+    """Schemas that are fine one by one are refused when they are too much together."""
+    for parameters, count in ((chained(200), 2), ({"type": "object", "description": "x" * 50_000}, 3)):
+        functions = [Function(name=f"f{n}", parameters=parameters) for n in range(count)]
+        assert tools.callables(functions[:1], ["one"])
+        with pytest.raises(InputError) as caught:
+            tools.callables(functions, ["x"] * count)
+        assert caught.value.param == "tools"

@@ -4,7 +4,8 @@
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from lateen_serving.engine.protocol import GenerateRequest, TokenEvent
 from lateen_serving.errors import InputError
@@ -20,8 +21,9 @@ _WAITING = 64
 class Answers:
     """The answers. Whoever holds them must close them; closing stops the replicas' work."""
 
-    def __init__(self, answers: Sequence[Answer]) -> None:
+    def __init__(self, answers: Sequence[Answer], params: Mapping[str, str]) -> None:
         self._answers = answers
+        self._params = params
         self._readers: list[asyncio.Task[None]] = []
 
     def __len__(self) -> int:
@@ -29,6 +31,11 @@ class Answers:
 
     async def __aiter__(self) -> AsyncIterator[tuple[int, TokenEvent]]:
         """All events with the number of their answer; raises ServiceError as soon as one answer does."""
+        with _named(self._params):
+            async for numbered in self._events():
+                yield numbered
+
+    async def _events(self) -> AsyncIterator[tuple[int, TokenEvent]]:
         if len(self._answers) == 1:
             async for event in self._answers[0]:
                 yield 0, event
@@ -65,19 +72,10 @@ async def start(
 
     `params` translates the engine's names of fields in its errors to those of the endpoint.
     """
-    starting = [
-        asyncio.create_task(generate.start(service, context, request, number))
-        for number, request in enumerate(requests)
-    ]
-    try:
-        return Answers(await asyncio.gather(*starting))
-    except InputError as error:
-        error.param = params.get(error.param, error.param) if error.param else None
-        await _abandon(starting)
-        raise
-    except BaseException:
-        await _abandon(starting)
-        raise
+    with _named(params):
+        if len(requests) == 1:
+            return Answers([await generate.start(service, context, requests[0], 0)], params)
+        return Answers(await _start_all(service, context, requests), params)
 
 
 async def complete(answers: Answers, reads_calls: bool = False) -> list[Choice]:
@@ -91,6 +89,33 @@ async def complete(answers: Answers, reads_calls: bool = False) -> list[Choice]:
     return choices
 
 
+@contextmanager
+def _named(params: Mapping[str, str]) -> Iterator[None]:
+    try:
+        yield
+    except InputError as error:
+        error.param = params.get(error.param, error.param) if error.param else None
+        raise
+
+
+async def _start_all(
+    service: Service, context: RequestContext, requests: Sequence[GenerateRequest]
+) -> list[Answer]:
+    starting = [
+        asyncio.create_task(generate.start(service, context, request, number))
+        for number, request in enumerate(requests)
+    ]
+    try:
+        return await asyncio.gather(*starting)
+    except BaseException:
+        for task in starting:
+            task.cancel()
+        for outcome in await asyncio.gather(*starting, return_exceptions=True):
+            if isinstance(outcome, Answer):
+                await outcome.aclose()
+        raise
+
+
 async def _read(
     number: int, answer: Answer, arrived: "asyncio.Queue[tuple[int, TokenEvent | Exception | None]]"
 ) -> None:
@@ -101,11 +126,3 @@ async def _read(
         await arrived.put((number, error))
     else:
         await arrived.put((number, None))
-
-
-async def _abandon(starting: Sequence["asyncio.Task[Answer]"]) -> None:
-    for task in starting:
-        task.cancel()
-    for outcome in await asyncio.gather(*starting, return_exceptions=True):
-        if isinstance(outcome, Answer):
-            await outcome.aclose()

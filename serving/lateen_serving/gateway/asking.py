@@ -9,6 +9,7 @@ from lateen_serving.errors import InputError
 from lateen_serving.gateway import formats, tools
 from lateen_serving.gateway.context import RequestContext
 from lateen_serving.gateway.formats import Format
+from lateen_serving.gateway.requests.formats import TextFormat
 from lateen_serving.gateway.requests.functions import Function, Mode
 
 _SEEDS = 2**63
@@ -94,8 +95,11 @@ async def constrain(
         raise InputError(f"The function '{named}' of 'tool_choice' is not in 'tools'.", param="tool_choice")
     if mode == "required" and not functions:
         raise InputError("'tool_choice' asks for a call, but 'tools' has no function.", param="tool_choice")
-    if mode == "none" or not functions:
-        # llguidance compiles for up to a second, without the interpreter's lock: other requests go on meanwhile.
+    is_plain = mode == "none" or not functions
+    if is_plain and isinstance(answer_format, TextFormat):
+        return False
+    # llguidance compiles for up to a second, without the interpreter's lock: other requests go on meanwhile.
+    if is_plain:
         context.grammar = await asyncio.to_thread(formats.grammar, answer_format)
         return False
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import orjson
-from llguidance import LLMatcher
+from llguidance import LLMatcher, LLParserLimits
 
 from lateen_serving.engine.protocol import Grammar
 from lateen_serving.errors import InputError
@@ -25,6 +25,12 @@ Format = TextFormat | JsonObjectFormat | JsonSchemaFormat | ResponseJsonSchemaFo
 
 MAX_SCHEMA_BYTES = 65536
 MAX_SCHEMA_DEPTH = 64
+MAX_REFERENCES = 250
+"""`$ref` in the schemas of a request: llguidance recurses along them, and thousands would end the process."""
+
+_LIMITS = LLParserLimits(max_lexer_states=10_000, max_grammar_size=100_000, verbose_errors=False)
+"""What the engines compile with, so that they take what is taken here."""
+
 _WHITESPACE = r"[ \n\t]{1,64}"
 """Between two words of a document: enough for an indented one, and too little for a model that is stuck in spaces."""
 
@@ -66,6 +72,8 @@ def checked(document: Mapping[str, Any], strict: bool, param: str) -> str:
     source = enforced(document, strict)
     if len(source.encode()) > MAX_SCHEMA_BYTES:
         raise _invalid(param, f"it is longer than {MAX_SCHEMA_BYTES // 1024} KiB.")
+    if source.count("$ref") > MAX_REFERENCES:
+        raise _invalid(param, f"it has more than {MAX_REFERENCES} $ref.")
     problem = refusal(LLMatcher.grammar_from_json_schema(source))
     if problem:
         raise _invalid(param, problem)
@@ -74,7 +82,7 @@ def checked(document: Mapping[str, Any], strict: bool, param: str) -> str:
 
 def refusal(grammar_text: str) -> str:
     """Why llguidance doesn't take a grammar; empty if it does. Its warnings say what is only a hint, and refuse nothing."""
-    is_refused, messages = LLMatcher.validate_grammar_with_warnings(grammar_text)
+    is_refused, messages = LLMatcher.validate_grammar_with_warnings(grammar_text, limits=_LIMITS)
     return messages[0][:500] if is_refused else ""
 
 

@@ -29,7 +29,7 @@ from lateen_serving.gateway.requests.responses import ResponsesRequest
 from lateen_serving.gateway.response_events import chunks
 from lateen_serving.gateway.response_object import ResponseObject
 
-_PARAMS = {"messages": "input", "max_tokens": "max_output_tokens"}
+_PARAMS = {"messages": "input", "max_tokens": "max_output_tokens", "response_format": "text.format"}
 
 
 async def responses(service: Service, context: RequestContext, document: dict[str, Any]) -> Response:

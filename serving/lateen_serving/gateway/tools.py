@@ -22,7 +22,11 @@ from lateen_serving.gateway.requests.functions import Function, Mode
 
 OPEN = "<tool_call>"
 CLOSE = "</tool_call>"
-MAX_GRAMMAR_BYTES = 4 * formats.MAX_SCHEMA_BYTES
+MAX_CALLS = 16
+"""In one answer: a model that doesn't come to an end calls no more than this."""
+
+MAX_SCHEMAS_BYTES = 96 * 1024
+"""Of all functions of a request."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +54,12 @@ def callables(functions: Sequence[Function], paths: Sequence[str]) -> list[Calla
             )
         schema = formats.checked(function.parameters, function.strict, f"{where}.parameters")
         found[function.name] = Callable(function.name, function.description or "", schema)
-    if sum(len(function.schema) for function in found.values()) > MAX_GRAMMAR_BYTES:
+    schemas = "".join(function.schema for function in found.values())
+    if len(schemas.encode()) > MAX_SCHEMAS_BYTES or schemas.count("$ref") > formats.MAX_REFERENCES:
         raise InputError(
-            f"The functions' schemas are longer than {MAX_GRAMMAR_BYTES // 1024} KiB together.", param="tools"
+            f"The functions' schemas are more than {MAX_SCHEMAS_BYTES // 1024} KiB or"
+            f" {formats.MAX_REFERENCES} $ref together.",
+            param="tools",
         )
     return list(found.values())
 
@@ -71,7 +78,7 @@ def grammar(
 
     """
     chosen = [function for function in functions if named in {None, function.name}]
-    calls = f'call ("\\n"? {_quoted(OPEN)} body)*' if parallel else "call"
+    calls = f'call ("\\n"? {_quoted(OPEN)} body){{0,{MAX_CALLS - 1}}}' if parallel else "call"
     if mode == "required" or named is not None:
         start, before = calls, ""
     elif document is not None:

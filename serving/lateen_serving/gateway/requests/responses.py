@@ -111,7 +111,7 @@ class NamedTool(RequestBody):
 
 def _known_choice(value: Any) -> Any:
     kind = value.get("type") if isinstance(value, Mapping) else None
-    is_known = kind in _TOOLS if isinstance(value, Mapping) else value in {"none", "auto", "required"}
+    is_known = kind in _TOOLS if isinstance(value, Mapping) else value in ("none", "auto", "required")
     if isinstance(value, str | Mapping) and not is_known:
         raise PydanticCustomError(
             "unsupported_value",
