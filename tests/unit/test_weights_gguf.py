@@ -16,7 +16,7 @@ from lateen_serving.settings import ServingSettings
 from lateen_serving.weights import gguf, local, source
 
 HIDDEN, LAYERS, WIDE = 32, 1, 64
-WORDS = ["<s>", "</s>", *map(chr, range(33, 127)), "Ġ"]
+WORDS = ["<s>", "</s>", *map(chr, range(33, 127)), "Ġ", "ab"]
 
 
 def save_gguf(path: Path) -> Path:

@@ -7,7 +7,8 @@ Without credentials of its own a source is read with those of the node (its envi
 import json
 import re
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,11 @@ from lateen_serving.weights import remote, retrying
 from lateen_serving.weights.credentials import Credentials
 from lateen_serving.weights.remote import Part, Survey
 from lateen_serving.weights.selection import MOST_FILES, Kind, choose
+from lateen_serving.weights.tunnel import tunnel
 from lateen_serving.weights.uris import BucketSource, ObjectStore, refused
 
 _CHUNK = 4 * 2**20
+_CONNECT, _WHOLE = timedelta(seconds=10), timedelta(hours=6)
 _STATUS = re.compile(r"status code: (\d{3})")
 _OWN = {
     "s3": ("access_key_id", "secret_access_key", "session_token", "skip_signature"),
@@ -56,14 +59,11 @@ class Bucket:
     kind: Kind
     credentials: Credentials
     allowed: Allowed
-    _client: dict[str, Any] = field(
-        default_factory=lambda: {"connect_timeout": timedelta(seconds=10), "timeout": timedelta(hours=6)}
-    )
 
     async def survey(self) -> Survey:
         """See `Remote`."""
-        store = await self._open()
-        found = await retrying.insist(lambda: self._list(store))
+        async with self._open() as store:
+            found = await retrying.insist(lambda: self._list(store))
         if not found:
             raise LoadError(f"{self.where} holds no objects", code="SourceNotFound")
         chosen = choose(found, self.kind, self.where)
@@ -71,15 +71,15 @@ class Bucket:
 
     async def fill(self, survey: Survey, folder: Path) -> list[str]:
         """See `Remote`."""
-        store = await self._open()
+        async with self._open() as store:
 
-        async def fetch(part: Part) -> None:
-            if not remote.is_complete(part, folder):
-                await retrying.insist(
-                    lambda: remote.save(self._stream(store, part.address), part, folder, self.where)
-                )
+            async def fetch(part: Part) -> None:
+                if not remote.is_complete(part, folder):
+                    await retrying.insist(
+                        lambda: remote.save(self._stream(store, part.address), part, folder, self.where)
+                    )
 
-        await remote.each(survey.parts, fetch)
+            await remote.each(survey.parts, fetch)
         return []
 
     @property
@@ -87,10 +87,22 @@ class Bucket:
         """The folder, for messages."""
         return f"{self.source.store}://{self.source.bucket}/{self.source.path}"
 
-    async def _open(self) -> _Store:
+    @asynccontextmanager
+    async def _open(self) -> AsyncIterator[_Store]:
+        """The store's client, for the block; raises LoadError."""
         config = configuration(self.source.store, self.credentials)
-        await self._check(config)
-        client = {**self._client, "allow_http": config.pop("allow_http", "") == "true"}
+        if "endpoint" not in config:  # the node's own, which is the administrator's choice
+            yield self._made(config, None)
+            return
+        await self._check(config["endpoint"])
+        async with tunnel(self.allowed) as proxy:
+            yield self._made(config, proxy)
+
+    def _made(self, config: dict[str, str], proxy: str | None) -> _Store:
+        plain = config.pop("allow_http", "") == "true"
+        client: dict[str, Any] = {"connect_timeout": _CONNECT, "timeout": _WHOLE, "allow_http": plain}
+        if proxy is not None:
+            client["proxy_url"] = proxy
         retry: Any = {"max_retries": 2, "retry_timeout": timedelta(seconds=60)}
         kinds: dict[ObjectStore, Any] = {"s3": S3Store, "gs": GCSStore, "az": AzureStore}
         try:
@@ -104,10 +116,8 @@ class Bucket:
             ) from None
         return store
 
-    async def _check(self, config: dict[str, str]) -> None:
-        """Refuse an endpoint of the Secret that must not be reached; that of the node is the administrator's."""
-        if (endpoint := config.get("endpoint")) is None:
-            return
+    async def _check(self, endpoint: str) -> None:
+        """Refuse an endpoint that must not be reached, in words that the tunnel's status can't carry."""
         parts = urlsplit(endpoint)
         host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
         if parts.scheme != "https" and not (parts.scheme == "http" and self.allowed.plain(host, port)):
