@@ -82,7 +82,7 @@ class Reason(StrEnum):
     """No node has the resources a replica asks for; the message says which."""
 
     REFERENCE_NOT_FOUND = "ReferenceNotFound"
-    """A resource, ConfigMap or volume the spec refers to does not exist."""
+    """A resource, ConfigMap, Secret or volume the spec refers to does not exist."""
 
     REFERENCE_NOT_READY = "ReferenceNotReady"
     """A resource the spec refers to exists but is not Ready."""

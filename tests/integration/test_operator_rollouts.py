@@ -83,7 +83,8 @@ def test_a_canary_that_fails_is_given_up_and_can_be_taken_back(
     cluster: Cluster, namespace: str, ray: RayServe, stack: LocalStack, sdk: openai.OpenAI, failing: str
 ) -> None:
     """The old revision serves everything again, the status has the numbers, and `lateen rollback` mends the spec."""
-    before = start(cluster, namespace, "bad", rollout=CANARY)
+    patient = CANARY | {"steps": [{"weight": 50, "pause": "2m"}]}
+    before = start(cluster, namespace, "bad", rollout=patient)
     model = f"{namespace}.bad"
     cluster.patch(KIND, namespace, "bad", {"source": {"uri": failing}})
     answered = 0

@@ -10,7 +10,7 @@ from lateen_api import catalog as catalogs
 from lateen_api.gateway_report import Traffic
 from lateen_operator.seams import Kind
 from unit.operator_fakes import Crash, FakeOperator, FakeWorld, ready
-from unit.operator_specs import EMBEDDER, LLM, catalog, everything, model, settled
+from unit.operator_specs import EMBEDDER, LLM, catalog, model, settled
 
 CANARY: dict[str, Any] = {
     "strategy": "Canary",
@@ -210,15 +210,19 @@ async def test_scaling_reaches_the_revision_that_serves_while_another_waits() ->
 @pytest.mark.parametrize("failing", [False, True])
 async def test_killed_after_any_write_a_canary_ends_the_same(failing: bool) -> None:
     """For every write of a canary that ends well, or is given up: a new operator goes on where the last one was."""
+    brief = [{"weight": 10, "pause": "2s"}, {"weight": 50, "pause": "3s"}]
 
     async def run(crash_after: int | None) -> tuple[FakeWorld, int]:
-        world = everything(FakeWorld())
+        world = FakeWorld()
+        world.put(Kind.MODEL_DEPLOYMENT, "llm", model())
         operator = FakeOperator(world)
         await operator.settle()
-        world.put(Kind.MODEL_DEPLOYMENT, "llm", changed())
+        world.put(
+            Kind.MODEL_DEPLOYMENT, "llm", model(uri="pvc://models/b", rollout=CANARY | {"steps": brief})
+        )
         start = len(world.writes)
         world.crash_after = None if crash_after is None else start + crash_after
-        for _ in range(60):
+        for _ in range(25):
             canary = entry(world).canary
             if failing and canary is not None and canary.weight == 50:
                 world.traffic[canary.application] = Traffic(requests=10, errors=10)

@@ -78,7 +78,8 @@ def _said(resource: Resource, made: ModelPlan, figures: Figures) -> _Said:
 def _serving(made: ModelPlan, entry: catalog.Model, figures: Figures) -> _Said:
     scaling = made.spec.autoscaling if made.spec else None
     sleeps = scaling is not None and scaling.min_replicas == 0
-    follow = FOLLOW_SECONDS if scaling is not None else None
+    # All at the same moments: looks that coincide share one pass over the world.
+    follow = FOLLOW_SECONDS - figures.world.now % FOLLOW_SECONDS if scaling is not None else None
     if sleeps and figures.target == 0:
         message = (
             f"serving as model {entry.id!r}; it is idle, the next request waits until a replica has started"

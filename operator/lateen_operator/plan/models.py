@@ -153,39 +153,39 @@ def _waits_for_room(resource: Resource, spec: ModelDeploymentSpec, world: World,
 
 def _changing(resource: Resource, spec: ModelDeploymentSpec, world: World, main: catalog.Model) -> ModelPlan:
     """Another revision serves than the one that is wanted."""
-    stored = world.revisions.get(resource.uid, ())
-    wanted = _entry(resource, spec)
-    present = world.serve.applications.get(wanted.application)
+    change = _change(resource, spec, world, main)
+    move, known, present = rollouts.move(change), change.stored, change.present
     attempt, retry_in = _attempt(present, world.now)
-    change = rollouts.Change(
-        rollout=spec.rollout,
-        wanted=wanted,
-        present=present,
-        main=_in_place(main, spec),
-        stored=model_revisions.find(stored, wanted.revision),
-        served=_served_entry(resource, world),
-        pinned=main.application in _pinned(world),
-        traffic=world.serve.traffic.get(wanted.application, Traffic()),
-        now=world.now,
-    )
-    move = rollouts.move(change)
-    known = change.stored
     aborted = move.abort or (known.aborted if known is not None and not move.start else "")
     keeps = move.entry is not None and move.entry.application == main.application
+    problem = _problem(spec, present, world) if move.start else None
     return ModelPlan(
         entry=move.entry,
         wanted=applications.config(resource, spec, present, attempt) if move.start else None,
         spec=spec,
-        problem=_aborted(aborted)
-        if aborted and keeps
-        else _problem(spec, present, world)
-        if move.start
-        else None,
+        problem=_aborted(aborted) if aborted and keeps else problem,
         old=applications.resized(world.serve.applications[main.application], spec) if keeps else None,
         words=move.words,
         again=retry_in or move.again,
         abort=Abort(known.name, move.abort) if known is not None and move.abort else None,
-        history=model_revisions.plan(spec, stored, _in_use(main)),
+        history=model_revisions.plan(spec, world.revisions.get(resource.uid, ()), _in_use(main)),
+    )
+
+
+def _change(
+    resource: Resource, spec: ModelDeploymentSpec, world: World, main: catalog.Model
+) -> rollouts.Change:
+    wanted = _entry(resource, spec)
+    return rollouts.Change(
+        rollout=spec.rollout,
+        wanted=wanted,
+        present=world.serve.applications.get(wanted.application),
+        main=_in_place(main, spec),
+        stored=model_revisions.find(world.revisions.get(resource.uid, ()), wanted.revision),
+        served=_find(resource, world.served_catalog),
+        pinned=main.application in _pinned(world),
+        traffic=world.serve.traffic.get(wanted.application, Traffic()),
+        now=world.now,
     )
 
 
@@ -248,10 +248,6 @@ def _deployed(resource: Resource, world: World) -> catalog.Model | None:
     if entry.canary is not None and entry.canary.application not in world.serve.applications:
         return entry.model_copy(update={"canary": None})
     return entry
-
-
-def _served_entry(resource: Resource, world: World) -> catalog.Model | None:
-    return _find(resource, world.served_catalog)
 
 
 def _find(resource: Resource, document: catalog.Catalog | None) -> catalog.Model | None:
