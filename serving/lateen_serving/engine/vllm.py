@@ -58,11 +58,9 @@ class VllmGenerator(Refusals):
     does = "generates text"
 
     def __init__(self, engine: Any, parts: Parts) -> None:
-        from vllm.lora.request import LoRARequest
-
         self._engine = engine
         self._parts = parts
-        self._adapters = Adapters(engine, LoRARequest)
+        self._adapters = Adapters(engine, lora_request)
         # One worker: the prompt encoder is not safe to use from two threads.
         self._tokenizing = ThreadPoolExecutor(1, thread_name_prefix="tokenize")
 
@@ -167,6 +165,16 @@ class VllmGenerator(Refusals):
         """End vLLM's processes; running requests end with Unavailable."""
         await asyncio.to_thread(self._engine.shutdown)
         self._tokenizing.shutdown(wait=False)
+
+
+def lora_request(name: str, number: int, folder: str) -> Any:
+    """An adapter in vLLM's words; raises LoadError for a folder of which vLLM would read pickled weights."""
+    for file in ("adapter_config.json", "adapter_model.safetensors"):
+        if not (Path(folder) / file).is_file():
+            raise LoadError(f"the adapter's folder has no {file}; pickled weights are refused")
+    from vllm.lora.request import LoRARequest
+
+    return LoRARequest(name, number, folder)
 
 
 def _settle_environment(options: LoadOptions) -> None:
