@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import LoraConfig, get_peft_model
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import (
     AutoModelForCausalLM,
@@ -26,6 +27,7 @@ TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+ADAPTED = ["q_proj", "v_proj", "up_proj"]
 SPECIAL = ["<|im_start|>", "<|im_end|>"]
 
 
@@ -78,6 +80,20 @@ def save_causal(folder: Path, config: Any) -> Path:
 def _other_than_ascii() -> list[int]:
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     return [at for at, letter in enumerate(alphabet) if not ("!" <= letter <= "~")] + [256]
+
+
+def save_adapter(base: Path, folder: Path, seed: int, **changes: Any) -> Path:
+    """A random adapter that changes answers, saved by peft."""
+    torch.manual_seed(seed)
+    settings: dict[str, Any] = {"r": 4, "lora_alpha": 16, "target_modules": ADAPTED, "task_type": "CAUSAL_LM"}
+    config = LoraConfig(**settings | changes)
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), config)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "lora_" in name:
+                weight.normal_(std=0.5)
+    model.save_pretrained(folder)
+    return folder
 
 
 def save_bert(folder: Path, pooling: str | None = None, **changes: Any) -> Path:

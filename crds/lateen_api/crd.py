@@ -67,7 +67,7 @@ MODEL_DEPLOYMENT = Kind(
     columns=(
         Column("Task", ".spec.task", "What the model does."),
         _number("Serving", ".status.readyReplicas", "Replicas that serve."),
-        _number("Replicas", ".spec.replicas", "Replicas asked for."),
+        _number("Replicas", ".status.replicas", "Replicas there should be now."),
         _REVISION,
     ),
     id_path=".status.modelId",

@@ -21,6 +21,15 @@ SYNC_ANNOTATION = f"{GROUP}/sync"
 API_KEY_LABEL = f"{GROUP}/api-key"
 """Secrets with this label in the operator's namespace hold one client key each, under `data.key`."""
 
+OWNER_LABEL = f"{GROUP}/owner-uid"
+"""On a ControllerRevision: uid of the resource whose revision it is."""
+
+REVISION_LABEL = f"{GROUP}/revision"
+"""On a ControllerRevision: the revision."""
+
+ABORTED_ANNOTATION = f"{GROUP}/aborted"
+"""On a ControllerRevision: why its rollout was given up. Whoever removes it asks for another try."""
+
 GATEWAY_APPLICATION = "gateway"
 GATEWAY_DEPLOYMENT = "Gateway"
 MODEL_DEPLOYMENT = "Model"

@@ -163,7 +163,7 @@ class ModelDeploymentStatus(Status):
     """Engine that runs the weights, once `auto` has been decided."""
 
     replicas: Count | None = None
-    """Replicas that exist, starting ones included."""
+    """Replicas there should be now: `spec.replicas`, or what the load asks for."""
 
     ready_replicas: Count | None = None
     """Replicas that serve."""

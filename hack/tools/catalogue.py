@@ -134,7 +134,34 @@ def _helm(version: str) -> Tool:
     return Tool("helm", version, Recipe("helm", stamps), "helm.sh/helm/v4/cmd/helm", releases)
 
 
-TOOLS: tuple[Tool, ...] = (_etcd("3.6.16"), *_kubernetes("1.37.2"), _weaviate("1.38.0"), _helm("4.3.1"))
+def _rclone(version: str) -> Tool:
+    """An S3 server for the tests of sources: `rclone serve s3`. Built, it has that server alone."""
+    base = f"https://github.com/rclone/rclone/releases/download/v{version}"
+    releases = {}
+    for target in LINUX:
+        stem = f"rclone-v{version}-{target.replace('/', '-')}"
+        releases[target] = Release(f"{base}/{stem}.zip", f"{base}/SHA256SUMS", f"{stem}/rclone")
+    return Tool("rclone", version, Recipe("rclone"), ".", releases)
+
+
+def _registry(version: str) -> Tool:
+    """An OCI registry for the tests of sources. Built, it keeps its content in a folder and nowhere else."""
+    base = f"https://github.com/distribution/distribution/releases/download/v{version}"
+    releases = {}
+    for target in LINUX:
+        url = f"{base}/registry_{version}_{target.replace('/', '_')}.tar.gz"
+        releases[target] = Release(url, f"{url}.sha256", "registry")
+    return Tool("registry", version, Recipe("registry"), ".", releases)
+
+
+TOOLS: tuple[Tool, ...] = (
+    _etcd("3.6.16"),
+    *_kubernetes("1.37.2"),
+    _weaviate("1.38.0"),
+    _helm("4.3.1"),
+    _rclone("1.76.0"),
+    _registry("3.1.2"),
+)
 
 
 def named(names: list[str]) -> tuple[Tool, ...]:

@@ -26,16 +26,16 @@ class Kubectl:
     """One cluster as one identity."""
 
     program: Path
-    kubeconfig: Path
-    cache: Path
-    """Its own, so that what it saw before our kinds were defined is not what the user's kubectl remembers."""
+    kubeconfig: Path | None = None
+    """None: where kubectl finds it by itself."""
+    cache: Path | None = None
+    """A stack's own, so that what it saw before our kinds were defined is not what the user's kubectl remembers."""
 
     async def run(self, *arguments: str, given: str | None = None) -> str:
         """Standard output of `kubectl ARGUMENTS`; Refused where it fails or takes longer than `TIMEOUT` seconds."""
         process = await asyncio.create_subprocess_exec(
             self.program,
-            f"--kubeconfig={self.kubeconfig}",
-            f"--cache-dir={self.cache}",
+            *self._place(),
             *arguments,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
@@ -53,6 +53,10 @@ class Kubectl:
         if process.returncode:
             raise Refused(f"kubectl {arguments[0]}: {problem.decode(errors='replace').strip()}")
         return out.decode()
+
+    def _place(self) -> tuple[str, ...]:
+        named = (("kubeconfig", self.kubeconfig), ("cache-dir", self.cache))
+        return tuple(f"--{name}={path}" for name, path in named if path is not None)
 
     async def apply(self, given: str) -> None:
         """Server-side apply of manifests."""

@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from lateen_cli import environment, launch, overview, tools
+from lateen_api import digests
+from lateen_cli import environment, launch, overview, revisions, tools
 from lateen_cli.kubectl import Kubectl, Refused, resources
 from lateen_cli.overview import Overview
 from lateen_cli.screen import JsonLines, screen
@@ -80,6 +81,21 @@ def status(
         for piece in overview.tables(found):
             console.print(piece)
     raise typer.Exit(0 if found.health == "ready" else 1)
+
+
+@application.command()
+def digest(
+    folder: Annotated[Path, typer.Argument(help="Folder that holds the weights, or one .gguf file.")],
+) -> None:
+    """Print what belongs into spec.source.digest for a model folder or a GGUF file."""
+    try:
+        print(digests.of_folder(folder))
+    except OSError as error:
+        raise Unusable(str(error)) from error
+
+
+application.command()(revisions.history)
+application.command()(revisions.rollback)
 
 
 async def _overview(state: StateDir) -> Overview:

@@ -106,6 +106,11 @@ class StateDir:
         return self.root / "pki"
 
     @property
+    def secrets(self) -> Path:
+        """Secrets that specs refer to, as files for Ray's processes; written by the operator."""
+        return self.root / "secrets"
+
+    @property
     def programs(self) -> Path:
         """Links to the programs that `lateen env` puts on PATH."""
         return self.root / "bin"
@@ -142,6 +147,7 @@ class StateDir:
                 self.pki,
                 self.programs,
                 self.volumes,
+                self.secrets,
                 self.runtime,
             ):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -161,6 +161,11 @@ class KubernetesCluster:
         found = await self._get(_CONFIG_MAPS, namespace, name)
         return manifests.config_map(found) if found else None
 
+    async def secret(self, namespace: str, name: str) -> Mapping[str, bytes] | None:
+        """Content of a Secret by key, never to be logged; None when there is none."""
+        found = await self._get(_SECRETS, namespace, name)
+        return manifests.secret(found) if found else None
+
     async def api_keys(self) -> Mapping[str, str]:
         """Digest of each client key by the name of its Secret; keys that are too short are left out with a warning."""
         selector = f"{names.API_KEY_LABEL}=true"
@@ -175,7 +180,7 @@ class KubernetesCluster:
 
     async def revisions(self) -> Sequence[StoredRevision]:
         """All ControllerRevisions labelled as ours."""
-        items = await self._list(_REVISIONS, labelSelector=manifests.OWNER_LABEL)
+        items = await self._list(_REVISIONS, labelSelector=names.OWNER_LABEL)
         return [manifests.stored_revision(item) for item in items]
 
     async def store_revision(
@@ -189,13 +194,22 @@ class KubernetesCluster:
         if await self._create(_REVISIONS, namespace, body):
             return
         found = await self._get(_REVISIONS, namespace, body["metadata"]["name"])
-        if found and (found["metadata"].get("labels") or {}).get(manifests.OWNER_LABEL) == owner.uid:
+        if found and (found["metadata"].get("labels") or {}).get(names.OWNER_LABEL) == owner.uid:
             return
         await self.delete_revision(namespace, body["metadata"]["name"])
         if not await self._create(_REVISIONS, namespace, body):
             raise Unavailable(
                 f"controllerrevisions {namespace}/{body['metadata']['name']} is still in the way"
             )
+
+    async def renumber_revision(self, namespace: str, name: str, number: int) -> None:
+        """Make a ControllerRevision the newest of its owner's, as `kubectl rollout undo` does; gone is fine."""
+        await self._merge(_REVISIONS, namespace, name, {"revision": number})
+
+    async def abort_revision(self, namespace: str, name: str, why: str) -> None:
+        """Note on a ControllerRevision why its rollout was given up; gone is fine."""
+        annotations = {names.ABORTED_ANNOTATION: why}
+        await self._merge(_REVISIONS, namespace, name, {"metadata": {"annotations": annotations}})
 
     async def delete_revision(self, namespace: str, name: str) -> None:
         """Delete a ControllerRevision; gone is fine."""

@@ -14,8 +14,6 @@ from lateen_api import names
 from lateen_operator.leader import Lease
 from lateen_operator.seams import Event, Key, Kind, Resource, StoredRevision
 
-OWNER_LABEL = f"{names.GROUP}/owner-uid"
-REVISION_LABEL = f"{names.GROUP}/revision"
 MAX_NOTE = 1024
 """Characters the API server takes as an Event's note."""
 
@@ -101,6 +99,11 @@ def config_map(body: Mapping[str, Any]) -> dict[str, bytes]:
     return content | binary
 
 
+def secret(body: Mapping[str, Any]) -> dict[str, bytes]:
+    """Content of a Secret by key."""
+    return {key: base64.b64decode(text) for key, text in (body.get("data") or {}).items()}
+
+
 def api_key(body: Mapping[str, Any]) -> str | None:
     """The client key in a Secret, without the line break that editors leave; None when it is not usable."""
     try:
@@ -130,7 +133,7 @@ def revision(owner: Resource, revision_hash: str, number: int, data: Mapping[str
         "metadata": {
             "name": revision_name(owner, revision_hash),
             "namespace": owner.key.namespace,
-            "labels": {OWNER_LABEL: owner.uid, REVISION_LABEL: revision_hash},
+            "labels": {names.OWNER_LABEL: owner.uid, names.REVISION_LABEL: revision_hash},
             "ownerReferences": [reference],
         },
         "revision": number,
@@ -143,11 +146,12 @@ def stored_revision(body: Mapping[str, Any]) -> StoredRevision:
     metadata = body["metadata"]
     return StoredRevision(
         name=metadata["name"],
-        owner_uid=metadata["labels"][OWNER_LABEL],
+        owner_uid=metadata["labels"][names.OWNER_LABEL],
         number=body.get("revision", 0),
-        revision=metadata["labels"].get(REVISION_LABEL, ""),
+        revision=metadata["labels"].get(names.REVISION_LABEL, ""),
         data=dict(body.get("data") or {}),
         created=_unix(metadata["creationTimestamp"]),
+        aborted=(metadata.get("annotations") or {}).get(names.ABORTED_ANNOTATION, ""),
     )
 
 

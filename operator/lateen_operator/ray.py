@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The operator's only Ray I/O: Serve REST API, Jobs REST API and the gateway's readiness, as `seams.Serve`.
+"""The operator's only Ray I/O: Serve REST API, Jobs REST API and the gateway's report, as `seams.Serve`.
 
 Wired by `main.py`, used by `reconcile/`. Every call has a time limit; whatever goes wrong on the way becomes
 `RayUnavailable`.
@@ -17,8 +17,9 @@ import aiohttp
 import structlog
 
 from lateen_api import names
-from lateen_operator import ray_replies
-from lateen_operator.seams import Job, JobStatus, RayUnavailable, ServeState
+from lateen_api.gateway_report import REPORT_PATH, GatewayReport
+from lateen_operator import gateway_reports, ray_replies
+from lateen_operator.seams import Job, JobStatus, Node, RayUnavailable, ServeState
 from lateen_operator.settings import OperatorSettings
 
 _CONNECT_SECONDS = 3
@@ -27,7 +28,6 @@ _WRITE = aiohttp.ClientTimeout(total=60, connect=_CONNECT_SECONDS)
 """The first PUT starts Ray Serve, which takes seconds, on a busy machine many."""
 
 _PROBE = aiohttp.ClientTimeout(total=3, connect=1)
-_PROBES_PER_REPLICA = 3
 _MAX_PROBES = 12
 _REMEMBERED_FAILURES = 1000
 
@@ -41,7 +41,7 @@ class RayServe:
         self._url = settings.ray_url.rstrip("/")
         token = settings.ray_token.get_secret_value()
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self._gateway = f"http://{settings.gateway_host}:{settings.gateway_port}/readyz"
+        self._gateway = f"http://{settings.gateway_host}:{settings.gateway_port}{REPORT_PATH}"
         self._failures: dict[str, str] = {}
         self._session: aiohttp.ClientSession | None = None
 
@@ -54,11 +54,12 @@ class RayServe:
             await self._session.close()
 
     async def observe(self) -> ServeState:
-        """What runs now; raises RayUnavailable. Total resources are left out when Ray does not tell them."""
+        """What runs now; raises RayUnavailable. Nodes are left out when Ray does not tell them."""
         applications = ray_replies.applications(await self._ask("GET", "/api/serve/applications/"))
         gateway = applications.get(names.GATEWAY_APPLICATION)
-        served = await self._served_catalog(gateway.running_replicas) if gateway else None
-        return ServeState(applications, served, await self._total_resources())
+        said = await self._reports(gateway.running_replicas) if gateway else None
+        found = gateway_reports.merged(said)
+        return ServeState(applications, found.catalog, await self._nodes(), found.facts, found.traffic)
 
     async def apply(self, config: Mapping[str, Any]) -> None:
         """PUT the whole declarative config; raises RayUnavailable."""
@@ -118,29 +119,39 @@ class RayServe:
             log.warning("no log of a failed job", job=job_id, error=str(error))
             return ""
 
-    async def _total_resources(self) -> Mapping[str, float]:
+    async def _nodes(self) -> tuple[Node, ...]:
         try:
-            return ray_replies.total_resources(
-                await self._ask("GET", "/api/v0/nodes?detail=true&limit=10000")
-            )
+            return ray_replies.nodes(await self._ask("GET", "/api/v0/nodes?detail=true&limit=10000"))
         except RayUnavailable as error:
-            log.warning("total resources of Ray are unknown", error=str(error))
-            return {}
+            log.warning("the nodes of Ray are unknown", error=str(error))
+            return ()
 
-    async def _served_catalog(self, replicas: int) -> str | None:
-        """The catalog all probes agree on; each probe is a fresh connection, so that replicas take turns."""
-        count = 1 if replicas <= 1 else min(_PROBES_PER_REPLICA * replicas, _MAX_PROBES)
-        answers = set(await asyncio.gather(*(self._probe() for _ in range(count))))
-        return answers.pop() if len(answers) == 1 else None
+    async def _reports(self, replicas: int) -> Mapping[str, GatewayReport] | None:
+        """The latest report of each gateway replica, by replica; None when one did not answer.
 
-    async def _probe(self) -> str | None:
+        Each try is a fresh connection, so that replicas take turns; all of them are asked, in at most
+        `_MAX_PROBES` tries.
+        """
+        found: dict[str, GatewayReport] = {}
+        tries, missing = 0, max(1, replicas)
+        while missing and tries < _MAX_PROBES:
+            count = min(missing, _MAX_PROBES - tries)
+            tries += count
+            for report in await asyncio.gather(*(self._probe() for _ in range(count))):
+                if report is None:
+                    return None
+                found[report.replica] = report
+            missing = max(0, replicas - len(found))
+        return found
+
+    async def _probe(self) -> GatewayReport | None:
         connector = aiohttp.TCPConnector(force_close=True)
         try:
             async with (
-                aiohttp.ClientSession(connector=connector, timeout=_PROBE) as session,
-                session.get(self._gateway) as reply,
+                aiohttp.ClientSession(connector=connector, timeout=_PROBE, headers=self._headers) as session,
+                session.get(self._gateway, allow_redirects=False) as reply,
             ):
-                return ray_replies.ready_catalog(await reply.read()) if reply.ok else None
+                return ray_replies.gateway_report(await reply.read()) if reply.status == 200 else None
         except (aiohttp.ClientError, TimeoutError) as error:
             log.debug("the gateway does not answer", error=_reason(error))
             return None

@@ -10,8 +10,9 @@ from typing import Any
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from lateen_api.gateway_report import GatewayReport
 from lateen_api.serve_config import REPLICA_FAILURE
-from lateen_operator.seams import Job, JobStatus, RayUnavailable, ServeApplication
+from lateen_operator.seams import Job, JobStatus, Node, RayUnavailable, ServeApplication
 
 JOB_PREFIX = "lateen-"
 MAX_MESSAGE = 8000
@@ -25,13 +26,29 @@ _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _FAILURE = re.compile(rf"{REPLICA_FAILURE} \w+: [^\n]*")
 
 
+_SERVES = ("RUNNING", "UPDATING", "PENDING_MIGRATION")
+_STARTS = ("STARTING", "RECOVERING")
+_UNWELL = ("REPLICA_STARTUP_FAILED", "HEALTH_CHECK_FAILED")
+
+
 class _Replica(BaseModel):
     state: str = ""
+    start_time_s: float = 0.0
 
 
 class _Deployment(BaseModel):
     message: str = ""
+    status_trigger: str = ""
+    target_num_replicas: int = 0
     replicas: list[_Replica] = []
+    recent_dead_replicas: list[_Replica] = []
+
+    def died(self, since: float) -> int:
+        # Ray lists replicas that it stopped for good reasons beside those that failed, and never forgets
+        # them: only while it calls the deployment unwell are those of the present deploy the failed ones.
+        if self.status_trigger not in _UNWELL:
+            return 0
+        return max(1, sum(replica.start_time_s >= since for replica in self.recent_dead_replicas))
 
 
 class _Application(BaseModel):
@@ -43,16 +60,20 @@ class _Application(BaseModel):
     deployments: dict[str, _Deployment] = {}
 
     def value(self) -> ServeApplication:
-        replicas = [replica for each in self.deployments.values() for replica in each.replicas]
-        messages = (clean(each.message) for each in self.deployments.values())
+        deployments = self.deployments.values()
+        states = [replica.state for each in deployments for replica in each.replicas]
+        messages = (clean(each.message) for each in deployments)
         return ServeApplication(
             name=self.name,
             status=self.status,
             message=clean(self.message),
             deployed_at=self.last_deployed_time_s,
             config=self.deployed_app_config,
-            running_replicas=sum(replica.state == "RUNNING" for replica in replicas),
+            running_replicas=sum(state in _SERVES for state in states),
             deployment_messages=tuple(message for message in messages if message),
+            target_replicas=sum(each.target_num_replicas for each in deployments),
+            starting_replicas=sum(state in _STARTS for state in states),
+            failed_replicas=sum(each.died(self.last_deployed_time_s) for each in deployments),
         )
 
 
@@ -63,6 +84,7 @@ class _Instance(BaseModel):
 class _Node(BaseModel):
     state: str
     resources_total: dict[str, float] | None = None
+    labels: dict[str, str] | None = None
 
 
 class _NodeRows(BaseModel):
@@ -92,11 +114,6 @@ class _Job(BaseModel):
             started_at=(self.start_time or 0) / 1000,
             ended_at=(self.end_time or 0) / 1000,
         )
-
-
-class _Ready(BaseModel):
-    status: str
-    catalog: str | None = None
 
 
 class _Logs(BaseModel):
@@ -135,18 +152,15 @@ def applications(body: bytes) -> Mapping[str, ServeApplication]:
     return {name: application.value() for name, application in instance.applications.items()}
 
 
-def total_resources(body: bytes) -> Mapping[str, float]:
-    """Sum of the logical resources of the nodes alive, from `GET /api/v0/nodes`."""
+def nodes(body: bytes) -> tuple[Node, ...]:
+    """The nodes alive, from `GET /api/v0/nodes`."""
     try:
-        nodes = _Nodes.model_validate_json(body)
+        listed = _Nodes.model_validate_json(body).data.result.result
     except ValidationError as error:
         raise _unreadable("state", error) from error
-    totals: dict[str, float] = {}
-    for node in nodes.data.result.result:
-        if node.state == "ALIVE":
-            for name, amount in (node.resources_total or {}).items():
-                totals[name] = totals.get(name, 0.0) + amount
-    return {name: amount for name, amount in totals.items() if not name.startswith("node:")}
+    return tuple(
+        Node(node.resources_total or {}, node.labels or {}) for node in listed if node.state == "ALIVE"
+    )
 
 
 def jobs(body: bytes) -> Mapping[str, Job]:
@@ -167,13 +181,12 @@ def logs(body: bytes) -> str:
         raise _unreadable("Jobs", error) from error
 
 
-def ready_catalog(body: bytes) -> str | None:
-    """The catalog revision in a gateway's `/readyz`; None when it is not ready or the answer is not a gateway's."""
+def gateway_report(body: bytes) -> GatewayReport | None:
+    """What a gateway replica reports; None when it is not a report that this version can read."""
     try:
-        reply = _Ready.model_validate_json(body)
+        return GatewayReport.model_validate_json(body)
     except ValidationError:
         return None
-    return reply.catalog if reply.status == "ready" else None
 
 
 def _unreadable(api: str, error: ValidationError) -> RayUnavailable:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal, Protocol
 
+from lateen_api.gateway_report import Facts, Traffic
 from lateen_api.index_build import BuildReport
 
 
@@ -63,6 +64,8 @@ class StoredRevision:
     revision: str
     data: Mapping[str, Any]
     created: int
+    aborted: str = ""
+    """Why its rollout was given up; empty when it was not."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,10 @@ class Cluster(Protocol):
         """Content of a ConfigMap, data and binaryData; None when there is none."""
         ...
 
+    async def secret(self, namespace: str, name: str) -> Mapping[str, bytes] | None:
+        """Content of a Secret by key, never to be logged; None when there is none."""
+        ...
+
     async def api_keys(self) -> Mapping[str, str]:
         """Digest of each client key by the name of its Secret; keys that are too short are left out with a warning."""
         ...
@@ -125,6 +132,14 @@ class Cluster(Protocol):
         self, owner: Resource, revision: str, number: int, data: Mapping[str, Any]
     ) -> None:
         """Create the ControllerRevision `<name>-<kind's short word>-<revision>` owned by `owner`; existing is fine."""
+        ...
+
+    async def renumber_revision(self, namespace: str, name: str, number: int) -> None:
+        """Make a ControllerRevision the newest of its owner's, as `kubectl rollout undo` does; gone is fine."""
+        ...
+
+    async def abort_revision(self, namespace: str, name: str, why: str) -> None:
+        """Note on a ControllerRevision why its rollout was given up; gone is fine."""
         ...
 
     async def delete_revision(self, namespace: str, name: str) -> None:
@@ -145,9 +160,24 @@ class ServeApplication:
     config: Mapping[str, Any] | None
     """The application's entry of the last applied config, as Ray returns it."""
     running_replicas: int
-    """Replicas of all deployments in state RUNNING."""
+    """Replicas that serve, of all deployments; one that takes a new user_config goes on serving."""
     deployment_messages: tuple[str, ...] = ()
     """Messages of its deployments, where replica failures show."""
+    target_replicas: int = 0
+    """Replicas there should be now: what the config says, or what the autoscaler has decided."""
+    starting_replicas: int = 0
+    """Replicas that load."""
+    failed_replicas: int = 0
+    """Replicas that died since the last deploy, while Ray calls a deployment unwell; 0 once all is well again."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """A Ray node that is alive."""
+
+    resources: Mapping[str, float]
+    """Logical resources: CPU, GPU, memory (bytes), `accelerator_type:KIND`."""
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -156,9 +186,13 @@ class ServeState:
 
     applications: Mapping[str, ServeApplication] = field(default_factory=dict)
     served_catalog: str | None = None
-    """Catalog revision the gateway reports in /readyz; None while it does not answer."""
-    total_resources: Mapping[str, float] = field(default_factory=dict)
-    """Logical resources of the Ray cluster: CPU, GPU, memory (bytes). Empty when unknown."""
+    """Catalog revision that all replicas of the gateway serve; None while it is not known."""
+    nodes: tuple[Node, ...] = ()
+    """The nodes of the Ray cluster; empty when they are not known."""
+    facts: Mapping[str, Facts] = field(default_factory=dict)
+    """What replicas said of their model, by application."""
+    traffic: Mapping[str, Traffic] = field(default_factory=dict)
+    """Requests by application, of all gateway replicas together."""
 
 
 class JobStatus(StrEnum):
@@ -186,7 +220,7 @@ class Job:
 
 
 class Serve(Protocol):
-    """Ray: the Serve REST API, the Jobs REST API, and the gateway's readiness."""
+    """Ray: the Serve REST API, the Jobs REST API, and the gateway's report."""
 
     async def observe(self) -> ServeState:
         """What runs now; raises Unavailable."""

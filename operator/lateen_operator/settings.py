@@ -59,6 +59,10 @@ class OperatorSettings(BaseSettings):
     gateway_replicas: Annotated[int, Field(ge=1, le=1000)] = 1
     """Replicas of the gateway."""
 
+    secrets_folder: str = ""
+    """Folder in which the Secrets that specs refer to are kept as `NAMESPACE/NAME/KEY` for Ray nodes of the same
+    machine; it belongs to the operator alone. Empty: Ray nodes get them another way."""
+
     resync_seconds: Seconds = 15.0
     """How often everything is listed afresh and compared with the world."""
 

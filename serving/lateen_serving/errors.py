@@ -9,6 +9,7 @@
     ├── AuthenticationError       no key, or an unknown one
     ├── ModelError                generation or embedding failed inside the engine
     ├── Overloaded                queue full; try again later
+    ├── QueueTimeout              no replica was free within the model's queue timeout
     ├── DeadlineExceeded          not done within the model's request timeout
     ├── Unavailable               a replica, the vector store or an application is not there now
     └── LoadError                 a replica can't start: weights missing, refused or unsupported
@@ -50,6 +51,7 @@ class ServiceError(Exception):
         code: Stable word for programs (OpenAI's `error.code`).
         param: Field of the request that is wrong, if one is.
         context: More facts for logs; never secrets.
+        retry_after: Seconds after which another try makes sense; None: nothing is known.
         error_id: Random id that appears in the reply and in the log.
         timestamp: When it was raised, RFC 3339, UTC.
 
@@ -59,6 +61,7 @@ class ServiceError(Exception):
     severity: Severity = Severity.MEDIUM
     retry_allowed: bool = False
     default_code: str = "server_error"
+    retry_after: int | None = None
 
     def __init__(
         self,
@@ -149,6 +152,13 @@ class Overloaded(ServiceError):
 
     retry_allowed = True
     default_code = "overloaded"
+
+
+class QueueTimeout(ServiceError):
+    """No replica began to work on the request within the model's queue timeout."""
+
+    retry_allowed = True
+    default_code = "queue_timeout"
 
 
 class DeadlineExceeded(ServiceError):

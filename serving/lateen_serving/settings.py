@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class ServingSettings(BaseSettings):
-    """Environment of Ray's processes, each variable prefixed `LATEEN_`."""
+    """Environment of Ray's processes, each variable prefixed `LATEEN_` but Ray's own."""
 
     model_config = SettingsConfigDict(env_prefix="LATEEN_", frozen=True)
 
@@ -30,5 +30,19 @@ class ServingSettings(BaseSettings):
     file_roots: list[Path] = Field(default=[])
     """Folders below which `file://` weights, documents and repositories are allowed; JSON list. Default: none."""
 
+    source_hosts: list[str] = Field(default=[])
+    """Hosts of weights and documents that may have private addresses; JSON list of `host`, `host:port` or, to speak
+    http without TLS, `http://host:port`. Default: none. Link-local and metadata addresses are refused always."""
+
+    secrets: Path = Path("/var/run/lateen/secrets")
+    """Folder in which the keys of a Secret are the files `secrets/NAMESPACE/NAME/KEY`, mounted on every Ray node."""
+
+    ray_auth_token: SecretStr = Field(default=SecretStr(""), validation_alias="RAY_AUTH_TOKEN")
+    """Ray's own token, from the variable that Ray reads; it also opens the gateway's report. Empty: none."""
+
     model_cache: Path = Path.home() / ".cache" / "lateen" / "models"
-    """Where weights from a model hub are kept."""
+    """Where downloaded and converted weights are kept: of this node, or on a volume that several nodes share."""
+
+    model_cache_bytes: int | None = Field(default=None, gt=0)
+    """Size that the cache may have; what nobody uses goes first, the least recently used before others. Default: the
+    disk's."""

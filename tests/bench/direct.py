@@ -18,8 +18,8 @@ def _handle(application: str) -> Any:
     return serve.get_app_handle(application)
 
 
-async def generate(application: str, requests: int, tokens: int) -> dict[str, Any]:
-    """Seconds of each of `requests` answers, one after the other."""
+async def generate(application: str, requests: int, tokens: int, clients: int = 1) -> dict[str, Any]:
+    """Seconds of each of `requests` answers, `clients` of them at the same time, and of all together."""
     handle = _handle(application).generate.options(stream=True)
     request = {
         "messages": [{"role": "user", "content": "what is a zebra"}],
@@ -29,13 +29,19 @@ async def generate(application: str, requests: int, tokens: int) -> dict[str, An
         "seed": None,
         "stop": [],
     }
-    seconds = []
-    for _ in range(requests):
-        started = time.perf_counter()
-        async for _event in handle.remote(request):
-            pass
-        seconds.append(time.perf_counter() - started)
-    return {"seconds": seconds}
+    todo = iter(range(requests))
+    seconds: list[float] = []
+
+    async def client() -> None:
+        for _ in todo:
+            started = time.perf_counter()
+            async for _event in handle.remote(request):
+                pass
+            seconds.append(time.perf_counter() - started)
+
+    started = time.perf_counter()
+    await asyncio.gather(*(client() for _ in range(clients)))
+    return {"seconds": seconds, "total": time.perf_counter() - started}
 
 
 async def embed(application: str, texts: Sequence[str], batch: int, at_once: int) -> dict[str, Any]:

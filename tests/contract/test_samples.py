@@ -103,6 +103,7 @@ def test_a_sample_obeys_schema_and_types(sample: dict[str, Any]) -> None:
         ({"task": "embed", "source": {"uri": "pvc://a"}, "replicsa": 1}, "replicsa: unknown"),
         ({"task": "embed", "source": {"uri": "pvc://a"}, "replicas": 257}, "beyond minimum or maximum"),
         ({"task": "embed", "source": {"uri": 5}}, "is not of type string"),
+        ({"task": "generate", "source": {"uri": "a"}, "autoscaling": {}}, "maxReplicas: required"),
         ({"task": "embed", "source": {"uri": "pvc://a"}, "resources": {"cpu": "x"}}, "does not match"),
     ],
 )
@@ -114,10 +115,21 @@ def test_the_check_of_samples_can_fail(value: dict[str, Any], problem: str) -> N
 
 @pytest.mark.parametrize("kind", crd.KINDS, ids=lambda kind: kind.name)
 def test_every_field_is_shown(kind: crd.Kind) -> None:
-    """Whoever adds a field shows it in the kind's sample."""
-    (sample,) = (o for o in objects(SAMPLES) if o["kind"] == kind.name)
+    """Whoever adds a field shows it in the kind's samples; those that exclude each other in two of them."""
+    samples = [o for o in objects(SAMPLES) if o["kind"] == kind.name]
     schema = crd.root_schema(kind)["properties"]["spec"]
-    assert set(fields(schema, "spec")) - set(used(sample["spec"], "spec")) == set()
+    shown = {field for sample in samples for field in used(sample["spec"], "spec")}
+    assert set(fields(schema, "spec")) - shown == set()
+
+
+@pytest.mark.parametrize(
+    "sample",
+    [sample for sample in ALL if sample["kind"] == "ModelDeployment"],
+    ids=lambda sample: sample["metadata"]["name"],
+)
+def test_a_sample_has_exactly_one_kind_of_scaling(sample: dict[str, Any]) -> None:
+    """As the API server demands it."""
+    assert len({"replicas", "autoscaling"} & sample["spec"].keys()) == 1
 
 
 @pytest.mark.parametrize("path", sorted(SAMPLES.glob("*.yaml")), ids=lambda path: path.stem)

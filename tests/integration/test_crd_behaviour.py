@@ -19,7 +19,10 @@ Kubectl = Callable[..., CompletedProcess[str]]
 
 SAMPLES = Path(__file__).resolve().parents[2] / "crds" / "samples"
 MINIMAL: dict[str, tuple[type[SpecType], dict[str, Any]]] = {
-    "ModelDeployment": (ModelDeploymentSpec, {"task": "embed", "source": {"uri": "pvc://models/x"}}),
+    "ModelDeployment": (
+        ModelDeploymentSpec,
+        {"task": "embed", "source": {"uri": "pvc://models/x"}, "replicas": 1},
+    ),
     "PromptTemplate": (PromptTemplateSpec, {"version": "1", "messages": [{"role": "user", "content": "a"}]}),
     "RAGIndex": (
         RAGIndexSpec,

@@ -19,7 +19,7 @@ MISSING = object()
 """As a new value: the field is left out."""
 
 SPECS: dict[str, dict[str, Any]] = {
-    "ModelDeployment": {"task": "generate", "source": {"uri": "pvc://models/chat"}},
+    "ModelDeployment": {"task": "generate", "source": {"uri": "pvc://models/chat"}, "replicas": 1},
     "PromptTemplate": {
         "version": "1.0",
         "messages": [{"role": "user", "content": "{question}"}],
@@ -76,6 +76,17 @@ def model(message: str, **changes: Any) -> Case:
     return Case("ModelDeployment", {key.replace("__", "."): value for key, value in changes.items()}, message)
 
 
+def autoscaling(message: str, **changes: Any) -> Case:
+    """A ModelDeployment that follows the load."""
+    scaling = {name: value for name, value in ({"maxReplicas": 2} | changes).items() if value is not MISSING}
+    return model(message, replicas=MISSING, autoscaling=scaling)
+
+
+def rollout(message: str, **changes: Any) -> Case:
+    """A ModelDeployment with a way to roll out."""
+    return model(message, rollout={"strategy": "Canary"} | changes)
+
+
 def prompt(message: str, **changes: Any) -> Case:
     """A PromptTemplate."""
     return Case("PromptTemplate", {key.replace("__", "."): value for key, value in changes.items()}, message)
@@ -106,20 +117,36 @@ RELATIVE_MESSAGE = "path is relative to the source's root and has no '..'"
 TEXT = {"documents": [{"name": "a.md", "text": "A"}]}
 REPOSITORY = "https://example.com/r.git"
 
+ADAPTER = {"name": "support", "uri": "pvc://models/support"}
+ONE_OF_MESSAGE = "set exactly one of replicas (a fixed number) and autoscaling"
+
 REFUSED = [
     *(Case(kind, {}, NAME_MESSAGE, name="dots.in.it") for kind in SPECS),
     *(Case(kind, {}, NAME_MESSAGE, name=LONG_NAME) for kind in SPECS),
     model("spec.task: Required value", task=MISSING),
     model("spec.source: Required value", source=MISSING),
     model("spec.source.uri: Required value", source={}),
-    model('spec.task: Unsupported value: "chat": supported values: "generate", "embed"', task="chat"),
-    model("uri must start with hf://, pvc:// or file://, for example hf://org/name", source__uri="s3://a/b"),
+    model(
+        'spec.task: Unsupported value: "chat": supported values: "generate", "embed", "rerank"', task="chat"
+    ),
+    model(
+        "uri must start with hf://, s3://, gs://, az://, https://, oci://", source__uri="http://host/a.tar"
+    ),
     model("an hf:// uri is hf://org/name or hf://org/name@revision", source__uri="hf://name"),
+    *(
+        model(f"an {scheme}:// uri is {scheme}://bucket/path/to/the/folder", source__uri=f"{scheme}://Bucket")
+        for scheme in ("s3", "gs", "az")
+    ),
+    model("an https:// uri is https://host/path of an archive", source__uri="https://user:pw@host/a.tgz"),
+    model("an oci:// uri is oci://registry/repository:tag", source__uri="oci://registry"),
     model("a pvc:// uri is pvc://claim or pvc://claim/path", source__uri="pvc://Models/x"),
     model("a file:// uri has three slashes and an absolute path", source__uri="file://models"),
     model("uri must not contain '..'; name the folder itself", source__uri="pvc://models/../x"),
     model("spec.source.uri: Too long: may not be more than 1024", source__uri="pvc://m/" + "x" * 1024),
-    model("spec.engine.type: Unsupported value", engine__type="vllm"),
+    model("must be sha256: and 64 hex digits; `lateen digest FOLDER` prints it", source__digest="x" * 71),
+    model("must be the name of a Secret: lower-case letters", source__secretRef__name="My_Secret"),
+    model("spec.engine.type: Unsupported value", engine__type="tgi"),
+    model(QUANTITY_MESSAGE, engine__kvCacheMemory="1GB"),
     model("spec.engine.dtype: Unsupported value", engine__dtype="int3"),
     model("spec.engine.maxModelLen in body should be greater than or equal to 16", engine__maxModelLen=8),
     model(QUANTITY_MESSAGE, resources__cpu="two"),
@@ -128,6 +155,31 @@ REFUSED = [
     model("must be of type integer,string", resources__cpu=0.5),
     model(GPU_MESSAGE, resources__gpu="1.5"),
     model(GPU_MESSAGE, resources__gpu=100),
+    model("nodeLabels: Too many", resources__nodeLabels={f"label{n}": "x" for n in range(17)}),
+    model("adapters are for task: generate", task="embed", adapters=[ADAPTER]),
+    model("spec.adapters: duplicate entries", adapters=[ADAPTER] * 2),
+    model("spec.adapters: Too many", adapters=[ADAPTER | {"name": f"a{n}"} for n in range(33)]),
+    model("uri must start with hf://", adapters=[ADAPTER | {"uri": "ftp://a/b"}]),
+    model(ONE_OF_MESSAGE, replicas=MISSING),
+    model(ONE_OF_MESSAGE, autoscaling={"maxReplicas": 2}),
+    autoscaling("minReplicas must not exceed maxReplicas", minReplicas=3),
+    autoscaling("spec.autoscaling.maxReplicas: Required value", maxReplicas=MISSING),
+    autoscaling("spec.autoscaling.maxReplicas in body should be", maxReplicas=0),
+    autoscaling("spec.autoscaling.targetOngoingRequests in body should be", targetOngoingRequests=0),
+    autoscaling("must be a duration such as 30s, 5m or 1h30m", scaleToZeroDelay="never"),
+    model("spec.routing.strategy: Unsupported value", routing__strategy="Random"),
+    rollout("strategy: Canary needs steps, such as [{weight: 10, pause: 60s}]"),
+    rollout("steps are only for strategy: Canary", strategy="Recreate", steps=[{"weight": 10}]),
+    rollout("abort is only for strategy: Canary", strategy="Immediate", abort={}),
+    rollout("every step needs a weight of its own", steps=[{"weight": 10}, {"weight": 10}]),
+    rollout("weight in body should be less than or equal to 99", steps=[{"weight": 100}]),
+    rollout("must be at least 1s", steps=[{"weight": 10, "pause": "0s"}]),
+    rollout(
+        'must be a number in quotes from "0" to "1", such as "0.02"',
+        steps=[{"weight": 10}],
+        abort={"maxErrorRatio": "2"},
+    ),
+    model("spec.revisionHistoryLimit in body should be", revisionHistoryLimit=0),
     model("spec.replicas in body should be greater than or equal to 0", replicas=-1),
     model("spec.replicas in body should be less than or equal to 256", replicas=257),
     model("spec.replicas: expected numeric", replicas="two"),
@@ -227,6 +279,24 @@ ACCEPTED = [
     model("", resources={"cpu": "500m", "memory": 1073741824, "gpu": 2}),
     model("", source__uri="hf://org/name@refs/pr/1"),
     model("", source__uri="file:///srv/models/chat"),
+    *(
+        model("", source__uri=uri)
+        for uri in (
+            "s3://bucket/models/chat",
+            "gs://bucket/a",
+            "az://container/a",
+            "https://host:8443/chat.tar.gz",
+            "oci://registry:5000/org/model:1.0",
+            "oci://registry/org/model@sha256:" + "0" * 64,
+        )
+    ),
+    model("", source__digest="sha256:" + "0" * 64, source__secretRef={"name": "hub.token"}),
+    model("", resources={"acceleratorType": "H100", "nodeLabels": {"ray.io/market-type": "spot"}}),
+    model("", adapters=[ADAPTER, ADAPTER | {"name": "legal"}]),
+    autoscaling("", minReplicas=0, scaleToZeroDelay="5m"),
+    autoscaling("", minReplicas=2),
+    rollout("", strategy="Recreate"),
+    rollout("", steps=[{"weight": 10}, {"weight": 50, "pause": "5m"}], abort={"maxLatencyP95": "2s"}),
     model("", replicas=0, limits={"requestTimeout": "1h30m", "maxQueuedRequests": 0}),
     prompt("", defaults={"temperature": "0", "topP": "1", "stop": ["\n", "End"]}),
     variable("", type="integer", rules={"minimum": "-5", "maximum": "10000"}, default="3"),

@@ -21,13 +21,17 @@ def resource(kind: str, namespace: str, name: str, spec: Mapping[str, Any]) -> M
 
 
 def model(namespace: str, name: str, task: str, path: str, **spec: Any) -> Manifest:
-    """A ModelDeployment of the weights in `pvc://models/PATH`, cheap enough to run many side by side."""
+    """A ModelDeployment of the weights in `pvc://models/PATH`, cheap enough to run many side by side.
+
+    It has one replica unless `spec` says otherwise.
+    """
+    number = {} if "autoscaling" in spec else {"replicas": 1}
     base = {
         "task": task,
         "source": {"uri": f"pvc://models/{path}"},
         "resources": {"cpu": "100m", "memory": "256Mi"},
     }
-    return resource("ModelDeployment", namespace, name, base | spec)
+    return resource("ModelDeployment", namespace, name, base | number | spec)
 
 
 def prompt(namespace: str, name: str, **spec: Any) -> Manifest:

@@ -12,17 +12,28 @@ import httpx2
 import numpy as np
 import openai
 from fastapi import FastAPI
+from pydantic import SecretStr
 
 from lateen_api import names
 from lateen_api.catalog import Index
-from lateen_serving.engine.protocol import Embeddings, GenerateRequest, TokenEvent
-from lateen_serving.gateway import ingress, logs
+from lateen_api.gateway_report import Facts
+from lateen_serving.engine.protocol import (
+    Embeddings,
+    GenerateRequest,
+    Ranking,
+    TokenChoice,
+    TokenEvent,
+    TokenLogprob,
+)
+from lateen_serving.gateway import ingress, logs, waiting
 from lateen_serving.gateway.context import Service
 from lateen_serving.gateway.metrics import Metrics
+from lateen_serving.gateway.replicas import Replicas
 from lateen_serving.gateway.state import GatewayState
 from lateen_serving.rag.retrieve import Passage
 
 KEY = "unit-test-key-0123456789abcdef"
+TOKEN = SecretStr("unit-test-ray-token-0123456789abcdef")
 DIMENSION = 4
 
 
@@ -36,7 +47,22 @@ def events(*texts: str, prompt_tokens: int = 7, finish_reason: str = "stop") -> 
     return answer
 
 
-def model(model_id: str, revision: str = "r1", task: str = "generate", timeout: int = 30) -> dict[str, Any]:
+def with_logprobs(answer: list[TokenEvent], top: int) -> list[TokenEvent]:
+    """The same answer, each event with the log probability of its text as one token and of `top` others."""
+    for event in answer:
+        choice = TokenChoice(token=event["text"], bytes=list(event["text"].encode()), logprob=-0.5)
+        others = [TokenChoice(token=f"other{n}", bytes=[111], logprob=-1.0 - n) for n in range(top)]
+        event["logprobs"] = [TokenLogprob(**choice, top=others)]
+    return answer
+
+
+def model(
+    model_id: str,
+    revision: str = "r1",
+    task: str = "generate",
+    timeout: int = 30,
+    adapters: Sequence[str] = (),
+) -> dict[str, Any]:
     """A model of a catalog document."""
     return {
         "id": model_id,
@@ -45,6 +71,7 @@ def model(model_id: str, revision: str = "r1", task: str = "generate", timeout: 
         "application": f"default_{model_id}_{revision}",
         "created": 1_700_000_000,
         "requestTimeoutSeconds": timeout,
+        "adapters": list(adapters),
     }
 
 
@@ -93,7 +120,11 @@ def catalog(**changes: Any) -> dict[str, Any]:
     """A catalog document with one of everything."""
     document = {
         "keys": [{"name": "other", "digest": "0" * 64}, {"name": "tester", "digest": names.key_digest(KEY)}],
-        "models": [model("chatty"), model("minilm", task="embed")],
+        "models": [
+            model("chatty", adapters=["support"]),
+            model("minilm", task="embed"),
+            model("ranker", task="rerank"),
+        ],
         "prompts": [
             {"id": "grounded", "revisions": [prompt_revision("2"), prompt_revision("1")]},
             {"id": "plain", "revisions": [prompt_revision("1", **PLAIN_PROMPT)]},
@@ -117,12 +148,17 @@ class FakeModels:
     default: list[TokenEvent | Exception] = field(default_factory=lambda: list(events("Hello", " world")))
     calls: list[tuple[str, GenerateRequest]] = field(default_factory=list)
     embedded: list[tuple[str, list[str]]] = field(default_factory=list)
+    ranked: list[tuple[str, str, list[str]]] = field(default_factory=list)
     closed: list[str] = field(default_factory=list)
     asked: asyncio.Event = field(default_factory=asyncio.Event)
     hold: asyncio.Event | None = None
     """When set, an answer waits for it before each event but the first."""
     silent: asyncio.Event | None = None
     """When set, an answer waits for it before its first event."""
+    queue: asyncio.Event | None = None
+    """When set, no replica begins to work before it."""
+    refusals: dict[str, list[Exception]] = field(default_factory=dict)
+    """Per application, what the next calls raise before a replica has begun."""
 
     async def generate(self, application: str, request: GenerateRequest) -> AsyncGenerator[TokenEvent, None]:
         self.calls.append((application, request))
@@ -130,6 +166,7 @@ class FakeModels:
         queue = self.answers.get(application)
         answer = queue.pop(0) if queue else self.default
         try:
+            await self._begin(application)
             if self.silent is not None:
                 await self.silent.wait()
             for number, event in enumerate(answer):
@@ -141,12 +178,47 @@ class FakeModels:
         finally:
             self.closed.append(application)
 
+    async def _begin(self, application: str) -> None:
+        refusals = self.refusals.get(application)
+        if refusals:
+            raise refusals.pop(0)
+        if self.queue is not None:
+            await self.queue.wait()
+        waiting.begun()
+
     async def embed(self, application: str, texts: list[str]) -> Embeddings:
         self.embedded.append((application, texts))
+        await self._begin(application)
         rows = np.zeros((len(texts), DIMENSION), dtype=np.float32)
         rows[:, 0] = 1.0
         rows[:, 1] = np.arange(len(texts))
         return Embeddings(vectors=rows, tokens=[len(text.split()) for text in texts])
+
+    async def rerank(self, application: str, query: str, documents: list[str]) -> Ranking:
+        """The longer the better."""
+        self.ranked.append((application, query, documents))
+        await self._begin(application)
+        scores = [1 - 1 / (1 + len(document)) for document in documents]
+        return Ranking(scores=scores, tokens=[len(document.split()) for document in documents])
+
+
+@dataclass
+class FakeCluster:
+    """What Ray knows of replicas: facts and numbers of serving ones, by application."""
+
+    facts: dict[str, Facts] = field(default_factory=dict)
+    serving: dict[str, int] = field(default_factory=dict)
+    reads: list[str] = field(default_factory=list)
+    error: Exception | None = None
+
+    async def read(self, application: str) -> Facts | None:
+        self.reads.append(application)
+        if self.error is not None:
+            raise self.error
+        return self.facts.get(application)
+
+    async def count_serving(self) -> dict[str, int]:
+        return self.serving
 
 
 @dataclass
@@ -177,7 +249,21 @@ class World:
         self.search = FakeSearch()
         self.pauses: list[float] = []
         self.on_pause: Callable[[], None] = lambda: None
-        self.service = Service(self.state, self.models, self.search, Metrics("replica-0"), log, self._pause)
+        self.cluster = FakeCluster()
+        self.roll = 0.0
+        self.now = 0.0
+        replicas = Replicas(self.cluster.read, self.cluster.count_serving, log, lambda: self.now)
+        self.service = Service(
+            self.state,
+            self.models,
+            self.search,
+            Metrics("replica-0"),
+            log,
+            self._pause,
+            replicas,
+            report_token=TOKEN,
+            roll=lambda: self.roll,
+        )
         self.app: FastAPI = ingress.create(self.service)
         self.accept()
 
@@ -225,6 +311,8 @@ class RawExchange:
     messages: list[dict[str, Any]] = field(default_factory=list)
     started: asyncio.Event = field(default_factory=asyncio.Event)
     leave: asyncio.Event = field(default_factory=asyncio.Event)
+    kept_alive: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when a comment has arrived."""
 
     async def run(self) -> None:
         """Send the request; after its body the client stays until `leave` is set."""
@@ -242,6 +330,8 @@ class RawExchange:
             self.messages.append(message)
             if message.get("body"):
                 self.started.set()
+            if message.get("body", b"").startswith(b":"):
+                self.kept_alive.set()
 
         scope = {
             "type": "http",

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lateen_api import names
+from lateen_api.gateway_report import Facts, Traffic
 from lateen_api.index_build import BuildReport, DocumentFailure
 from lateen_operator.cache import ResourceCache
 from lateen_operator.reconcile.reconciler import Reconciler
@@ -20,14 +21,15 @@ from lateen_operator.seams import (
     JobStatus,
     Key,
     Kind,
+    Node,
     Resource,
     ServeApplication,
-    ServeState,
     StoredRevision,
     StoreState,
 )
 from lateen_operator.settings import OperatorSettings
 from lateen_operator.status import timestamp
+from unit.operator_fake_ray import FakeServe
 
 QUIET_ROUNDS = 7
 """Rounds of one second without a write after which nothing is on its way: longer than any drain."""
@@ -48,7 +50,13 @@ class FakeWorld:
     applications: dict[str, ServeApplication] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)
     """Message by weights uri: applications with it fail to start."""
+    restarts: list[str] = field(default_factory=list)
+    """Applications whose replicas were started anew."""
     served_catalog: str | None = None
+    facts: dict[str, Facts] = field(default_factory=dict)
+    traffic: dict[str, Traffic] = field(default_factory=dict)
+    nodes: tuple[Node, ...] = (Node({"CPU": 8.0, "memory": 64e9}),)
+    secrets: dict[tuple[str, str], dict[str, bytes]] = field(default_factory=dict)
     jobs: dict[str, Job] = field(default_factory=dict)
     requests: dict[str, dict[str, Any]] = field(default_factory=dict)
     failing_documents: tuple[DocumentFailure, ...] = ()
@@ -93,6 +101,9 @@ class FakeWorld:
                 del self.applications[name]
             elif app.status == "DEPLOYING":
                 self.applications[name] = self._started(app)
+            elif app.starting_replicas:
+                running = app.running_replicas + app.starting_replicas
+                self.applications[name] = replace(app, running_replicas=running, starting_replicas=0)
         self.served_catalog = self._gateway_catalog()
         for name, job in list(self.jobs.items()):
             if job.status is JobStatus.RUNNING:
@@ -103,8 +114,37 @@ class FakeWorld:
         message = self.broken.get((app.config.get("args") or {}).get("uri", ""))
         if message is not None:
             return replace(app, status="DEPLOY_FAILED", message=message, running_replicas=0)
-        replicas = app.config["deployments"][0]["num_replicas"]
-        return replace(app, status="RUNNING", running_replicas=replicas)
+        return replace(
+            app,
+            status="RUNNING",
+            running_replicas=app.target_replicas,
+            starting_replicas=0,
+            failed_replicas=0,
+        )
+
+    def autoscale(self, name: str, target: int) -> None:
+        """The autoscaler decides; replicas stop at once and start until the next tick."""
+        app = self.applications[name]
+        running = min(app.running_replicas, target)
+        self.applications[name] = replace(
+            app, target_replicas=target, running_replicas=running, starting_replicas=target - running
+        )
+
+    def crash(self, name: str) -> None:
+        """All replicas of an application die; Ray calls it unwell and starts them again."""
+        app = self.applications[name]
+        self.applications[name] = replace(
+            app,
+            status="UNHEALTHY",
+            message="its replicas died",
+            running_replicas=0,
+            starting_replicas=app.target_replicas,
+            failed_replicas=app.running_replicas,
+        )
+
+    def heal(self, name: str) -> None:
+        """Ray has started the replicas of a crashed application again."""
+        self.applications[name] = self._started(self.applications[name])
 
     def _gateway_catalog(self) -> str | None:
         from lateen_api.catalog import Catalog
@@ -165,6 +205,9 @@ class FakeCluster:
     async def config_map(self, namespace: str, name: str) -> Mapping[str, bytes] | None:
         return self.world.config_maps.get((namespace, name))
 
+    async def secret(self, namespace: str, name: str) -> Mapping[str, bytes] | None:
+        return self.world.secrets.get((namespace, name))
+
     async def api_keys(self) -> Mapping[str, str]:
         return {"default": "0" * 64}
 
@@ -176,57 +219,26 @@ class FakeCluster:
     ) -> None:
         name = f"{owner.key.name}-{revision}"
         if all(item.name != name for item in self.world.stored):
-            stored = StoredRevision(name, owner.uid, number, revision, data, int(self.world.now))
+            content = json.loads(json.dumps(data))
+            stored = StoredRevision(name, owner.uid, number, revision, content, int(self.world.now))
             self.world.stored.append(stored)
         self.world.wrote(f"revision {name}")
+
+    async def renumber_revision(self, namespace: str, name: str, number: int) -> None:
+        self._change(name, number=number)
+        self.world.wrote(f"number of {name}")
+
+    async def abort_revision(self, namespace: str, name: str, why: str) -> None:
+        self._change(name, aborted=why)
+        self.world.wrote(f"aborted {name}")
+
+    def _change(self, name: str, **changes: Any) -> None:
+        stored = self.world.stored
+        self.world.stored = [replace(item, **changes) if item.name == name else item for item in stored]
 
     async def delete_revision(self, namespace: str, name: str) -> None:
         self.world.stored = [item for item in self.world.stored if item.name != name]
         self.world.wrote(f"no revision {name}")
-
-
-class FakeServe:
-    """Ray of a FakeWorld."""
-
-    def __init__(self, world: FakeWorld) -> None:
-        self.world = world
-
-    async def observe(self) -> ServeState:
-        return ServeState(dict(self.world.applications), self.world.served_catalog, {"CPU": 8.0})
-
-    async def apply(self, config: Mapping[str, Any]) -> None:
-        wanted = {entry["name"]: json.loads(json.dumps(entry)) for entry in config["applications"]}
-        for name, app in self.world.applications.items():
-            if name not in wanted:
-                self.world.applications[name] = replace(app, status="DELETING")
-        for name, entry in wanted.items():
-            present = self.world.applications.get(name)
-            deployed = present.config if present and present.status != "DELETING" else None
-            restarted = deployed is None or deployed["args"] != entry["args"]
-            self.world.applications[name] = (
-                ServeApplication(name, "DEPLOYING", "", self.world.now, entry, 0)
-                if restarted or present is None
-                else replace(present, config=entry, running_replicas=entry["deployments"][0]["num_replicas"])
-            )
-        self.world.wrote("serve config")
-
-    async def jobs(self) -> Mapping[str, Job]:
-        return dict(self.world.jobs)
-
-    async def submit(self, job_id: str, entrypoint: str, files: Mapping[str, bytes]) -> None:
-        if job_id not in self.world.jobs:
-            self.world.requests[job_id] = json.loads(files["build.json"])
-            self.world.jobs[job_id] = Job(job_id, JobStatus.RUNNING, "", self.world.now, 0.0)
-        self.world.wrote(f"job {job_id}")
-
-    async def stop(self, job_id: str) -> None:
-        job = self.world.jobs[job_id]
-        self.world.jobs[job_id] = replace(job, status=JobStatus.STOPPED, ended_at=self.world.now)
-        self.world.wrote(f"stop {job_id}")
-
-    async def forget(self, job_id: str) -> None:
-        self.world.jobs.pop(job_id, None)
-        self.world.wrote(f"forget {job_id}")
 
 
 class FakeStore:
@@ -258,15 +270,15 @@ class FakeStore:
 class FakeOperator:
     """An operator on a FakeWorld; `restart` forgets everything it held in memory."""
 
-    def __init__(self, world: FakeWorld) -> None:
+    def __init__(self, world: FakeWorld, **settings: Any) -> None:
         self.world = world
+        self.settings = OperatorSettings(**settings)
         self.restart()
 
     def restart(self) -> None:
         """A new process: an empty cache and no memory."""
         self.cache = ResourceCache()
-        settings = OperatorSettings()
-        world = self.world
+        world, settings = self.world, self.settings
         self.reconciler = Reconciler(
             FakeCluster(world), FakeServe(world), FakeStore(world), self.cache, settings, lambda: world.now
         )

@@ -15,8 +15,9 @@ INDEX = Key(Kind.RAG_INDEX, "default", "handbook")
 
 
 def model(task: str = "generate", uri: str = "pvc://models/a", **more: Any) -> dict[str, Any]:
-    """Spec of a model."""
-    return {"task": task, "source": {"uri": uri}, **more}
+    """Spec of a model; one replica unless `more` says otherwise."""
+    number = {} if "autoscaling" in more else {"replicas": 1}
+    return {"task": task, "source": {"uri": uri}, **number, **more}
 
 
 def prompt(version: str = "1", text: str = "Answer: {question}", **more: Any) -> dict[str, Any]:

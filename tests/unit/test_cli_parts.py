@@ -190,3 +190,10 @@ def test_parts_end_after_those_that_need_them(site: Site) -> None:
             assert needing <= ended
         ended |= set(names)
     assert ended == set(by_name)
+
+
+def test_secrets_that_the_operator_writes_are_where_rays_processes_look(site: Site) -> None:
+    """In a folder of the state directory, which only the user can enter."""
+    folder = ray.describe(site).environment["LATEEN_SECRETS"]
+    assert folder == reconciler.describe(site).environment["LATEEN_OPERATOR_SECRETS_FOLDER"]
+    assert Path(folder).parent == site.state.root

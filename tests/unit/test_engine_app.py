@@ -1,16 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """The edge to Ray Serve, without Ray: arguments in, failure text out."""
 
+import importlib.util
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from pydantic import ValidationError
+from ray import serve
 
-from engine_models import request, save_llama
+from engine_models import request, save_adapter, save_llama
 from lateen_api import names
 from lateen_api.conditions import Reason
+from lateen_api.gateway_report import Facts
 from lateen_api.serve_config import REPLICA_FAILURE
 from lateen_serving.engine import app
+from lateen_serving.engine.generator import TextGenerator
+from lateen_serving.engine.options import LoadOptions
+from lateen_serving.errors import InputError, LoadError, NotFound
 
 
 def arguments(uri: str, **changes: object) -> dict[str, object]:
@@ -54,15 +61,118 @@ async def test_a_failed_start_says_why_in_one_line(
     assert [line for line in lines if line.startswith(f"{REPLICA_FAILURE} {reason}: ")]
 
 
-async def test_a_replica_serves_what_it_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The deployment's methods reach the engine, and leaving a stream ends the work."""
+class Replica:
+    """A model as Ray Serve would make it, and the facts it publishes."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.model = app.Model.__new__(app.Model)
+        self.facts: list[Facts] = []
+        context = SimpleNamespace(app_name="tiny-1")
+        monkeypatch.setattr(serve, "get_replica_context", lambda: context)
+        monkeypatch.setattr(app, "publish", self._publish)
+
+    async def _publish(self, application: str, facts: Facts) -> None:
+        assert application == "tiny-1"
+        self.facts.append(facts)
+
+    async def start(self, **changes: object) -> "Replica":
+        """Load."""
+        await app.Model.__init__(self.model, arguments("pvc://models/tiny", dtype="float32", **changes))
+        return self
+
+
+@pytest.fixture
+def volumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A claim `models` with a tiny model."""
     monkeypatch.setenv("LATEEN_VOLUMES", str(tmp_path))
     save_llama(tmp_path / "models" / "tiny")
-    model = app.Model.__new__(app.Model)
-    await app.Model.__init__(model, arguments("pvc://models/tiny", dtype="float32", maxModelLen=100))
+    return tmp_path / "models"
+
+
+async def test_a_replica_serves_what_it_loaded(volumes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The deployment's methods reach the engine; a stream begins by saying that work has begun."""
+    model = (await Replica(monkeypatch).start(maxModelLen=100)).model
     assert (await model.describe())["max_tokens"] == 100
     assert await model.tokenize(["ab"]) == [[(0, 1), (1, 2)]]
     await model.check_health()
     events = [event async for event in model.generate(request("hi", max_tokens=3))]
+    assert events[0] == {"text": "", "prompt_tokens": 0, "completion_tokens": 0}
     assert events[-1]["finish_reason"] == "length"
+    with pytest.raises(InputError):
+        await model.rerank("a", ["b"])
     await model._engine.aclose()
+
+
+async def test_a_replica_tells_what_it_loaded(volumes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once loaded it publishes the model's facts, with the engine and why it is this one."""
+    replica = await Replica(monkeypatch).start(engine="auto", maxModelLen=100)
+    (facts,) = replica.facts
+    assert (facts.context_tokens, facts.dtype, facts.engine) == (100, "float32", "transformers")
+    assert facts.parameters == (await replica.model.describe())["parameters"]
+    assert "GPU" in facts.engine_reason
+    assert facts.memory_bytes > 10_000_000
+    assert facts.load_seconds > 0
+    assert facts.adapters == {}
+    await replica.model._engine.aclose()
+
+
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
+async def test_adapters_come_and_go_with_the_user_config(
+    volumes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each adapter is found, loaded and reported, or the reason why not; what is no longer named is gone."""
+    save_adapter(volumes / "tiny", volumes / "red", 1)
+    (volumes / "red" / "config.json").write_text("{}")
+    (volumes / "empty").mkdir()
+    replica = await Replica(monkeypatch).start()
+    adapters = [
+        {"name": "absent", "uri": "pvc://models/absent"},
+        {"name": "empty", "uri": "pvc://models/empty"},
+        {"name": "red", "uri": "pvc://models/red"},
+    ]
+    await replica.model.reconfigure({"adapters": adapters})
+    told = replica.facts[-1].adapters
+    assert told["red"] == ""
+    assert all(told[name] for name in ("absent", "empty"))
+    events = [event async for event in replica.model.generate(request("hi", adapter="red", max_tokens=2))]
+    assert events[-1]["completion_tokens"] == 2
+    await replica.model.reconfigure({})
+    assert replica.facts[-1].adapters == {}
+    with pytest.raises(NotFound):
+        async for _ in replica.model.generate(request("hi", adapter="red")):
+            pass
+    await replica.model._engine.aclose()
+
+
+async def test_a_bad_user_config_ends_nothing(volumes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is wrong with it, the replica serves on as it was."""
+    replica = await Replica(monkeypatch).start()
+    await replica.model.reconfigure({"adapters": [{"odd": 1}]})
+    await replica.model._engine.aclose()
+    await replica.model.reconfigure({"adapters": [{"name": "red", "uri": "pvc://models/tiny"}]})
+    assert len(replica.facts) == 2
+
+
+async def test_the_number_of_requests_and_their_memory_reach_the_engine(
+    volumes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the spec bounds is what the engine is made with."""
+    made: list[LoadOptions] = []
+
+    async def create(options: LoadOptions) -> TextGenerator:
+        made.append(options)
+        raise LoadError("enough")
+
+    monkeypatch.setattr(TextGenerator, "create", create)
+    with pytest.raises(app.ReplicaFailure):
+        await Replica(monkeypatch).start(maxOngoingRequests=5, kvCacheBytes=12345)
+    assert (made[0].max_rows, made[0].cache_bytes) == (5, 12345)
+
+
+async def test_vllm_must_be_installed_where_it_is_asked_for(
+    volumes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asking for an engine that is not there fails the start in words, instead of taking another one."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
+    with pytest.raises(app.ReplicaFailure, match="ModelUnsupported: .*vllm"):
+        await Replica(monkeypatch).start(engine="vllm")

@@ -7,7 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import MambaConfig, MistralConfig
+from transformers import (
+    Gemma3TextConfig,
+    GemmaConfig,
+    MambaConfig,
+    MistralConfig,
+    OpenAIGPTConfig,
+    Qwen2Config,
+    Qwen3Config,
+)
 
 from engine_models import CONTEXT, Reference, request, save_causal, save_llama
 from lateen_serving.engine.generator import TextGenerator
@@ -77,6 +85,17 @@ async def test_requests_that_join_while_others_run_get_their_own_answers(
     assert [text for text, _ in await some] == [reference.answer(text, 12) for text in TEXTS[1:3]]
     assert [text for text, _ in await others] == [reference.answer(text, 30) for text in TEXTS[3:]]
     assert last["prompt_tokens"] == len(reference.prompt(TEXTS[0]))
+
+
+async def test_a_seed_repeats_an_answer_with_every_rule(engine: TextGenerator) -> None:
+    """Cuts, penalties, biases and grammars draw from the seed as well, alone and in company."""
+    rules = {"temperature": 1.5, "top_k": 40, "min_p": 0.01, "presence_penalty": 0.5, "logit_bias": {7: 2.0}}
+    grammar = {"kind": "json_schema", "source": '{"type": "string", "maxLength": 20}'}
+    seeded = [request("hi", seed=5, **rules), request("hi", seed=5, grammar=grammar, **rules)]
+    alone = [await answers(engine, [one]) for one in seeded]
+    crowd = [request(text, temperature=1.0) for text in TEXTS]
+    together = await answers(engine, [*crowd, *seeded])
+    assert [[one] for one in together[-2:]] == alone
 
 
 async def test_a_seed_repeats_an_answer_whatever_else_is_served(engine: TextGenerator) -> None:
@@ -186,10 +205,45 @@ async def test_a_generator_does_not_embed_but_knows_its_tokens(engine: TextGener
     with pytest.raises(InputError):
         await engine.embed(["x"])
     assert await engine.tokenize(["ab", ""]) == [[(0, 1), (1, 2)], []]
-    assert engine.describe() == {"max_tokens": CONTEXT, "dimension": 0, "dtype": "float32"}
+    description = engine.describe()
+    assert (description["max_tokens"], description["dimension"]) == (CONTEXT, 0)
+    assert (description["engine"], description["dtype"]) == ("transformers", "float32")
+    assert description["parameters"] > 258 * 32 * 2
 
 
+async def test_cancelled_requests_in_a_crowd_change_no_answer(
+    engine: TextGenerator, reference: Reference
+) -> None:
+    """Requests that are given up at any moment leave the batch, and the others answer exactly as alone."""
+
+    async def give_up(text: str, events: int) -> None:
+        stream = engine.generate(request(text, max_tokens=90))
+        for _ in range(events):
+            await anext(stream)
+        await stream.aclose()  # type: ignore[attr-defined]  # an async generator
+
+    staying = [collect(engine.generate(request(text, max_tokens=50))) for text in TEXTS]
+    leaving = [give_up(text * 2, events) for events, text in enumerate(TEXTS, start=1)]
+    results = await asyncio.gather(*staying, *leaving)
+    assert [one[0] for one in results if one] == [reference.answer(text, 50) for text in TEXTS]
+
+
+_SMALL = {
+    "vocab_size": 258, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "max_position_embeddings": CONTEXT, "initializer_range": 0.6,
+    "tie_word_embeddings": False, "pad_token_id": 257, "eos_token_id": 257, "bos_token_id": 256,
+}  # fmt: skip
 OTHERS = {
+    "Qwen2": Qwen2Config(**_SMALL),
+    "Qwen3": Qwen3Config(**_SMALL, head_dim=8),
+    "Gemma": GemmaConfig(**_SMALL, head_dim=8),
+    "Gemma 3 with a sliding window": Gemma3TextConfig(
+        **_SMALL, head_dim=8, sliding_window=16, layer_types=["sliding_attention", "full_attention"]
+    ),
+    "no cache": OpenAIGPTConfig(
+        vocab_size=258, n_embd=32, n_layer=2, n_head=4, n_positions=CONTEXT, initializer_range=0.6,
+        tie_word_embeddings=False, pad_token_id=257,
+    ),
     "sliding window": MistralConfig(
         vocab_size=258, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
         num_key_value_heads=2, max_position_embeddings=CONTEXT, sliding_window=16, initializer_range=0.6,
@@ -203,8 +257,8 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("config", OTHERS.values(), ids=OTHERS.keys())
-async def test_models_whose_cache_cannot_be_joined_are_served_too(tmp_path: Path, config: Any) -> None:
-    """Sliding windows and state-space layers get a batch per request, and answer as alone."""
+async def test_other_architectures_answer_as_alone(tmp_path: Path, config: Any) -> None:
+    """Other families share batches, and what can't (sliding windows, state spaces, no cache) gets a batch each."""
     folder = save_causal(tmp_path, config)
     reference = Reference(folder)
     engine = await TextGenerator.create(LoadOptions(folder, dtype="float32", max_model_len=CONTEXT))

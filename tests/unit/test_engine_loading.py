@@ -57,12 +57,6 @@ def test_context_length(
     assert caught.value.code == "ModelUnsupported"
 
 
-def _without_template(folder: Path) -> None:
-    save_llama(folder)
-    (folder / "chat_template.jinja").unlink()
-    save_tokenizer(folder, template=None)
-
-
 def _broken_weights(folder: Path) -> None:
     save_llama(folder)
     (folder / "model.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0not a header....")
@@ -90,7 +84,7 @@ def _other_shape(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "make", [_without_template, _broken_weights, _unknown_architecture, _remote_code, _other_shape, save_bert]
+    "make", [_broken_weights, _unknown_architecture, _remote_code, _other_shape, save_bert]
 )
 async def test_weights_that_do_not_generate_are_unsupported(
     tmp_path: Path, make: Callable[[Path], object]

@@ -2,7 +2,7 @@
 """The scheduler step by step, in this thread, with failures put into the model."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -11,9 +11,11 @@ import torch
 from engine_models import Reference, save_llama
 from lateen_serving.engine.channel import Channel
 from lateen_serving.engine.decoder import Decoder, State
-from lateen_serving.engine.jobs import GenerateJob
+from lateen_serving.engine.jobs import GenerateJob, Rules
+from lateen_serving.engine.prompt import own_copy
 from lateen_serving.engine.protocol import TokenEvent
 from lateen_serving.engine.scheduler import Limits, Scheduler
+from lateen_serving.engine.vocabulary import Vocabulary
 from lateen_serving.errors import ModelError, Unavailable
 
 ROOMY = Limits(rows=8, cache_tokens=10_000, chunk_tokens=512)
@@ -31,8 +33,10 @@ class Faulty(Decoder):
     fault: Callable[[torch.Tensor, torch.Tensor], None] = staticmethod(lambda _ids, _logits: None)
     passes: int = 0
 
-    def forward(self, ids: torch.Tensor, mask: torch.Tensor, state: State) -> torch.Tensor:
-        logits = super().forward(ids, mask, state)
+    def forward(
+        self, ids: torch.Tensor, mask: torch.Tensor, state: State, adapters: Sequence[str | None] = ()
+    ) -> torch.Tensor:
+        logits = super().forward(ids, mask, state, adapters)
         self.passes += 1
         self.fault(ids, logits)
         return logits
@@ -44,15 +48,14 @@ class Bench:
     def __init__(self, reference: Reference, limits: Limits = ROOMY, end: int = 257) -> None:
         self.reference = reference
         self.model = Faulty(reference.model, "cpu")
-        decode = reference.tokenizer.backend_tokenizer.decode
-        self.scheduler = Scheduler(self.model, decode, frozenset({end}), limits)
+        vocabulary = Vocabulary(own_copy(reference.tokenizer), self.model.vocabulary, frozenset({end}))
+        self.scheduler = Scheduler(self.model, vocabulary, limits)
 
     def ask(self, text: str, limit: int = 12, **changes: Any) -> Channel[TokenEvent]:
         """Queue a request."""
         channel: Channel[TokenEvent] = Channel()
-        rules: dict[str, Any] = {"temperature": 0.0, "top_p": 1.0, "seed": None, "stop": []}
         prompt = self.reference.prompt(text)
-        self.scheduler.add(GenerateJob(prompt, limit, channel=channel, **rules | changes))
+        self.scheduler.add(GenerateJob(prompt, limit, Rules(), stop=[], channel=channel, **changes))
         return channel
 
     def run(self) -> None:

@@ -111,7 +111,12 @@ async def test_insane_request_ids_are_replaced(world: World, given: str) -> None
 async def test_models_are_listed(world: World) -> None:
     """Models appear with OpenAI's fields, all or one by one."""
     client = world.client()
-    assert [item.id async for item in client.models.list()] == ["chatty", "minilm"]
+    assert [item.id async for item in client.models.list()] == [
+        "chatty",
+        "chatty:support",
+        "minilm",
+        "ranker",
+    ]
     one = await client.models.retrieve("chatty")
     assert one.model_dump(exclude_unset=True) == {
         "id": "chatty",
@@ -119,9 +124,16 @@ async def test_models_are_listed(world: World) -> None:
         "created": 1_700_000_000,
         "owned_by": "lateen",
     }
-    with pytest.raises(openai.NotFoundError) as caught:
-        await client.models.retrieve("none")
-    assert caught.value.code == "model_not_found"
+    adapter = await client.models.retrieve("chatty:support")
+    assert adapter.model_dump(exclude_unset=True) == one.model_dump(exclude_unset=True) | {
+        "id": "chatty:support",
+        "root": "chatty",
+        "parent": "chatty",
+    }
+    for name in ("none", "chatty:none", "minilm:support"):
+        with pytest.raises(openai.NotFoundError) as caught:
+            await client.models.retrieve(name)
+        assert caught.value.code == "model_not_found"
 
 
 @pytest.mark.parametrize(

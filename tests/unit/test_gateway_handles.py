@@ -2,14 +2,26 @@
 """How Ray's ways to fail become the service's errors."""
 
 import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ray import serve
 from ray.exceptions import ActorDiedError, ActorUnavailableError, RayTaskError, WorkerCrashedError
 from ray.serve.exceptions import BackPressureError, RayServeException
 
-from lateen_serving.errors import ContextTooLong, ModelError, Overloaded, ServiceError, Unavailable
+from lateen_serving.errors import (
+    ContextTooLong,
+    ModelError,
+    Overloaded,
+    QueueTimeout,
+    ServiceError,
+    Unavailable,
+)
+from lateen_serving.gateway import handles
 from lateen_serving.gateway.handles import RayModels, _cancel
+from lateen_serving.gateway.waiting import Wait
 
 
 def task_error(cause: Exception) -> Exception:
@@ -69,15 +81,6 @@ async def test_own_cancellation_stays_one() -> None:
         await task
 
 
-async def test_failure_forgets_the_handle() -> None:
-    """After a failure of the infrastructure the application is looked up again."""
-    models = RayModels()
-    models._handles["app"] = object()  # type: ignore[assignment] # only its presence matters
-    with pytest.raises(Unavailable), models._translated("app"):
-        raise ActorDiedError
-    assert "app" not in models._handles
-
-
 class Call:
     """A Ray Serve response whose replica was found in the moment of its cancellation."""
 
@@ -115,3 +118,184 @@ async def test_waiting_call_is_cancelled() -> None:
     response: Any = Call()
     _cancel(response)
     assert response._replica_result_future.cancelled()
+
+
+class Stream:
+    """A Ray Serve response that yields `items`, or waits in the queue for ever."""
+
+    def __init__(self, items: list[Any] | None) -> None:
+        self._items = items
+        self.is_cancelled = False
+        self.asked = asyncio.Event()
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        self.asked.set()
+        if self._items is None:
+            await asyncio.Event().wait()
+        for item in self._items or []:
+            if isinstance(item, Exception):
+                raise item
+            yield item
+
+    def cancel(self) -> None:
+        self.is_cancelled = True
+
+
+class Handle:
+    """A Ray Serve handle whose calls are all answered by one stream."""
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+        self.calls: list[tuple[str, tuple[Any, ...]]] = []
+
+    def options(self, *, method_name: str, stream: bool) -> Any:
+        assert stream
+        self.method = method_name
+        return self
+
+    def remote(self, *arguments: Any) -> Stream:
+        self.calls.append((self.method, arguments))
+        return self.stream
+
+
+REQUEST: Any = {"messages": []}
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[RayModels, Handle]]:
+    """`served(items)`: models whose every application answers so, and the handle."""
+
+    def make(items: list[Any] | None) -> tuple[RayModels, Handle]:
+        handle = Handle(Stream(items))
+        monkeypatch.setattr(serve, "get_app_handle", lambda _: handle)
+        return RayModels(), handle
+
+    return make
+
+
+Served = Callable[..., tuple[RayModels, Handle]]
+
+
+async def test_the_first_item_only_says_that_work_has_begun(served: Served) -> None:
+    """The item that says so reaches nobody; whoever waits is told before the first real one."""
+    models, handle = served(["begun", "a", "b"])
+    waits: list[float] = []
+
+    async def first() -> tuple[Any, Any]:
+        events = models.generate("app", REQUEST)
+        return await anext(events), events
+
+    item, events = await Wait(60.0, None, waits.append).attempt(first())
+    assert (item, len(waits)) == ("a", 1)
+    assert [item async for item in events] == ["b"]
+    assert handle.calls == [("generate", (REQUEST,))]
+    assert not handle.stream.is_cancelled
+
+
+async def test_one_reply_is_a_stream_too(served: Served) -> None:
+    """Embedding and ranking are streams of the start and the reply."""
+    reply: Any = {"tokens": [1]}
+    models, handle = served([None, reply])
+    assert await models.embed("app", ["a"]) == reply
+    assert await models.rerank("app", "q", ["d"]) == reply
+    assert handle.calls == [("stream_embed", (["a"],)), ("stream_rerank", ("q", ["d"]))]
+
+
+@pytest.mark.parametrize("items", [[], [None]])
+async def test_a_missing_reply_is_an_error(served: Served, items: list[Any]) -> None:
+    """A replica that ends without a reply has failed."""
+    models, _ = served(items)
+    with pytest.raises(ModelError):
+        await models.embed("app", ["a"])
+
+
+@pytest.mark.parametrize("method", ["generate", "embed", "rerank"])
+async def test_cancelling_gives_up_the_place_in_the_queue(served: Served, method: str) -> None:
+    """A request that is cancelled while it waits for a replica cancels its call."""
+    models, handle = served(None)
+    calls: dict[str, Callable[[], Coroutine[Any, Any, Any]]] = {
+        "generate": lambda: anext(models.generate("app", REQUEST)),
+        "embed": lambda: models.embed("app", ["a"]),
+        "rerank": lambda: models.rerank("app", "q", ["d"]),
+    }
+
+    async def call() -> None:
+        await calls[method]()
+
+    task = asyncio.create_task(call())
+    await handle.stream.asked.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert handle.stream.is_cancelled
+
+
+async def test_a_queue_timeout_gives_up_the_place_in_the_queue(served: Served) -> None:
+    """A wait that is over cancels the call."""
+    models, handle = served(None)
+    await models._handle("app")
+    with pytest.raises(QueueTimeout):
+        await Wait(0.0, None, lambda _: None).attempt(models.embed("app", ["a"]))
+    assert handle.stream.is_cancelled
+
+
+async def test_a_full_queue_is_told_before_anything_has_begun(served: Served) -> None:
+    """Ray's refusal of a call arrives as Overloaded, and nothing was begun."""
+    models, _ = served([BackPressureError(num_queued_requests=3, max_queued_requests=3)])
+    wait = Wait(60.0, None, lambda _: None)
+    with pytest.raises(Overloaded):
+        await wait.attempt(models.embed("app", ["a"]))
+    assert not wait.has_begun
+
+
+async def test_an_application_has_one_handle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests that come together look an application up once, also again after a replica was lost."""
+    looked_up: list[str] = []
+    handle = Handle(Stream([None, "reply"]))
+
+    def look_up(application: str) -> Handle:
+        looked_up.append(application)
+        return handle
+
+    monkeypatch.setattr(serve, "get_app_handle", look_up)
+    models = RayModels()
+    await asyncio.gather(*(models.embed("app", ["a"]) for _ in range(8)))
+    with pytest.raises(Unavailable), models._translated("app"):
+        raise ActorDiedError
+    await models.embed("app", ["a"])
+    assert looked_up == ["app"]
+    models.keep(["other"])
+    await models.embed("app", ["a"])
+    assert looked_up == ["app", "app"]
+
+
+async def test_a_failed_look_up_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An application that is not there yet is looked up again by the next try."""
+    handle = Handle(Stream([None, "reply"]))
+    found: list[Any] = [RayServeException("Application 'app' does not exist."), handle]
+
+    def look_up(_: str) -> Any:
+        outcome = found.pop(0)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    monkeypatch.setattr(serve, "get_app_handle", look_up)
+    models = RayModels()
+    with pytest.raises(Unavailable):
+        await models.embed("app", ["a"])
+    reply: Any = await models.embed("app", ["a"])
+    assert reply == "reply"
+
+
+async def test_only_running_replicas_serve(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replicas that start or stop don't count; applications without models are left out."""
+    states: Any = {"RUNNING": 2, "STARTING": 3}
+    deployments: Any = {"Model": SimpleNamespace(replica_states=states)}
+    applications = {
+        "app": SimpleNamespace(deployments=deployments),
+        "asleep": SimpleNamespace(deployments={"Model": SimpleNamespace(replica_states={"STARTING": 1})}),
+        "gateway": SimpleNamespace(deployments={"Gateway": SimpleNamespace(replica_states=states)}),
+    }
+    monkeypatch.setattr(serve, "status", lambda: SimpleNamespace(applications=applications))
+    assert await handles.count_serving() == {"app": 2, "asleep": 0}

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from lateen_api import names
+from lateen_api.gateway_report import GatewayReport, Traffic
 from lateen_operator import manifests, ray_replies
 from lateen_operator.event_log import MAX_REMEMBERED, SERIES_SECONDS, EventLog
 from lateen_operator.leader import Lease
 from lateen_operator.ray import package_of
-from lateen_operator.seams import Event, JobStatus, Key, Kind, RayUnavailable, Resource
+from lateen_operator.seams import Event, JobStatus, Key, Kind, Node, RayUnavailable, Resource
 
 MODEL = Resource(
     key=Key(Kind.MODEL_DEPLOYMENT, "team", "chat"),
@@ -45,15 +46,18 @@ def test_ray_without_serve_runs_nothing() -> None:
 
 
 def test_application_carries_its_config_running_replicas_and_messages() -> None:
-    """Replicas that start or stop do not count; messages lose their colours."""
+    """What serves, what starts and what should be there is told apart; messages lose their colours."""
     deployment = {
+        "target_num_replicas": 3,
         "message": "\x1b[36mboom\x1b[39m\nlateen-failure SourceNotFound: no weights",
-        "replicas": [{"state": "RUNNING", "pid": 1}, {"state": "STARTING"}, {"state": "STOPPING"}],
+        "replicas": [
+            *({"state": state} for state in ("RUNNING", "UPDATING", "STARTING", "STOPPING")),
+        ],
     }
     config = {"name": "gateway", "args": {"a": 1}}
     body = reply(deployments={"Model": deployment, "Quiet": {"message": ""}}, deployed_app_config=config)
     read = ray_replies.applications(body)["gateway"]
-    assert read.running_replicas == 1
+    assert (read.running_replicas, read.starting_replicas, read.target_replicas) == (2, 1, 3)
     assert read.config == config
     assert read.deployed_at == 12.5
     assert read.deployment_messages == ("boom\nlateen-failure SourceNotFound: no weights",)
@@ -73,16 +77,35 @@ def test_unexpected_answers_of_ray_mean_unavailable(body: bytes) -> None:
         ray_replies.applications(body)
 
 
-def test_total_resources_are_those_of_the_nodes_alive() -> None:
-    """Dead nodes and Ray's own node markers do not count."""
+@pytest.mark.parametrize(
+    ("trigger", "dead", "failed"),
+    [
+        ("UPSCALE_COMPLETED", [20.0, 20.0], 0),
+        ("HEALTH_CHECK_FAILED", [5.0, 20.0, 21.0], 2),
+        ("REPLICA_STARTUP_FAILED", [], 1),
+    ],
+)
+def test_dead_replicas_count_as_failed_while_ray_calls_them_so(
+    trigger: str, dead: list[float], failed: int
+) -> None:
+    """Ray also lists replicas that were stopped on purpose, and those of earlier deploys."""
+    deployment = {
+        "status_trigger": trigger,
+        "recent_dead_replicas": [{"start_time_s": when} for when in dead],
+    }
+    body = reply(deployments={"Model": deployment})
+    assert ray_replies.applications(body)["gateway"].failed_replicas == failed
+
+
+def test_nodes_are_those_alive_with_resources_and_labels() -> None:
+    """Dead nodes do not count; a node that says nothing of itself has nothing."""
     rows = [
-        {"state": "ALIVE", "resources_total": {"CPU": 2.0, "memory": 10.0, "node:1.2.3.4": 1.0}},
-        {"state": "ALIVE", "resources_total": {"CPU": 4.0, "GPU": 1.0}},
+        {"state": "ALIVE", "resources_total": {"CPU": 2.0}, "labels": {"ray.io/market-type": "spot"}},
         {"state": "DEAD", "resources_total": {"CPU": 64.0}},
         {"state": "ALIVE", "resources_total": None},
     ]
-    body = json.dumps({"result": True, "data": {"result": {"total": 4, "result": rows}}}).encode()
-    assert ray_replies.total_resources(body) == {"CPU": 6.0, "memory": 10.0, "GPU": 1.0}
+    body = json.dumps({"result": True, "data": {"result": {"total": 3, "result": rows}}}).encode()
+    assert ray_replies.nodes(body) == (Node({"CPU": 2.0}, {"ray.io/market-type": "spot"}), Node({}))
 
 
 def test_only_our_jobs_are_read() -> None:
@@ -110,17 +133,16 @@ def test_failure_line_is_found_in_a_log(text: str, expected: str | None) -> None
     assert ray_replies.failure(text) == expected
 
 
-@pytest.mark.parametrize(
-    ("body", "expected"),
-    [
-        (b'{"status": "ready", "catalog": "0123456789"}', "0123456789"),
-        (b'{"status": "starting"}', None),
-        (b"404 page not found", None),
-    ],
-)
-def test_catalog_is_only_believed_when_a_gateway_is_ready(body: bytes, expected: str | None) -> None:
+@pytest.mark.parametrize("body", [b'{"status": "ready"}', b"404 page not found"])
+def test_what_is_no_gateways_report_is_not_believed(body: bytes) -> None:
     """Whatever else answers on that port serves no catalog."""
-    assert ray_replies.ready_catalog(body) == expected
+    assert ray_replies.gateway_report(body) is None
+
+
+def test_a_gateways_report_is_read() -> None:
+    """In the outside spelling, as the gateway writes it."""
+    said = GatewayReport(replica="a", catalog="0123456789", traffic={"x": Traffic(requests=2, errors=1)})
+    assert ray_replies.gateway_report(json.dumps(said.dump()).encode()) == said
 
 
 @pytest.mark.parametrize(

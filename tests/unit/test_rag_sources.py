@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Finding the documents of sources."""
 
-import ipaddress
 import os
 from pathlib import Path
 from typing import Any
@@ -135,21 +134,6 @@ async def test_sources_are_bounded(around: Surroundings, monkeypatch: pytest.Mon
     with pytest.raises(SourceFailure) as failure:
         await load(around, pvc={"claimName": "docs"})
     assert failure.value.reason == "TooLarge"
-
-
-@pytest.mark.parametrize(
-    ("address", "expected"),
-    [
-        ("93.184.216.34", True), ("2606:4700::1111", True), ("10.0.0.1", False), ("127.0.0.1", False),
-        ("169.254.169.254", False), ("100.64.0.1", False), ("0.0.0.1", False), ("224.0.0.1", False),
-        ("255.255.255.255", False), ("::1", False), ("::", False), ("fe80::1", False), ("fd00::1", False),
-        ("::ffff:127.0.0.1", False), ("::ffff:93.184.216.34", True), ("64:ff9b::a00:1", False),
-        ("2002:7f00:1::", False), ("::ffff:169.254.169.254", False), ("::7f00:1", False),
-    ],
-)  # fmt: skip
-def test_only_public_addresses(address: str, expected: bool) -> None:
-    """Private, local and multicast addresses are refused in every notation."""
-    assert git.is_public(ipaddress.ip_address(address)) is expected
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ async def test_the_first_reconcile_writes_a_status() -> None:
     await FakeOperator(world).once()
     status = world.resources[LLM].status
     assert status["observedGeneration"] == world.resources[LLM].generation
-    assert [c["type"] for c in status["conditions"]] == ["Ready", "Reconciling"]
+    assert [c["type"] for c in status["conditions"]] == ["Ready", "Reconciling", "Progressing"]
 
 
 async def test_steady_state_writes_nothing() -> None:

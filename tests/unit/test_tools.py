@@ -379,10 +379,14 @@ def test_pins_agree_with_their_module(tool: Any) -> None:
     modules = [
         line.split() for line in required.splitlines() if line.startswith("require ") and "(" not in line
     ]
+    (commands,) = tool.recipe.folder.glob("*.go")
+    own = tool.package == "."
+    assert ("package main" if own else f'"{tool.package}"') in commands.read_text()
     assert any(
-        tool.package.startswith(module) and version == f"v{tool.version}" for _, module, version in modules
+        (f'"{module}/' in commands.read_text() if own else tool.package.startswith(module))
+        and version == f"v{tool.version}"
+        for _, module, version in modules
     )
-    assert tool.package in (tool.recipe.folder / "tools.go").read_text()
 
 
 def test_unknown_tool_is_named() -> None:

@@ -120,6 +120,7 @@ def _data_plane(site: Site) -> dict[str, str]:
         "LATEEN_WEAVIATE_API_KEY": site.secrets.weaviate_key,
         "LATEEN_VOLUMES": str(site.state.volumes),
         "LATEEN_FILE_ROOTS": json.dumps([str(site.state.volumes)]),
+        "LATEEN_SECRETS": str(site.state.secrets),
         "LATEEN_MODEL_CACHE": str(site.cache / "hub"),
     }
 

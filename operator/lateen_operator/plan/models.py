@@ -1,30 +1,41 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a ModelDeployment becomes: its Serve application, its place in the catalog, its status. Pure.
+"""What a ModelDeployment becomes: its Serve applications, its place in the catalog, its history. Pure.
 
-A revision is an application of its own. The live one stays in the catalog until the wanted one is RUNNING:
+A revision is an application of its own. The live one stays in the catalog until the wanted one takes over:
 
-    wanted app:   absent -> DEPLOYING -> RUNNING ----------------> in the catalog
-    old app:      in the catalog ------------------> left out --> drained --> removed
+    wanted app:   absent -> DEPLOYING -> RUNNING -> (canary) ------> in the catalog
+    old app:      in the catalog ----------------------------> left out --> drained --> removed
+
+`plan/rollouts.py` decides when, `plan/applications.py` writes the config, `plan/model_status.py` tells it.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ValidationError
 
 from lateen_api import catalog, names
 from lateen_api.conditions import Reason
+from lateen_api.gateway_report import Traffic
 from lateen_api.model_deployment import ModelDeploymentSpec
-from lateen_api.quantities import quantity, seconds
-from lateen_api.serve_config import MODEL_IMPORT_PATH, ModelArguments
+from lateen_api.quantities import seconds
+from lateen_operator.plan import applications, model_revisions, placement, rollouts
+from lateen_operator.plan.applications import DEPLOY_FAILED, RUNNING, UNHEALTHY
+from lateen_operator.plan.model_revisions import HistoryPlan
 from lateen_operator.plan.problems import backoff, describe, failure, last_line
 from lateen_operator.plan.world import World
-from lateen_operator.seams import Event, Resource, ServeApplication
-from lateen_operator.status import Report, Verdict
+from lateen_operator.seams import Resource, ServeApplication
+from lateen_operator.status import Verdict
 
-RUNNING = "RUNNING"
-DEPLOY_FAILED = "DEPLOY_FAILED"
+
+@dataclass(frozen=True)
+class Abort:
+    """A revision whose rollout is given up."""
+
+    name: str
+    """Its ControllerRevision."""
+    why: str
 
 
 @dataclass(frozen=True)
@@ -38,17 +49,24 @@ class ModelPlan:
     spec: ModelDeploymentSpec | None = None
     problem: Verdict | None = None
     """Why the present spec is not what serves."""
-    retry_in: float | None = None
-    """Seconds until a failed start is tried again."""
+    old: Mapping[str, Any] | None = None
+    """The Serve config entry of the revision that serves until the wanted one does."""
+    words: str = ""
+    """How far a new revision is on its way, for people; empty when none is."""
+    again: float | None = None
+    """Seconds until it is worth looking again."""
+    abort: Abort | None = None
+    """To be written down before the config is applied."""
+    history: HistoryPlan = field(default_factory=HistoryPlan)
 
 
 def plan(resource: Resource, world: World) -> ModelPlan:
-    """Which application `resource` wants and which one takes its traffic."""
+    """Which applications `resource` wants and which of them take its traffic."""
     try:
         spec = ModelDeploymentSpec.model_validate(resource.spec)
     except ValidationError as error:
         problem = Verdict("False", Reason.INVALID_SPEC, describe(error))
-        return ModelPlan(_present_entry(resource, world), None, problem=problem)
+        return ModelPlan(_deployed(resource, world), None, problem=problem)
     if resource.deleting and not users(resource, world):
         return ModelPlan(None, None, spec)
     if spec.suspend:
@@ -56,7 +74,8 @@ def plan(resource: Resource, world: World) -> ModelPlan:
     if spec.replicas == 0:
         verdict = Verdict("False", Reason.NO_REPLICAS, "spec.replicas is 0: nothing is served")
         return ModelPlan(None, None, spec, verdict)
-    return _served(resource, spec, world)
+    obstacle = placement.malformed(spec.resources) or _missing_secrets(resource, spec, world)
+    return _held(resource, spec, world, obstacle) if obstacle else _served(resource, spec, world)
 
 
 def users(resource: Resource, world: World) -> list[str]:
@@ -70,179 +89,184 @@ def users(resource: Resource, world: World) -> list[str]:
     ]
 
 
-def _served(resource: Resource, spec: ModelDeploymentSpec, world: World) -> ModelPlan:
-    name = application_name(resource, spec)
-    present = world.serve.applications.get(name)
-    attempt, retry_in = _attempt(present, world.now)
-    wanted = application(resource, spec, attempt)
-    entry = _entry(resource, spec, name, present) or _present_entry(resource, world)
-    return ModelPlan(entry, wanted, spec, _problem(spec, present, world), retry_in)
-
-
 def _suspended(resource: Resource, spec: ModelDeploymentSpec, world: World) -> ModelPlan:
-    entry = _present_entry(resource, world)
+    entry = _deployed(resource, world)
     verdict = Verdict(
         "True" if entry else "False", Reason.SUSPENDED, "spec.suspend is true: changes are ignored"
     )
-    present = world.serve.applications.get(application_name(resource, spec))
+    present = world.serve.applications.get(applications.name(resource, spec))
     return ModelPlan(entry, present.config if present else None, spec, verdict)
 
 
-def application_name(resource: Resource, spec: ModelDeploymentSpec) -> str:
-    """The Serve application of the revision that `spec` describes."""
-    return names.application(resource.key.namespace, resource.key.name, spec.revision())
+def _missing_secrets(resource: Resource, spec: ModelDeploymentSpec, world: World) -> Verdict | None:
+    missing = sorted(applications.secrets(resource, spec) & world.missing_secrets)
+    listed = ", ".join(f"{namespace}/{name}" for namespace, name in missing)
+    return Verdict("False", Reason.REFERENCE_NOT_FOUND, f"there is no Secret {listed}.") if missing else None
 
 
-def application(resource: Resource, spec: ModelDeploymentSpec, attempt: int) -> dict[str, Any]:
-    """The Serve config entry of the revision that `spec` describes."""
-    arguments = ModelArguments(
-        id=names.client_id(resource.key.namespace, resource.key.name),
-        task=spec.task,
-        uri=spec.source.uri,
-        engine="transformers",
-        dtype=spec.engine.dtype,
-        max_model_len=spec.engine.max_model_len,
-        threads=max(1, int(quantity(spec.resources.cpu))),
-        attempt=attempt,
+def _held(resource: Resource, spec: ModelDeploymentSpec, world: World, obstacle: Verdict) -> ModelPlan:
+    """Everything stays as it is until the obstacle is gone."""
+    present = world.serve.applications.get(applications.name(resource, spec))
+    return ModelPlan(_deployed(resource, world), present.config if present else None, spec, obstacle)
+
+
+def _served(resource: Resource, spec: ModelDeploymentSpec, world: World) -> ModelPlan:
+    main = _deployed(resource, world)
+    if main is None or main.application == applications.name(resource, spec):
+        return _settled(resource, spec, world, main)
+    return _changing(resource, spec, world, main)
+
+
+def _settled(
+    resource: Resource, spec: ModelDeploymentSpec, world: World, main: catalog.Model | None
+) -> ModelPlan:
+    """The wanted revision serves, or nothing does."""
+    stored = world.revisions.get(resource.uid, ())
+    known = model_revisions.find(stored, spec.revision())
+    run, problem = spec, None
+    if main is None and known is not None and known.aborted and spec.rollout.strategy == "Canary":
+        # Ray lost everything: what comes back is what served, not what was given up.
+        run = model_revisions.last_good(spec, stored) or spec
+        problem = _aborted(known.aborted) if run is not spec else None
+    name = applications.name(resource, run)
+    present = world.serve.applications.get(name)
+    attempt, retry_in = _attempt(present, world.now)
+    runs = present is not None and present.status == RUNNING
+    entry = _entry(resource, run) if runs else _alone(main, spec) if main is not None else None
+    history = model_revisions.plan(spec, stored, _in_use(main))
+    if main is None and _waits_for_room(resource, run, world, name):
+        words = f"the old revision stops before revision {run.revision()} starts"
+        return ModelPlan(None, None, spec, words=words, again=rollouts.LOOK_SECONDS, history=history)
+    wanted = applications.config(resource, run, present, attempt)
+    found = problem or _problem(run, present, world)
+    words = "" if entry is not None else f"revision {run.revision()} is starting"
+    return ModelPlan(entry, wanted, spec, found, words=words, again=retry_in, history=history)
+
+
+def _waits_for_room(resource: Resource, spec: ModelDeploymentSpec, world: World, name: str) -> bool:
+    """Whether an old revision must go before the application `name` may start."""
+    if spec.rollout.strategy != "Recreate" or name in world.serve.applications:
+        return False
+    others = {each for each in world.serve.applications if applications.owned(resource, each)}
+    return bool(others - _pinned(world))
+
+
+def _changing(resource: Resource, spec: ModelDeploymentSpec, world: World, main: catalog.Model) -> ModelPlan:
+    """Another revision serves than the one that is wanted."""
+    stored = world.revisions.get(resource.uid, ())
+    wanted = _entry(resource, spec)
+    present = world.serve.applications.get(wanted.application)
+    attempt, retry_in = _attempt(present, world.now)
+    change = rollouts.Change(
+        rollout=spec.rollout,
+        wanted=wanted,
+        present=present,
+        main=_in_place(main, spec),
+        stored=model_revisions.find(stored, wanted.revision),
+        served=_served_entry(resource, world),
+        pinned=main.application in _pinned(world),
+        traffic=world.serve.traffic.get(wanted.application, Traffic()),
+        now=world.now,
     )
-    deployment = {
-        "name": names.MODEL_DEPLOYMENT,
-        "num_replicas": spec.replicas,
-        "max_ongoing_requests": spec.limits.max_ongoing_requests,
-        "max_queued_requests": spec.limits.max_queued_requests,
-        "graceful_shutdown_timeout_s": float(seconds(spec.limits.request_timeout)),
-        "ray_actor_options": _actor_options(spec),
-    }
-    return {
-        "name": application_name(resource, spec),
-        "route_prefix": None,
-        "import_path": MODEL_IMPORT_PATH,
-        "args": arguments.dump(),
-        "deployments": [deployment],
-    }
+    move = rollouts.move(change)
+    known = change.stored
+    aborted = move.abort or (known.aborted if known is not None and not move.start else "")
+    keeps = move.entry is not None and move.entry.application == main.application
+    return ModelPlan(
+        entry=move.entry,
+        wanted=applications.config(resource, spec, present, attempt) if move.start else None,
+        spec=spec,
+        problem=_aborted(aborted)
+        if aborted and keeps
+        else _problem(spec, present, world)
+        if move.start
+        else None,
+        old=applications.resized(world.serve.applications[main.application], spec) if keeps else None,
+        words=move.words,
+        again=retry_in or move.again,
+        abort=Abort(known.name, move.abort) if known is not None and move.abort else None,
+        history=model_revisions.plan(spec, stored, _in_use(main)),
+    )
 
 
-def _actor_options(spec: ModelDeploymentSpec) -> dict[str, float]:
-    options = {"num_cpus": quantity(spec.resources.cpu), "memory": quantity(spec.resources.memory)}
-    gpus = float(spec.resources.gpu)
-    return {**options, "num_gpus": gpus} if gpus else options
+def _aborted(why: str) -> Verdict:
+    return Verdict("False", Reason.ROLLOUT_ABORTED, f"the new revision was given up: {why}.")
+
+
+def _in_use(main: catalog.Model | None) -> frozenset[str]:
+    return frozenset({main.revision}) if main is not None else frozenset()
+
+
+def _pinned(world: World) -> frozenset[str]:
+    """Applications that an index needs for its queries."""
+    deployed = world.deployed_catalog
+    return frozenset(entry.embedder_application for entry in deployed.indexes) if deployed else frozenset()
 
 
 def _attempt(present: ServeApplication | None, now: float) -> tuple[int, float | None]:
-    if present is None or present.config is None:
-        return 0, None
-    attempt = int((present.config.get("args") or {}).get("attempt", 0))
-    if present.status != DEPLOY_FAILED:
+    attempt = applications.attempt_of(present)
+    if present is None or present.status != DEPLOY_FAILED:
         return attempt, None
     due = present.deployed_at + backoff(attempt)
     return (attempt + 1, None) if now >= due else (attempt, due - now)
 
 
-def _entry(
-    resource: Resource, spec: ModelDeploymentSpec, name: str, present: ServeApplication | None
-) -> catalog.Model | None:
-    if present is None or present.status != RUNNING:
-        return None
+def _entry(resource: Resource, spec: ModelDeploymentSpec) -> catalog.Model:
+    """The catalog's entry for the revision that `spec` describes, once it is RUNNING."""
     return catalog.Model(
         id=names.client_id(resource.key.namespace, resource.key.name),
         task=spec.task,
         revision=spec.revision(),
-        application=name,
+        application=applications.name(resource, spec),
         created=resource.created,
+        adapters=sorted(adapter.name for adapter in spec.adapters),
         request_timeout_seconds=seconds(spec.limits.request_timeout),
+        queue_timeout_seconds=seconds(spec.limits.queue_timeout),
     )
 
 
-def _present_entry(resource: Resource, world: World) -> catalog.Model | None:
-    """The deployed catalog's entry, as long as its application is still there."""
+def _in_place(entry: catalog.Model, spec: ModelDeploymentSpec) -> catalog.Model:
+    """`entry` of whichever revision, with what the gateway takes without a new one."""
+    limits = spec.limits
+    return entry.model_copy(
+        update={
+            "request_timeout_seconds": seconds(limits.request_timeout),
+            "queue_timeout_seconds": seconds(limits.queue_timeout),
+        }
+    )
+
+
+def _alone(entry: catalog.Model, spec: ModelDeploymentSpec) -> catalog.Model:
+    return _in_place(entry, spec).model_copy(update={"canary": None})
+
+
+def _deployed(resource: Resource, world: World) -> catalog.Model | None:
+    """The deployed catalog's entry, as long as its applications are still there."""
+    entry = _find(resource, world.deployed_catalog)
+    if entry is None or entry.application not in world.serve.applications:
+        return None
+    if entry.canary is not None and entry.canary.application not in world.serve.applications:
+        return entry.model_copy(update={"canary": None})
+    return entry
+
+
+def _served_entry(resource: Resource, world: World) -> catalog.Model | None:
+    return _find(resource, world.served_catalog)
+
+
+def _find(resource: Resource, document: catalog.Catalog | None) -> catalog.Model | None:
     wanted = names.client_id(resource.key.namespace, resource.key.name)
-    deployed = world.deployed_catalog
-    for entry in deployed.models if deployed else []:
-        if entry.id == wanted and entry.application in world.serve.applications:
-            return entry
-    return None
+    return next((entry for entry in (document.models if document else ()) if entry.id == wanted), None)
 
 
 def _problem(spec: ModelDeploymentSpec, present: ServeApplication | None, world: World) -> Verdict | None:
-    unschedulable = _unschedulable(spec, world.serve.total_resources)
-    if present is None or present.status == RUNNING:
+    unschedulable = placement.unschedulable(spec.resources, world.serve.nodes)
+    if present is None:
         return unschedulable
+    if present.status == RUNNING:
+        return unschedulable if present.running_replicas < present.target_replicas else None
     text = "\n".join((present.message, *present.deployment_messages))
     found = failure(text) or unschedulable
-    if found is not None or present.status not in (DEPLOY_FAILED, "UNHEALTHY"):
+    if found is not None or present.status not in (DEPLOY_FAILED, UNHEALTHY):
         return found
     return Verdict("False", Reason.REPLICA_FAILED, last_line(text) or "replicas fail to start")
-
-
-def _unschedulable(spec: ModelDeploymentSpec, total: Mapping[str, float]) -> Verdict | None:
-    wanted = {"CPU": quantity(spec.resources.cpu), "GPU": float(spec.resources.gpu)}
-    lacking = [
-        f"{name}: a replica asks for {amount:g}, the whole cluster has {total.get(name, 0.0):g}"
-        for name, amount in wanted.items()
-        if total and amount > total.get(name, 0.0)
-    ]
-    return Verdict("False", Reason.UNSCHEDULABLE, "; ".join(lacking)) if lacking else None
-
-
-def report(resource: Resource, made: ModelPlan, world: World) -> Report:
-    """What the status of `resource` says while `made` is carried out."""
-    fields = _fields(resource, made, world)
-    entry, problem = made.entry, made.problem
-    if resource.deleting:
-        message = (
-            f"deletion waits for RAGIndex {', '.join(users(resource, world))}, which embeds with this model"
-        )
-        return Report(Verdict("False", Reason.IN_USE, message), stalled=True, fields=fields)
-    if problem is not None and problem.reason in (Reason.SUSPENDED, Reason.NO_REPLICAS):
-        return Report(problem, fields=fields)
-    if problem is not None:
-        keeps = f" Revision {entry.revision} keeps serving." if entry else ""
-        verdict = Verdict("False", problem.reason, problem.message + keeps)
-        return Report(verdict, stalled=True, fields=fields, again=made.retry_in or 2.0)
-    wanted = made.wanted["name"] if made.wanted else ""
-    if entry is None or entry.application != wanted:
-        verdict = Verdict("False", Reason.PROGRESSING, f"application {wanted} is starting")
-        return Report(verdict, reconciling=True, fields=fields, again=0.5)
-    served = world.served_catalog
-    if served is None or entry not in served.models:
-        verdict = Verdict("False", Reason.PROGRESSING, "waiting for the gateway to take the catalog")
-        return Report(verdict, reconciling=True, fields=fields, again=0.3)
-    return _settled(resource, made, entry, fields)
-
-
-def _settled(resource: Resource, made: ModelPlan, entry: catalog.Model, fields: Mapping[str, Any]) -> Report:
-    ready, total = fields["readyReplicas"], made.spec.replicas if made.spec else 0
-    events: tuple[Event, ...] = ()
-    if resource.status.get("revision") not in (None, entry.revision):
-        events = (Event("Normal", Reason.ROLLED_OUT.value, f"revision {entry.revision} serves"),)
-    if ready == 0:
-        verdict = Verdict("False", Reason.REPLICA_FAILED, "no replica serves; Ray restarts them")
-        return Report(verdict, reconciling=True, fields=fields, again=1.0, events=events)
-    verdict = Verdict("True", Reason.READY, f"serving as model {entry.id!r}")
-    settled = ready == total
-    return Report(
-        verdict, reconciling=not settled, fields=fields, again=None if settled else 1.0, events=events
-    )
-
-
-def _fields(resource: Resource, made: ModelPlan, world: World) -> dict[str, Any]:
-    application, revision = _serving(resource, world)
-    present = world.serve.applications.get(application or "")
-    return {
-        "modelId": names.client_id(resource.key.namespace, resource.key.name),
-        "revision": revision,
-        "application": application,
-        "engine": "transformers" if made.spec else None,
-        "replicas": made.spec.replicas if made.spec else None,
-        "readyReplicas": present.running_replicas if present else 0,
-        "selector": f"lateen.dev/model={resource.key.name}",
-    }
-
-
-def _serving(resource: Resource, world: World) -> tuple[str | None, str | None]:
-    """Application and revision that clients are served; the last known ones while the gateway does not say."""
-    if world.served_catalog is None:
-        return resource.status.get("application"), resource.status.get("revision")
-    wanted = names.client_id(resource.key.namespace, resource.key.name)
-    entry = next((entry for entry in world.served_catalog.models if entry.id == wanted), None)
-    return (entry.application, entry.revision) if entry else (None, None)

@@ -17,6 +17,8 @@ from lateen_operator.plan.world import ServingOptions, World
 from lateen_operator.seams import Key, Resource
 
 DELETING = "DELETING"
+_PASSED_ON = frozenset({"args", "user_config"})
+"""Parts of a Serve config that Ray adds nothing to: there, more is something that ought to be gone."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,12 @@ def compose(world: World, options: ServingOptions, drained: frozenset[str]) -> S
         prompts=sorted((p.entry for p in prompt_plans.values() if p.entry), key=lambda entry: entry.id),
         indexes=sorted((p.entry for p in index_plans.values() if p.entry), key=lambda entry: entry.id),
     )
-    wanted = {made.wanted["name"]: made.wanted for made in model_plans.values() if made.wanted}
+    wanted = {
+        entry["name"]: entry
+        for made in model_plans.values()
+        for entry in (made.wanted, made.old)
+        if entry is not None
+    }
     needed = referenced(document)
     kept = _kept(world, wanted, needed, drained)
     config = _config([gateway(document, options), *_ordered(wanted | kept)], options)
@@ -55,6 +62,7 @@ def compose(world: World, options: ServingOptions, drained: frozenset[str]) -> S
 def referenced(document: catalog.Catalog) -> frozenset[str]:
     """Applications that a gateway with this catalog calls."""
     serving = {entry.application for entry in document.models}
+    serving |= {entry.canary.application for entry in document.models if entry.canary}
     return frozenset(serving | {entry.embedder_application for entry in document.indexes})
 
 
@@ -120,10 +128,11 @@ def vanished(resource: Resource, made: models.ModelPlan, world: World) -> bool:
 
 
 def contains(present: Any, wanted: Any) -> bool:
-    """Whether `present` says everything that `wanted` says; more is fine."""
+    """Whether `present` says everything that `wanted` says; more is fine, but for what Ray passes on unread."""
     if isinstance(wanted, Mapping):
         return isinstance(present, Mapping) and all(
-            key in present and contains(present[key], value) for key, value in wanted.items()
+            key in present and (present[key] == value if key in _PASSED_ON else contains(present[key], value))
+            for key, value in wanted.items()
         )
     if isinstance(wanted, list):
         return (

@@ -35,6 +35,8 @@ class World:
     """Stored revisions by owner uid, newest first."""
     serve: ServeState = field(default_factory=ServeState)
     store: StoreState = field(default_factory=StoreState)
+    missing_secrets: frozenset[tuple[str, str]] = frozenset()
+    """Namespace and name of the Secrets that specs refer to and nobody has made."""
     now: float = 0.0
     """Unix time, seconds."""
 

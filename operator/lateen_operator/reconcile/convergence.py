@@ -6,7 +6,7 @@ come while a pass is under way share the next one.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -14,10 +14,11 @@ import structlog
 from lateen_api import names
 from lateen_api.conditions import Reason
 from lateen_operator.cache import ResourceCache
-from lateen_operator.plan import serving
+from lateen_operator.mirror import SecretsMirror
+from lateen_operator.plan import references, serving
 from lateen_operator.plan.world import ServingOptions, World
 from lateen_operator.reconcile.drains import Drains
-from lateen_operator.seams import Cluster, Event, Kind, Serve, Store, StoredRevision
+from lateen_operator.seams import Cluster, Event, Kind, Serve, Store, StoredRevision, Unavailable
 
 DRAIN_SECONDS = 3.0
 """From the moment the gateway serves a catalog without an application until that application may go.
@@ -48,8 +49,9 @@ class Convergence:
         cache: ResourceCache,
         options: ServingOptions,
         clock: Callable[[], float],
+        mirror: SecretsMirror | None = None,
     ) -> None:
-        self._cluster, self._serve, self._store = cluster, serve, store
+        self._cluster, self._serve, self._store, self._mirror = cluster, serve, store, mirror
         self._cache, self._options, self._clock = cache, options, clock
         self._drains = Drains(DRAIN_SECONDS)
         self._lock = asyncio.Lock()
@@ -66,11 +68,22 @@ class Convergence:
             self._next = None
             world = await self._observe()
             plan = self._plan(world)
+            await self._note_aborts(world, plan)
             if serving.differs(world, plan.config):
                 await self._serve.apply(plan.config)
                 log.info("serve config applied", catalog=plan.catalog.revision)
                 await self._tell_drift(world, plan)
             return View(world, plan)
+
+    async def _note_aborts(self, world: World, plan: serving.ServingPlan) -> None:
+        """Write down which rollouts are given up, before requests leave them: who is killed in between goes on so."""
+        for resource in world.models:
+            abort = plan.models[resource.key].abort
+            if abort is not None:
+                log.warning(
+                    "rollout given up", model=resource.key.name, revision=abort.name, reason=abort.why
+                )
+                await self._cluster.abort_revision(resource.key.namespace, abort.name, abort.why)
 
     async def _tell_drift(self, world: World, plan: serving.ServingPlan) -> None:
         for resource in world.models:
@@ -84,16 +97,31 @@ class Convergence:
         serve, store, keys, revisions = await asyncio.gather(
             self._serve.observe(), self._store.observe(), self._cluster.api_keys(), self._cluster.revisions()
         )
+        models = tuple(self._cache.of_kind(Kind.MODEL_DEPLOYMENT))
+        missing = await self._mirrored(references.secrets(models, serve.applications.values()))
         return World(
-            models=tuple(self._cache.of_kind(Kind.MODEL_DEPLOYMENT)),
+            models=models,
             prompts=tuple(self._cache.of_kind(Kind.PROMPT_TEMPLATE)),
             indexes=tuple(self._cache.of_kind(Kind.RAG_INDEX)),
             keys=keys,
             revisions=_by_owner(revisions),
             serve=serve,
             store=store,
+            missing_secrets=missing,
             now=self._clock(),
         )
+
+    async def _mirrored(self, wanted: Sequence[tuple[str, str]]) -> frozenset[tuple[str, str]]:
+        """Put the Secrets that are referred to where Ray's nodes find them; those that nobody has made."""
+        if self._mirror is None:
+            return frozenset()
+        found = await asyncio.gather(*(self._cluster.secret(*each) for each in wanted))
+        contents = {each: content for each, content in zip(wanted, found, strict=True) if content is not None}
+        try:
+            await self._mirror.sync(contents)
+        except OSError as error:
+            raise Unavailable(f"the folder for secrets can't be written: {error}") from error
+        return frozenset(wanted) - contents.keys()
 
     def _plan(self, world: World) -> serving.ServingPlan:
         first = serving.compose(world, self._options, frozenset())

@@ -3,7 +3,7 @@
 
 from lateen_api import names
 from lateen_api.conditions import Reason
-from lateen_operator.plan import models
+from lateen_operator.plan import applications, model_status, models
 from lateen_operator.reconcile.convergence import Convergence
 from lateen_operator.reconcile.reporting import tell
 from lateen_operator.seams import Cluster, Event, Resource
@@ -20,8 +20,19 @@ async def reconcile(resource: Resource, cluster: Cluster, convergence: Convergen
     made = view.plan.models.get(resource.key)
     if made is None:
         return 0.1
-    report = models.report(resource, made, view.world)
+    await _keep_history(resource, made, cluster)
+    report = model_status.report(resource, made, view.world)
     return await tell(cluster, resource, report, view.world.now)
+
+
+async def _keep_history(resource: Resource, made: models.ModelPlan, cluster: Cluster) -> None:
+    history, namespace = made.history, resource.key.namespace
+    if history.store is not None and made.spec is not None:
+        await cluster.store_revision(resource, made.spec.revision(), history.number, history.store)
+    if history.renumber:
+        await cluster.renumber_revision(namespace, history.renumber, history.number)
+    for name in history.forget:
+        await cluster.delete_revision(namespace, name)
 
 
 async def _finalize(resource: Resource, cluster: Cluster, convergence: Convergence) -> float | None:
@@ -30,8 +41,9 @@ async def _finalize(resource: Resource, cluster: Cluster, convergence: Convergen
     view = await convergence.run()
     made = view.plan.models.get(resource.key)
     if made is not None and models.users(resource, view.world):
-        return await tell(cluster, resource, models.report(resource, made, view.world), view.world.now)
-    owned = [name for name in view.world.serve.applications if _owns(resource, name)]
+        report = model_status.report(resource, made, view.world)
+        return await tell(cluster, resource, report, view.world.now)
+    owned = [name for name in view.world.serve.applications if applications.owned(resource, name)]
     if owned:
         verdict = Verdict("False", Reason.PROGRESSING, f"removing {', '.join(sorted(owned))} from Ray")
         await tell(cluster, resource, Report(verdict, reconciling=True), view.world.now)
@@ -39,8 +51,3 @@ async def _finalize(resource: Resource, cluster: Cluster, convergence: Convergen
     await cluster.post_event(resource, Event("Normal", Reason.DELETED.value, "removed from Ray"))
     await cluster.remove_finalizer(resource)
     return None
-
-
-def _owns(resource: Resource, application: str) -> bool:
-    owner = names.application_owner(application)
-    return owner is not None and owner[:2] == (resource.key.namespace, resource.key.name)

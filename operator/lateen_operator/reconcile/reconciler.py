@@ -2,9 +2,11 @@
 """The entry point of reconciling: one resource in, the time of the next look out. Called by the work queue."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 from lateen_api.conditions import Reason
 from lateen_operator.cache import ResourceCache
+from lateen_operator.mirror import SecretsMirror
 from lateen_operator.plan.world import ServingOptions
 from lateen_operator.reconcile import models, prompts
 from lateen_operator.reconcile.builds import Builds
@@ -40,7 +42,8 @@ class Reconciler:
     ) -> None:
         options = ServingOptions(settings.gateway_host, settings.gateway_port, settings.gateway_replicas)
         self._cluster, self._cache, self._clock = cluster, cache, clock
-        self._convergence = Convergence(cluster, serve, store, cache, options, clock)
+        mirror = SecretsMirror(Path(settings.secrets_folder)) if settings.secrets_folder else None
+        self._convergence = Convergence(cluster, serve, store, cache, options, clock, mirror)
         self._indexes = IndexReconciler(cluster, store, Builds(cluster, serve, store), self._convergence)
 
     async def resync(self) -> None:

@@ -5,24 +5,44 @@ Thin: resolves the weights, makes the engine and forwards. Replicas, resources a
 config. Imports no torch: Ray Serve builds the application in a process of its own.
 """
 
+import importlib.util
 import logging
 import time
 from collections.abc import AsyncIterator
 from typing import Any
 
+import psutil
 import ray
 from ray import serve
 from ray.serve import Application
+from ray.serve.exceptions import RayServeException
 
 from lateen_api import names
-from lateen_api.serve_config import REPLICA_FAILURE, ModelArguments
-from lateen_serving.engine import source
+from lateen_api.gateway_report import Facts
+from lateen_api.model_deployment import Task
+from lateen_api.serve_config import (
+    REPLICA_FAILURE,
+    AdapterArguments,
+    ModelArguments,
+    ModelUserConfig,
+)
+from lateen_serving.engine.choosing import EngineName, choose_engine
 from lateen_serving.engine.embedder import TextEmbedder
 from lateen_serving.engine.generator import TextGenerator
 from lateen_serving.engine.options import Device, LoadOptions
-from lateen_serving.engine.protocol import Description, Embeddings, Engine, GenerateRequest, TokenEvent
+from lateen_serving.engine.protocol import (
+    AdapterWeights,
+    Description,
+    Embeddings,
+    Engine,
+    GenerateRequest,
+    Ranking,
+    TokenEvent,
+)
 from lateen_serving.errors import LoadError
+from lateen_serving.facts import publish
 from lateen_serving.settings import ServingSettings
+from lateen_serving.weights import source
 
 _log = logging.getLogger(__name__)
 _START_FAILURES = 2
@@ -41,17 +61,31 @@ class Model:
     """The one deployment of a model application: an engine behind Ray Serve's handle."""
 
     _engine: Engine
+    _reason: str
+    """Why this engine was chosen."""
+    _ready_seconds: float
+    """From the start of the process until the weights were loaded."""
 
     async def __init__(self, args: dict[str, Any]) -> None:  # type: ignore[misc]  # Ray Serve awaits it
         try:
-            self._engine = await _make_engine(ModelArguments.model_validate(args))
+            self._engine, self._reason = await _make_engine(ModelArguments.model_validate(args))
         except LoadError as error:
             raise ReplicaFailure(error) from None
         except Exception as error:
             raise ReplicaFailure(LoadError(f"{type(error).__name__}: {error}")) from error
+        self._ready_seconds = time.time() - psutil.Process().create_time()
+        await self._publish({})
+
+    async def reconfigure(self, user_config: dict[str, Any]) -> None:
+        """Called by Ray Serve with a `ModelUserConfig`: have these adapters. Never raises: that would end the replica."""
+        try:
+            await self._take(ModelUserConfig.model_validate(user_config))
+        except Exception:  # noqa: BLE001 - see above
+            _log.exception("the user_config can't be followed: %s", user_config)
 
     async def generate(self, request: GenerateRequest) -> AsyncIterator[TokenEvent]:
-        """See `protocol.Engine`; called with `handle.options(stream=True)`."""
+        """See `protocol.Engine`; called with `handle.options(stream=True)`. The first event says that work has begun."""
+        yield TokenEvent(text="", prompt_tokens=0, completion_tokens=0)
         events = self._engine.generate(request)
         try:
             async for event in events:
@@ -62,6 +96,20 @@ class Model:
     async def embed(self, texts: list[str]) -> Embeddings:
         """See `protocol.Engine`."""
         return await self._engine.embed(texts)
+
+    async def rerank(self, query: str, documents: list[str]) -> Ranking:
+        """See `protocol.Engine`."""
+        return await self._engine.rerank(query, documents)
+
+    async def stream_embed(self, texts: list[str]) -> AsyncIterator[Embeddings | None]:
+        """`embed` for callers that must know when their wait for a replica is over: the first item says only that."""
+        yield None
+        yield await self._engine.embed(texts)
+
+    async def stream_rerank(self, query: str, documents: list[str]) -> AsyncIterator[Ranking | None]:
+        """`rerank`, likewise."""
+        yield None
+        yield await self._engine.rerank(query, documents)
 
     async def tokenize(self, texts: list[str]) -> list[list[tuple[int, int]]]:
         """See `protocol.Engine`."""
@@ -75,24 +123,96 @@ class Model:
         """Called by Ray Serve, which replaces the replica when this raises."""
         await self._engine.check_health()
 
+    async def _take(self, config: ModelUserConfig) -> None:
+        weights: list[AdapterWeights] = []
+        outcome: dict[str, str] = {}
+        for adapter in config.adapters:
+            outcome[adapter.name] = ""
+            try:
+                weights.append(await _adapter_weights(adapter))
+            except LoadError as error:
+                outcome[adapter.name] = error.message
+        outcome |= await self._engine.set_adapters(weights)
+        for name, reason in outcome.items():
+            _log.info("adapter %s: %s", name, reason or "answers")
+        await self._publish(outcome)
 
-async def _make_engine(arguments: ModelArguments) -> Engine:
+    async def _publish(self, adapters: dict[str, str]) -> None:
+        """Tell the gateway what is loaded; outside a replica there is nobody to tell."""
+        try:
+            application = serve.get_replica_context().app_name
+        except RayServeException:
+            return
+        description = self._engine.describe()
+        facts = Facts(
+            parameters=description["parameters"],
+            context_tokens=description["max_tokens"],
+            dtype=description["dtype"],
+            memory_bytes=psutil.Process().memory_info().rss,
+            load_seconds=self._ready_seconds,
+            engine=description["engine"],
+            engine_reason=self._reason,
+            adapters=adapters,
+        )
+        await publish(application, facts)
+
+
+async def _make_engine(arguments: ModelArguments) -> tuple[Engine, str]:
+    """The engine, loaded, and why it is this one; raises LoadError."""
     started = time.monotonic()
-    folder = await source.resolve(arguments.uri, ServingSettings())
     # Outside a replica, asking Ray would start one.
     device: Device = "cuda" if ray.is_initialized() and ray.get_gpu_ids() else "cpu"
+    installed = importlib.util.find_spec("vllm") is not None
+    name, reason = choose_engine(arguments.engine, arguments.task, device, installed)
+    if name == "vllm" and not installed:
+        raise LoadError(
+            "engine.type asks for vllm, which this node has not installed", code="ModelUnsupported"
+        )
     options = LoadOptions(
-        folder=folder,
+        folder=await source.resolve(arguments, ServingSettings()),
         device=device,
         dtype=arguments.dtype,
         max_model_len=arguments.max_model_len,
         threads=arguments.threads,
+        max_rows=arguments.max_ongoing_requests,
+        cache_bytes=arguments.kv_cache_bytes,
     )
-    create = TextGenerator.create if arguments.task == "generate" else TextEmbedder.create
-    engine: Engine = await create(options)
+    engine = await _create(name, arguments.task, options)
     seconds = time.monotonic() - started
-    _log.info("model %s loaded in %.1f s: %s on %s", arguments.id, seconds, engine.describe(), device)
+    _log.info("model %s loaded in %.1f s: %s (%s)", arguments.id, seconds, engine.describe(), reason)
+    return engine, reason
+
+
+async def _create(name: EngineName, task: Task, options: LoadOptions) -> Engine:
+    engine: Engine
+    if name == "vllm":
+        from lateen_serving.engine.vllm import VllmGenerator
+
+        engine = await VllmGenerator.create(options)
+    elif task == "generate":
+        engine = await TextGenerator.create(options)
+    elif task == "rerank":
+        from lateen_serving.engine.reranker import TextReranker
+
+        engine = await TextReranker.create(options)
+    else:
+        engine = await TextEmbedder.create(options)
     return engine
+
+
+async def _adapter_weights(adapter: AdapterArguments) -> AdapterWeights:
+    folder = await source.resolve_adapter(adapter, ServingSettings())
+    try:
+        states = [(folder / name).stat() for name in ("adapter_config.json", "adapter_model.safetensors")]
+    except OSError as error:
+        raise LoadError(
+            f"{adapter.uri} must hold adapter_config.json and adapter_model.safetensors",
+            code="SourceNotFound",
+        ) from error
+    stamp = " ".join(f"{state.st_mtime_ns}/{state.st_size}" for state in states)
+    return AdapterWeights(
+        name=adapter.name, folder=str(folder), identity=f"{adapter.uri} {adapter.digest} {folder} {stamp}"
+    )
 
 
 def build(args: dict[str, Any]) -> Application:

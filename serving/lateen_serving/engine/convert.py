@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lateen_serving.errors import LoadError
+from lateen_serving.weights import gguf
 
 _log = logging.getLogger(__name__)
 
@@ -98,29 +99,8 @@ def _copy_folder(origin: Path, scratch: Path) -> None:
 
 def _from_gguf(origin: Path, scratch: Path) -> None:
     """Turn a quantized GGUF file into a bfloat16 safetensors folder, which loads 30 times faster."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    _log.info("  reading the tokenizer of %s", origin.name)
-    tokenizer = AutoTokenizer.from_pretrained(origin.parent, gguf_file=origin.name)
-    if not tokenizer.chat_template:
-        raise LoadError(f"{origin.name} carries no chat template", code="ModelUnsupported")
-    tokenizer.save_pretrained(scratch)
-    _log.info("  reading the weights")
-    model = AutoModelForCausalLM.from_pretrained(origin.parent, gguf_file=origin.name, dtype=torch.bfloat16)
-    # The tensors are dense by now; these leftovers of the GGUF loader would make save_pretrained refuse.
-    for holder, name in (
-        (model.config, "quantization_config"),
-        (model, "hf_quantizer"),
-        (model, "is_quantized"),
-    ):
-        if hasattr(holder, name):
-            delattr(holder, name)
-    _log.info("  writing safetensors")
-    model.save_pretrained(scratch)
+    _log.info("  reading %s", origin.name)
+    gguf.convert(origin, scratch, chat_template=True)
 
 
 RECIPES = (

@@ -6,12 +6,15 @@ takes, and whether the cache can be padded, merged and cut (`joinable`).
 """
 
 import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody knows
 from transformers.cache_utils import DynamicCache, DynamicLayer
+
+from lateen_serving.engine.adapters import Adapters
 
 
 @dataclass
@@ -38,12 +41,16 @@ class Decoder:
 
     def __init__(self, model: Any, device: str) -> None:
         self._model = model
+        self.adapters = Adapters(model, self._forward_with)
+        """LoRA adapters of the model; rows name theirs in `forward`."""
         self.device = torch.device(device)
         self._arguments = frozenset(inspect.signature(model.forward).parameters)
         self._cache_name: str | None = None
         probe = torch.zeros((1, 2), dtype=torch.long, device=self.device)
         state = self.empty(1)
-        self.forward(probe, torch.ones_like(probe), state)
+        logits = self.forward(probe, torch.ones_like(probe), state)
+        self.vocabulary = logits.shape[-1]
+        """Width of the logits."""
         self.joinable = _is_plain(state.cache) and "position_ids" in self._arguments
         """Whether rows of different requests may share a batch."""
         self.bytes_per_token = _cache_bytes(state.cache) // 2
@@ -52,8 +59,13 @@ class Decoder:
         """The state before anything was read; `padded`: the mask will have zeros."""
         return State(torch.zeros((rows, 0), dtype=torch.long, device=self.device), padded)
 
-    def forward(self, ids: torch.Tensor, mask: torch.Tensor, state: State) -> torch.Tensor:
-        """Read `ids` (rows, columns) behind `state`, which is changed; logits (rows, vocabulary) of the last column."""
+    def forward(
+        self, ids: torch.Tensor, mask: torch.Tensor, state: State, adapters: Sequence[str | None] = ()
+    ) -> torch.Tensor:
+        """Read `ids` (rows, columns) behind `state`, which is changed; logits (rows, vocabulary) of the last column.
+
+        `adapters`: for each row the key of its LoRA adapter, or None.
+        """
         state.mask = torch.cat([state.mask, mask], dim=1)
         if state.cache is None and state.length > ids.shape[1]:
             assert state.ids is not None
@@ -67,10 +79,16 @@ class Decoder:
             arguments["logits_to_keep"] = 1
         if state.cache is not None and self._cache_name is not None:
             arguments[self._cache_name] = state.cache
+        names = self.adapters.names(adapters)
+        if names is not None:
+            arguments["adapter_names"] = names
         output = self._model(**arguments)
         self._keep(output, ids, state)
         logits: torch.Tensor = output.logits[:, -1]
         return logits
+
+    def _forward_with(self, model: Any) -> None:
+        self._model = model
 
     def _keep(self, output: Any, ids: torch.Tensor, state: State) -> None:
         for name in ("past_key_values", "cache_params"):

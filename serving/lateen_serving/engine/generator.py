@@ -6,14 +6,16 @@ passes on what the scheduler in the torch thread sends.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import itertools
+from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lateen_serving.engine import admission
 from lateen_serving.engine.channel import Channel
-from lateen_serving.engine.jobs import GenerateJob
+from lateen_serving.engine.grammar import Constraint, Grammars
+from lateen_serving.engine.jobs import AdaptersJob, GenerateJob, Rules
 from lateen_serving.engine.options import LoadOptions
 from lateen_serving.engine.protocol import (
     AdapterWeights,
@@ -24,7 +26,8 @@ from lateen_serving.engine.protocol import (
     TokenEvent,
 )
 from lateen_serving.engine.thread import TorchThread
-from lateen_serving.errors import InputError
+from lateen_serving.engine.vocabulary import Vocabulary
+from lateen_serving.errors import InputError, NotFound
 
 if TYPE_CHECKING:
     from lateen_serving.engine.prompt import PromptEncoder, Spans
@@ -37,43 +40,60 @@ class Facts:
 
     prompts: "PromptEncoder"
     spans: "Spans"
+    vocabulary: Vocabulary
     description: Description
+
+
+@dataclass(frozen=True)
+class LoadedAdapter:
+    """A LoRA adapter that requests may name."""
+
+    key: str
+    """What the torch thread calls it."""
+    identity: str
 
 
 class TextGenerator:
     """An `Engine` that generates text."""
 
-    def __init__(self, thread: TorchThread[GenerateJob], facts: Facts) -> None:
+    def __init__(self, thread: TorchThread[GenerateJob | AdaptersJob], facts: Facts) -> None:
         self._thread = thread
         self._facts = facts
-        # One worker: the prompt encoder is not safe to use from two threads.
+        self._grammars = Grammars(facts.vocabulary)
+        self._adapters: dict[str, LoadedAdapter] = {}
+        self._loaded_keys: set[str] = set()
+        self._adapter_keys = itertools.count()
+        self._changing_adapters = asyncio.Lock()
+        # One worker: the prompt encoder and the grammars are not safe to use from two threads.
         self._tokenizing = ThreadPoolExecutor(1, thread_name_prefix="tokenize")
 
     @classmethod
     async def create(cls, options: LoadOptions) -> "TextGenerator":
         """Load the weights and start; raises LoadError."""
-        thread: TorchThread[GenerateJob] = TorchThread("torch")
+        thread: TorchThread[GenerateJob | AdaptersJob] = TorchThread("torch")
         facts = await thread.start(lambda: load(options))
         return cls(thread, facts)
 
     async def generate(self, request: GenerateRequest) -> AsyncIterator[TokenEvent]:
-        """Continue a conversation; see `protocol.Engine`."""
-        admission.validate(request)
+        """Continue a conversation or a text; see `protocol.Engine`. Raises NotFound for an unknown adapter."""
+        admission.validate(request, self._facts.vocabulary.size)
         self._thread.check()
+        self._adapter_key(request)
         loop = asyncio.get_running_loop()
-        prompt = await loop.run_in_executor(self._tokenizing, self._facts.prompts.encode, request["messages"])
-        limit = admission.answer_limit(
-            len(prompt), request["max_tokens"], self._facts.description["max_tokens"]
-        )
+        prompt, constraint = await loop.run_in_executor(self._tokenizing, self._prepare, request)
+        field = "messages" if request["messages"] else "prompt"
+        context = self._facts.description["max_tokens"]
         channel: Channel[TokenEvent] = Channel()
         job = GenerateJob(
             prompt=prompt,
-            limit=limit,
-            temperature=request["temperature"],
-            top_p=request["top_p"],
-            seed=request["seed"],
+            limit=admission.answer_limit(len(prompt), request["max_tokens"], context, field),
+            rules=Rules.of(request),
             stop=request["stop"],
             channel=channel,
+            logprobs=request.get("logprobs"),
+            constraint=constraint,
+            # Asked again: it may have been replaced meanwhile. From here on the torch thread keeps it for this request.
+            adapter=self._adapter_key(request),
         )
         try:
             self._thread.submit(job)
@@ -84,6 +104,24 @@ class TextGenerator:
                 yield event
         finally:
             channel.cancel()
+
+    def _prepare(self, request: GenerateRequest) -> tuple[list[int], Constraint | None]:
+        """Tokens and compiled grammar of a request; runs in the tokenizing thread. Raises InputError."""
+        encoder = self._facts.prompts
+        if "logprobs" in request:
+            self._facts.vocabulary.bytes_of(0)  # made here if it must be made, not in the torch thread
+        constraint = self._grammars.compile(request["grammar"]) if "grammar" in request else None
+        if request["messages"]:
+            return encoder.encode(request["messages"], request.get("tools", ())), constraint
+        return encoder.encode_text(request["prompt"]), constraint
+
+    def _adapter_key(self, request: GenerateRequest) -> str | None:
+        if "adapter" not in request:
+            return None
+        adapter = self._adapters.get(request["adapter"])
+        if adapter is None:
+            raise NotFound(f"this model has no adapter {request['adapter']!r} now", param="model")
+        return adapter.key
 
     async def embed(self, texts: Sequence[str]) -> Embeddings:
         """Refused: raises InputError."""
@@ -96,8 +134,32 @@ class TextGenerator:
         raise InputError("this model generates text; it does not rerank", param="model", context=facts)
 
     async def set_adapters(self, adapters: Sequence[AdapterWeights]) -> dict[str, str]:
-        """See `protocol.Engine`."""
-        return {adapter["name"]: "adapters are not there yet" for adapter in adapters}
+        """See `protocol.Engine`. An adapter that is replaced serves until the new weights are loaded."""
+        async with self._changing_adapters:
+            wanted = {adapter["name"]: adapter["identity"] for adapter in adapters}
+            kept = {name: one for name, one in self._adapters.items() if one.identity == wanted.get(name)}
+            fresh = {
+                f"a{next(self._adapter_keys)}": adapter for adapter in adapters if adapter["name"] not in kept
+            }
+            self._adapters = {name: one for name, one in self._adapters.items() if name in wanted}
+            failures = await self._change_adapters(
+                {key: adapter["folder"] for key, adapter in fresh.items()}, frozenset()
+            )
+            for key, adapter in fresh.items():
+                if key not in failures:
+                    kept[adapter["name"]] = LoadedAdapter(key, adapter["identity"])
+            self._adapters = kept
+            self._loaded_keys, old = {one.key for one in kept.values()}, self._loaded_keys
+            await self._change_adapters({}, frozenset(old - self._loaded_keys))
+            return {fresh[key]["name"]: reason for key, reason in failures.items()}
+
+    async def _change_adapters(self, load: Mapping[str, str], unload: frozenset[str]) -> dict[str, str]:
+        """Have the torch thread do it; why those that could not be loaded were not, by key."""
+        if not load and not unload:
+            return {}
+        channel: Channel[dict[str, str]] = Channel()
+        self._thread.submit(AdaptersJob(load, unload, channel))
+        return (await channel.receive())[0]
 
     async def tokenize(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
         """See `protocol.Engine`."""
@@ -123,6 +185,8 @@ def _merge(events: list[TokenEvent]) -> TokenEvent:
     if len(events) > 1:
         last = last.copy()
         last["text"] = "".join(event["text"] for event in events)
+        if "logprobs" in last:
+            last["logprobs"] = [item for event in events for item in event["logprobs"]]
     return last
 
 
@@ -139,17 +203,15 @@ def load(options: LoadOptions) -> tuple["Scheduler", Facts]:
     with torch.inference_mode():
         model = Decoder(loaded.model, options.device)
     spans = Spans(loaded.tokenizer)
+    vocabulary = Vocabulary(spans.tokenizer, model.vocabulary, end_tokens(loaded))
     limits = Limits(
         rows=options.max_rows,
         cache_tokens=_cache_tokens(options, model.bytes_per_token, loaded.max_tokens),
         chunk_tokens=8192 if options.device == "cuda" else 512,
     )
-    facts = Facts(
-        PromptEncoder(loaded.tokenizer),
-        spans,
-        loaded.describe(loaded.max_tokens, dimension=0),
-    )
-    return Scheduler(model, spans.tokenizer.decode, end_tokens(loaded), limits), facts
+    description = loaded.describe(loaded.max_tokens, dimension=0)
+    facts = Facts(PromptEncoder(loaded.tokenizer), spans, vocabulary, description)
+    return Scheduler(model, vocabulary, limits), facts
 
 
 def _cache_tokens(options: LoadOptions, bytes_per_token: int, context: int) -> int:

@@ -89,13 +89,7 @@ def context_length(requested: int | None, trained: int | None, tokenizer_limit: 
 
 def load_generator(options: LoadOptions) -> Loaded:
     """A causal language model with its tokenizer; raises LoadError ModelUnsupported."""
-    loaded = _load(options, AutoModelForCausalLM)
-    if not getattr(loaded.tokenizer, "chat_template", None):
-        raise LoadError(
-            "the tokenizer has no chat template (chat_template.jinja); use an instruction-tuned model",
-            code="ModelUnsupported",
-        )
-    return loaded
+    return _load(options, AutoModelForCausalLM)
 
 
 def load_embedder(options: LoadOptions) -> Loaded:

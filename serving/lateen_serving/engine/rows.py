@@ -7,11 +7,16 @@ Used by `scheduler.py`.
 from dataclasses import dataclass, field
 from typing import Literal
 
+import torch
+
+from lateen_serving.engine.decoder import Decoder
 from lateen_serving.engine.jobs import GenerateJob
-from lateen_serving.engine.protocol import TokenEvent
+from lateen_serving.engine.logprobs import Alignment, measure
+from lateen_serving.engine.protocol import TokenEvent, TokenLogprob
 from lateen_serving.engine.sampling import Sampling
-from lateen_serving.engine.text import AnswerText, Decode
-from lateen_serving.errors import ModelError
+from lateen_serving.engine.shaping import Shaping
+from lateen_serving.engine.text import AnswerText
+from lateen_serving.engine.vocabulary import Vocabulary
 
 
 @dataclass(eq=False)
@@ -20,21 +25,29 @@ class Row:
 
     job: GenerateJob
     sampling: Sampling
+    shaping: Shaping | None
     text: AnswerText
+    vocabulary: Vocabulary
     alone: bool
     """Never shares a batch: arithmetic differs slightly with the batch, and this request must be repeatable."""
+    logprobs: Alignment | None
+    """Where log probabilities wait for their text; None when none are asked for."""
     suspect: bool = False
     """Its first reading failed in company; it is tried again by itself."""
     answer: list[int] = field(default_factory=list)
 
     @classmethod
-    def of(cls, job: GenerateJob, decode: Decode, joinable: bool) -> "Row":
+    def of(cls, job: GenerateJob, vocabulary: Vocabulary, model: Decoder) -> "Row":
         """A row that has not started."""
+        text = AnswerText(vocabulary.decode, job.stop)
         return cls(
             job,
-            Sampling.of(job.temperature, job.top_p, job.seed),
-            AnswerText(decode, job.stop),
-            alone=job.seed is not None or not joinable,
+            Sampling.of(job.rules),
+            Shaping.of(job, vocabulary.size, model.device),
+            text,
+            vocabulary,
+            alone=job.rules.seed is not None or not model.joinable,
+            logprobs=None if job.logprobs is None else Alignment(text),
         )
 
     @property
@@ -47,22 +60,39 @@ class Row:
         """Number of those tokens."""
         return len(self.job.prompt) + len(self.answer)
 
-    def accept(self, token: int | None, ends: frozenset[int]) -> tuple[TokenEvent | ModelError | None, bool]:
-        """Take the next token: what to send, if anything, and whether the answer is complete."""
-        if token is None:
-            return ModelError("the model's arithmetic failed on this request (not a number)"), True
+    def measure(self, logits: torch.Tensor, token: int) -> TokenLogprob:
+        """How likely `token` was by the model's own `logits` (vocabulary,)."""
+        return measure(logits, token, self.job.logprobs or 0, self.vocabulary)
+
+    def accept(self, token: int, logprob: TokenLogprob | None = None) -> tuple[TokenEvent | None, bool]:
+        """Take the next token: what to send, if anything, and whether the answer is complete.
+
+        Raises ModelError when the grammar does not know the token.
+        """
         self.answer.append(token)
-        if token in ends:
-            return self._event(self.text.flush(), "stop"), True
+        complete = self.shaping.accept(token) if self.shaping is not None else False
+        if token in self.vocabulary.ends:
+            return self._end(self.text.flush(), "stop"), True
         text, stopped = self.text.push(token)
+        if self.logprobs is not None and logprob is not None:
+            self.logprobs.push(logprob)
         if stopped:
             return self._event(text, "stop"), True
-        if len(self.answer) >= self.job.limit:
-            return self._event(text + self.text.flush(), "length"), True
+        if complete or len(self.answer) >= self.job.limit:
+            return self._end(text + self.text.flush(), "stop" if complete else "length"), True
         return (self._event(text) if text else None), False
+
+    def _end(self, text: str, finish: Literal["stop", "length"]) -> TokenEvent:
+        """The last event of an answer that no stop text cuts: everything held back goes with it."""
+        event = self._event(text, finish)
+        if self.logprobs is not None:
+            event["logprobs"] += self.logprobs.rest()
+        return event
 
     def _event(self, text: str, finish: Literal["stop", "length"] | None = None) -> TokenEvent:
         event = TokenEvent(text=text, prompt_tokens=len(self.job.prompt), completion_tokens=len(self.answer))
+        if self.logprobs is not None:
+            event["logprobs"] = self.logprobs.ready()
         if finish is not None:
             event["finish_reason"] = finish
         return event

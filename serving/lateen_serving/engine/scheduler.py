@@ -20,15 +20,17 @@ import torch
 from lateen_serving.engine import decoder, sampling
 from lateen_serving.engine.channel import Channel, deliver
 from lateen_serving.engine.decoder import Decoder, State
-from lateen_serving.engine.jobs import GenerateJob
+from lateen_serving.engine.jobs import AdaptersJob, GenerateJob
 from lateen_serving.engine.protocol import TokenEvent
 from lateen_serving.engine.rows import Row
-from lateen_serving.engine.text import Decode
-from lateen_serving.errors import ModelError
+from lateen_serving.engine.vocabulary import Vocabulary
+from lateen_serving.errors import ModelError, ServiceError
 
 _log = logging.getLogger(__name__)
 _ROOM_TO_GROW = 64
 """Tokens a row must have room for when it is admitted, so that it is not preempted at once."""
+
+_BROKEN_NUMBERS = "the model's arithmetic failed on this request (not a number)"
 
 
 @dataclass(frozen=True)
@@ -69,25 +71,30 @@ class Prefill:
 class Scheduler:
     """The `Work` of a text generator's torch thread."""
 
-    def __init__(self, model: Decoder, decode: Decode, ends: frozenset[int], limits: Limits) -> None:
+    def __init__(self, model: Decoder, vocabulary: Vocabulary, limits: Limits) -> None:
         self._model = model
-        self._decode = decode
-        self._ends = ends
+        self._vocabulary = vocabulary
         self._limits = limits
+        self._changes: list[AdaptersJob] = []
+        self._leaving: set[str] = set()
         self._waiting: deque[Row] = deque()
         self._prefill: Prefill | None = None
         self._shared: Batch | None = None
         self._single: list[Batch] = []
         self._outbox: list[tuple[Channel[TokenEvent], TokenEvent | Exception]] = []
 
-    def add(self, job: GenerateJob) -> None:
-        """Queue a request."""
-        self._waiting.append(Row.of(job, self._decode, self._model.joinable))
+    def add(self, job: GenerateJob | AdaptersJob) -> None:
+        """Queue a request or a change of adapters."""
+        if isinstance(job, AdaptersJob):
+            self._changes.append(job)
+        else:
+            self._waiting.append(Row.of(job, self._vocabulary, self._model))
 
     def step(self) -> bool:
         """Advance everything by one chunk and one token; False when idle."""
         with torch.inference_mode():
             self._drop_cancelled()
+            self._change_adapters()
             self._make_room()
             if self._prefill is None:
                 self._admit()
@@ -96,13 +103,14 @@ class Scheduler:
             for batch in self._batches():
                 self._guard(self._answer, batch)
         self._flush()
-        return bool(self._waiting or self._prefill or self._shared or self._single)
+        return bool(self._waiting or self._prefill or self._shared or self._single or self._leaving)
 
     def close(self, error: Exception) -> None:
         """End all requests."""
         rows = [*self._waiting, *self._running()]
         self._outbox += [(row.job.channel, error) for row in rows]
         self._flush()
+        deliver((change.channel, error) for change in self._changes)
 
     def _batches(self) -> list[Batch]:
         return [*self._single, *([self._shared] if self._shared else [])]
@@ -116,6 +124,21 @@ class Scheduler:
     def _flush(self) -> None:
         outbox, self._outbox = self._outbox, []
         deliver(outbox)
+
+    def _change_adapters(self) -> None:
+        """Load adapters, and unload those that were to leave once no request uses them any more."""
+        changes, self._changes = self._changes, []
+        for change in changes:
+            failures = {key: self._model.adapters.load(key, folder) for key, folder in change.load.items()}
+            self._leaving |= change.unload
+            deliver([(change.channel, {key: reason for key, reason in failures.items() if reason})])
+        if not self._leaving:
+            return
+        used = {row.job.adapter for row in (*self._waiting, *self._running())}
+        free = self._leaving - used
+        if free:
+            self._leaving -= free
+            self._model.adapters.unload(free)
 
     def _admit(self) -> None:
         """Start reading the requests that have waited longest, as many as fit together."""
@@ -181,7 +204,9 @@ class Scheduler:
             columns = prefill.ids.shape[1]  # recurrent layers read a prompt in one go only
         part = slice(prefill.done, prefill.done + columns)
         try:
-            logits = self._model.forward(prefill.ids[:, part], prefill.mask[:, part], prefill.state)
+            logits = self._model.forward(
+                prefill.ids[:, part], prefill.mask[:, part], prefill.state, _adapters(prefill.rows)
+            )
         except Exception as error:  # noqa: BLE001 - the failure belongs to these requests, the loop serves on
             self._prefill = None
             self._retry_apart(prefill.rows, error)
@@ -214,21 +239,38 @@ class Scheduler:
 
     def _answer(self, batch: Batch) -> None:
         ids = torch.tensor([[row.answer[-1]] for row in batch.rows], device=self._model.device)
-        logits = self._model.forward(ids, torch.ones_like(ids), batch.state)
+        logits = self._model.forward(ids, torch.ones_like(ids), batch.state, _adapters(batch.rows))
         self._accept(batch, logits)
         self._forget_empty()
 
     def _accept(self, batch: Batch, logits: torch.Tensor) -> None:
         """Choose each row's next token, send it, and drop the rows that are complete."""
-        tokens = sampling.choose(logits, [row.sampling for row in batch.rows])
+        shaped, failures = _shape(batch.rows, logits)
+        tokens = sampling.choose(shaped, [row.sampling for row in batch.rows])
         kept: list[int] = []
         for index, (row, token) in enumerate(zip(batch.rows, tokens, strict=True)):
-            item, complete = row.accept(token, self._ends)
+            item: TokenEvent | Exception | None
+            if index in failures:
+                item, complete = failures[index], True
+            elif token is None:
+                item, complete = ModelError(_BROKEN_NUMBERS), True
+            else:
+                item, complete = self._take(row, token, logits, index)
             if item is not None:
                 self._outbox.append((row.job.channel, item))
             if not complete:
                 kept.append(index)
         self._keep(batch, kept)
+
+    def _take(
+        self, row: Row, token: int, logits: torch.Tensor, index: int
+    ) -> tuple[TokenEvent | Exception | None, bool]:
+        """Give a row its token; what goes wrong with it is this row's alone."""
+        try:
+            logprob = row.measure(logits[index], token) if row.logprobs is not None else None
+            return row.accept(token, logprob)
+        except Exception as error:  # noqa: BLE001 - told to the request; the others are served on
+            return _failure(error), True
 
     def _guard(self, work: Callable[..., None], batch: Batch, *arguments: torch.Tensor) -> None:
         """Do `work` on a batch; a failure ends its rows, never the loop."""
@@ -241,9 +283,7 @@ class Scheduler:
 
     def _fail(self, rows: list[Row], error: Exception) -> None:
         _log.error("the model failed on %d request(s)", len(rows), exc_info=error)
-        for row in rows:
-            failure = ModelError(f"the model failed on this request ({type(error).__name__})")
-            self._outbox.append((row.job.channel, failure))
+        self._outbox += [(row.job.channel, _failure(error)) for row in rows]
 
     def _drop_cancelled(self) -> None:
         gone = {row for row in self._running() if row.job.channel.cancelled}
@@ -270,3 +310,30 @@ class Scheduler:
         self._single = [batch for batch in self._single if batch.rows]
         if self._shared is not None and not self._shared.rows:
             self._shared = None
+
+
+def _adapters(rows: list[Row]) -> list[str | None]:
+    return [row.job.adapter for row in rows]
+
+
+def _shape(rows: list[Row], logits: torch.Tensor) -> tuple[torch.Tensor, dict[int, Exception]]:
+    """The logits with each row's penalties, biases and grammar, and the rows for which that failed, by index."""
+    failures: dict[int, Exception] = {}
+    if all(row.shaping is None for row in rows):
+        return logits, failures
+    shaped = logits.float().clone()
+    for index, row in enumerate(rows):
+        if row.shaping is None:
+            continue
+        try:
+            row.shaping.apply(shaped[index])
+        except Exception as error:  # noqa: BLE001 - one request's grammar touches no other request
+            failures[index] = _failure(error)
+    return shaped, failures
+
+
+def _failure(error: Exception) -> ServiceError:
+    """What a request is told."""
+    if isinstance(error, ServiceError):
+        return error
+    return ModelError(f"the model failed on this request ({type(error).__name__})")

@@ -25,6 +25,11 @@ class Detokenizer:
         self._context_text = ""
         self._pending: list[int] = []
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether the text of the last token is still undecided."""
+        return bool(self._pending)
+
     def push(self, token: int) -> str:
         """The text that `token` completes; empty while a character is unfinished."""
         self._pending.append(token)
@@ -77,11 +82,26 @@ class AnswerText:
     def __init__(self, decode: Decode, stops: Sequence[str]) -> None:
         self._detokenizer = Detokenizer(decode)
         self._filter = StopFilter(stops)
+        self.decoded = 0
+        """Characters of the answer so far, whether they may be sent or not."""
+        self.sent = 0
+        """Characters given out so far."""
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether the text of the last token is still undecided."""
+        return self._detokenizer.unfinished
 
     def push(self, token: int) -> tuple[str, bool]:
         """Text to send after `token`, and whether a stop text ends the answer."""
-        return self._filter.push(self._detokenizer.push(token))
+        piece = self._detokenizer.push(token)
+        self.decoded += len(piece)
+        text, stopped = self._filter.push(piece)
+        self.sent += len(text)
+        return text, stopped
 
     def flush(self) -> str:
         """The rest, at the end of the answer; bytes of a character that was never finished are dropped."""
-        return self._filter.flush()
+        text = self._filter.flush()
+        self.sent += len(text)
+        return text

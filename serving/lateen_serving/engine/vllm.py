@@ -87,7 +87,7 @@ class VllmGenerator(Refusals):
 
     async def generate(self, request: GenerateRequest) -> AsyncIterator[TokenEvent]:
         """Continue a conversation or a text; see `protocol.Engine`."""
-        admission.validate(request)
+        admission.validate(request, self._parts.spans.tokenizer.get_vocab_size())
         await self.check_health()
         loop = asyncio.get_running_loop()
         prompt = await loop.run_in_executor(self._tokenizing, self._encode, request)

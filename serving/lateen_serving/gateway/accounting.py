@@ -8,6 +8,7 @@ import uuid
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from lateen_api.gateway_report import REPORT_PATH
 from lateen_serving.gateway import replies
 from lateen_serving.gateway.context import RequestContext, Service
 
@@ -33,6 +34,7 @@ class Accounting:
             request_id=_request_id(Headers(scope=scope).get(_REQUEST_ID)),
             snapshot=self._service.state.current,
             started=_now(),
+            roll=self._service.roll(),
         )
         scope.setdefault("state", {})["context"] = context
         stamped = _StampedSend(context, send, self._service.echoes_request_id)
@@ -59,7 +61,7 @@ class Accounting:
             await replies.error_response(context.error)(scope, receive, send)
 
     def _record(self, context: RequestContext, status: int) -> None:
-        if context.endpoint in PROBES:
+        if context.endpoint in PROBES or (context.endpoint == REPORT_PATH and status == 200):
             return
         if context.disconnected:
             status = _CLIENT_CLOSED_REQUEST

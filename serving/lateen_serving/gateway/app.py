@@ -9,10 +9,12 @@ from fastapi import FastAPI
 from ray import serve
 
 from lateen_api import names
+from lateen_serving import facts
 from lateen_serving.gateway import ingress, logs
 from lateen_serving.gateway.context import Service
-from lateen_serving.gateway.handles import RayModels
+from lateen_serving.gateway.handles import RayModels, count_serving
 from lateen_serving.gateway.metrics import Metrics
+from lateen_serving.gateway.replicas import Replicas
 from lateen_serving.gateway.state import GatewayState
 from lateen_serving.rag.retrieve import Retriever
 from lateen_serving.settings import ServingSettings
@@ -30,14 +32,18 @@ class Gateway:
         # Ray Serve replaces sys.stdout by its own logger, which holds lines back until it has a thousand.
         log = logs.logger(sys.__stdout__ or sys.stdout, replica=replica)
         self._state = GatewayState(log)
-        self._retriever = Retriever(ServingSettings())
+        settings = ServingSettings()
+        self._retriever = Retriever(settings)
+        self._models = RayModels()
         self._service = Service(
             state=self._state,
-            caller=RayModels(),
+            caller=self._models,
             searcher=self._retriever,
             metrics=Metrics(replica),
             log=log,
             pause=asyncio.sleep,
+            replicas=Replicas(facts.read, count_serving, log),
+            report_token=settings.ray_auth_token,
             echoes_request_id=False,  # Ray Serve does, and a second header would be joined to the first
         )
 
@@ -48,6 +54,10 @@ class Gateway:
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Take the catalog in `user_config`; never raises."""
         self._state.accept(user_config)
+        current = self._state.current
+        self._models.keep(current.applications)
+        self._service.replicas.keep(current.applications)
+        self._service.metrics.models.keep(current.revisions())
 
 
 def build(args: dict[str, Any]) -> serve.Application:

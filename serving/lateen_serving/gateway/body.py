@@ -17,6 +17,8 @@ from lateen_serving.gateway.replies import TooLarge, TooSlow
 MAX_BYTES = 4 * 1024 * 1024
 _DRAIN_BYTES = 16 * MAX_BYTES
 _SECONDS = 30.0
+_LONGEST_NAME = 128
+"""Of a field in an error, in characters: unknown ones are as long as callers like."""
 
 BodyT = TypeVar("BodyT", bound=RequestBody)
 
@@ -66,7 +68,8 @@ def parse(kind: type[BodyT], document: Mapping[str, Any]) -> BodyT:
 
 
 def _refusal(kind: type[RequestBody], problem: ErrorDetails) -> InputError:
-    param = _path(problem["loc"])
+    # What is wrong between fields is found by the body as a whole, which says the field itself.
+    param = _path(problem["loc"]) or str(problem.get("ctx", {}).get("param", ""))
     match problem["type"]:
         case "extra_forbidden":
             return _unknown_field(kind, problem["loc"], param)
@@ -93,5 +96,9 @@ def _unknown_field(kind: type[RequestBody], location: Sequence[int | str], param
 def _path(location: Sequence[int | str]) -> str:
     text = ""
     for part in location:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+        # Not fields: the tag of a union's member (see fields.one_of), and pydantic's word for a key itself.
+        if isinstance(part, str) and (part.startswith("<") or part == "[key]"):
+            continue
+        name = part[:_LONGEST_NAME] if isinstance(part, str) else f"[{part}]"
+        text += f".{name}" if text and isinstance(part, str) else name
     return text

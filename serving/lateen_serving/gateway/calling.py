@@ -1,35 +1,53 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Calls to models that survive a rollout: a lost replica or application is asked again, under its current name.
+"""Calls to models that survive a rollout and a lost replica, always before anything of a reply has been sent.
 
-Called by `generate.py`, `retrieve.py` and `embeddings.py`, always before anything of a reply has been sent.
+    pick a revision -> wait for a replica (queue timeout) -> work (request timeout) -> answered | failed
+            ^                                                        |
+            +---- pause, newest catalog <--- replica lost -----------+
+
+Called by `generate.py`, `retrieve.py` and `embeddings.py`.
 """
 
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar, cast
 
 from lateen_api.catalog import Index, Model
-from lateen_serving.errors import DeadlineExceeded, Unavailable
+from lateen_serving.errors import Overloaded, QueueTimeout, ServiceError, Unavailable
+from lateen_serving.gateway import choosing
 from lateen_serving.gateway.context import Service
+from lateen_serving.gateway.model_metrics import Outcome
 from lateen_serving.gateway.state import Snapshot
+from lateen_serving.gateway.traffic import is_models_fault
+from lateen_serving.gateway.waiting import Wait, too_long, within
+
+__all__ = ["ATTEMPTS", "Obtained", "call", "obtain", "renewed_index", "renewed_model", "within"]
 
 ATTEMPTS = 3
-_FIRST_PAUSE_SECONDS = 0.05
+"""Replicas that may be lost while they work on one request, before it fails: it may be the request that kills them."""
+
+_FIRST_PAUSE_SECONDS = 0.1
+_LONGEST_PAUSE_SECONDS = 1.0
+_QUEUE_SECONDS = 30.0
+"""Longest wait for the embedder of an index whose model has left the catalog."""
 
 ResultT = TypeVar("ResultT")
-TargetT = TypeVar("TargetT")
+TargetT = TypeVar("TargetT", bound=Model | Index)
 
 
-async def within(deadline: float | None, work: Awaitable[ResultT]) -> ResultT:
-    """The result of `work`; raises DeadlineExceeded when the loop's clock passes `deadline`."""
-    try:
-        async with asyncio.timeout_at(deadline) as limit:
-            return await work
-    except TimeoutError as error:
-        if not limit.expired():
-            raise
-        raise DeadlineExceeded("The request was not done within the model's request timeout.") from error
+@dataclass(frozen=True)
+class Obtained(Generic[TargetT, ResultT]):
+    """What a call brought."""
+
+    target: TargetT
+    """Who did it."""
+
+    result: ResultT
+
+    seconds: float
+    """From its first request to that application until the result."""
 
 
 async def call(
@@ -39,30 +57,155 @@ async def call(
     work: Callable[[TargetT], Awaitable[ResultT]],
     renewed: Callable[[Snapshot, TargetT], TargetT],
 ) -> tuple[TargetT, ResultT]:
-    """`work(target)` and the target that did it.
+    """`work(target)` and the target that did it, counted as answered or failed; raises as `obtain` does."""
+    found = await obtain(service, target, deadline, work, renewed, service.roll())
+    count(service, found.target, None, found.seconds)
+    return found.target, found.result
 
-    Where it raises Unavailable it is tried again, at most `ATTEMPTS` times in all, each time with the target as
-    `renewed` finds it in the newest catalog: a rollout may have replaced the application in the meantime.
+
+async def obtain(
+    service: Service,
+    target: TargetT,
+    deadline: float | None,
+    work: Callable[[TargetT], Awaitable[ResultT]],
+    renewed: Callable[[Snapshot, TargetT], TargetT],
+    roll: float,
+) -> Obtained[TargetT, ResultT]:
+    """`work(target)`, for a caller that counts the answer itself; failures are counted here.
+
+    Of a model with a canary, `roll` picks the revision. Where `work` raises Unavailable it is tried again, each time
+    with the target as `renewed` finds it in the newest catalog: a rollout may have replaced the application in the
+    meantime. An application without a live replica is tried again until the model's queue timeout; a replica that was
+    lost while it worked on the request at most `ATTEMPTS` times in all. The other revision of a model with a canary
+    gets the last of these tries and the second half of the queue timeout.
+
+    Raises:
+        QueueTimeout: No replica was free in time.
+        DeadlineExceeded: `deadline` (of the loop's clock) has passed.
+        ServiceError: As `work` raised it.
+
     """
-    attempt = 1
-    while True:
+    first, *others = _turns(target, roll)
+    queue, labelled = _queue(service, target)
+    wait = Wait(queue, deadline, lambda seconds: service.metrics.models.waited(labelled, seconds))
+    if others:
+        wait.reserve = queue / 2
+    return await _Call(service, first, work, renewed, wait, others).run()
+
+
+@dataclass
+class _Call(Generic[TargetT, ResultT]):
+    service: Service
+    target: TargetT
+    work: Callable[[TargetT], Awaitable[ResultT]]
+    renewed: Callable[[Snapshot, TargetT], TargetT]
+    wait: Wait
+    others: list[TargetT]
+    tries: int = 0
+    lost: int = 0
+    since: float = field(default_factory=lambda: asyncio.get_running_loop().time())
+
+    async def run(self) -> Obtained[TargetT, ResultT]:
         try:
-            return target, await within(deadline, work(target))
-        except Unavailable as error:
-            if attempt == ATTEMPTS:
-                raise
-            service.log.warning("model call failed", attempt=attempt, **error.to_dict())
-        jitter = random.uniform(0.5, 1.5)  # noqa: S311 - spreads load, guards nothing
-        await within(deadline, service.pause(_FIRST_PAUSE_SECONDS * 2**attempt * jitter))
-        target = renewed(service.state.current, target)
-        attempt += 1
+            while True:
+                try:
+                    result = await self.wait.attempt(self.work(self.target))
+                except (Unavailable, QueueTimeout) as error:
+                    await self._turn(error)
+                else:
+                    return Obtained(self.target, result, _now() - self.since)
+        except ServiceError as error:
+            await self._failed(error)
+            raise
+
+    async def _turn(self, error: Unavailable | QueueTimeout) -> None:
+        """Be ready for the next try, after a pause; raises if there is none."""
+        self.tries += 1
+        self.lost += self.wait.has_begun
+        is_over = isinstance(error, QueueTimeout) or (not self.wait.has_begun and self.wait.is_over)
+        if self.others and (is_over or self.lost >= ATTEMPTS - 1):
+            self._hand_over(error)
+        elif is_over:
+            raise too_long() from error
+        elif self.lost >= ATTEMPTS:
+            raise error
+        self.service.log.warning("model call failed", attempt=self.tries, **error.to_dict())
+        self.service.metrics.models.retried(_model_id(self.target))
+        await self.wait.pause(self.service.pause(_pause_seconds(self.tries)))
+        self.target = self.renewed(self.service.state.current, self.target)
+
+    def _hand_over(self, error: ServiceError) -> None:
+        count(self.service, self.target, error, _now() - self.since)
+        self.target = self.others.pop()
+        self.wait.reserve = 0.0
+        self.since = _now()
+
+    async def _failed(self, error: ServiceError) -> None:
+        """Count a failure; one that a later try may not meet says when that is."""
+        count(self.service, self.target, error, _now() - self.since)
+        if isinstance(error, QueueTimeout):
+            self.service.metrics.models.timed_out(_model_id(self.target))
+        if isinstance(error, Overloaded | QueueTimeout | Unavailable):
+            error.retry_after = await self.service.replicas.retry_after(_application(self.target))
+
+
+def count(service: Service, target: Model | Index, error: ServiceError | None, seconds: float) -> None:
+    """Note how a request to an application ended; see `traffic.Ledger.ended`."""
+    service.state.traffic.ended(_application(target), error, seconds)
+    service.metrics.models.ended(_model_id(target), _revision(target), _outcome(error))
+
+
+def _outcome(error: ServiceError | None) -> Outcome:
+    if error is None:
+        return "answered"
+    return "failed" if is_models_fault(error) else "refused"
+
+
+def _turns(target: TargetT, roll: float) -> tuple[TargetT, ...]:
+    if isinstance(target, Model):
+        return cast("tuple[TargetT, ...]", choosing.turns(target, roll))
+    return (target,)
+
+
+def _queue(service: Service, target: Model | Index) -> tuple[float, str]:
+    """The queue timeout and the id of the model that is called."""
+    model = target if isinstance(target, Model) else service.state.current.models.get(target.embedder)
+    return (float(model.queue_timeout_seconds) if model is not None else _QUEUE_SECONDS), _model_id(target)
+
+
+def _model_id(target: Model | Index) -> str:
+    return target.id if isinstance(target, Model) else target.embedder
+
+
+def _revision(target: Model | Index) -> str:
+    return target.revision if isinstance(target, Model) else target.embedder_revision
+
+
+def _application(target: Model | Index) -> str:
+    return target.application if isinstance(target, Model) else target.embedder_application
+
+
+def _pause_seconds(tries: int) -> float:
+    """Exponential backoff with jitter, so that the requests of a lost replica don't come back all at once."""
+    jitter = random.uniform(0.5, 1.5)  # noqa: S311 - spreads load, guards nothing
+    return float(min(_FIRST_PAUSE_SECONDS * 2 ** min(tries - 1, 8), _LONGEST_PAUSE_SECONDS) * jitter)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def renewed_model(snapshot: Snapshot, model: Model) -> Model:
-    """The model as the newest catalog has it; raises Unavailable if it has gone."""
+    """The same revision of the model in the newest catalog, or the one that serves if it is not there any more.
+
+    Raises Unavailable if the model has gone.
+    """
     current = snapshot.models.get(model.id)
     if current is None or current.task != model.task:
         raise Unavailable(f"The model '{model.id}' has just been removed.", code="model_removed")
+    canary = choosing.of_canary(current)
+    if canary is not None and canary.application == model.application:
+        return canary
     return current
 
 

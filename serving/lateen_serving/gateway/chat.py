@@ -1,113 +1,65 @@
 # SPDX-License-Identifier: Apache-2.0
 """`POST /v1/chat/completions`. No retrieval here: responses do that."""
 
-import time
-import uuid
-from collections.abc import AsyncGenerator
 from typing import Any
 
 from starlette.responses import Response
 
-from lateen_serving.engine.protocol import ChatMessage
-from lateen_serving.gateway import body, generate, replies, resolve, stream
+from lateen_serving.gateway import answers, asking, body, conversation, replies, resolve, stream
+from lateen_serving.gateway.chat_object import ChatObject, chunks
 from lateen_serving.gateway.context import RequestContext, Sampling, Service
-from lateen_serving.gateway.generate import Answer
-from lateen_serving.gateway.requests import ChatRequest, Message
+from lateen_serving.gateway.requests.chat import ChatRequest
+from lateen_serving.gateway.requests.functions import Mode
+from lateen_serving.gateway.requests.generation import GenerationBody
 
 
 async def chat(service: Service, context: RequestContext, document: dict[str, Any]) -> Response:
     """Continue a conversation; raises ServiceError before the reply starts."""
     request = body.parse(ChatRequest, document)
     resolve.model(context, request.model, "generate")
-    context.messages = [message(item) for item in request.messages]
-    context.sampling = Sampling(
-        max_tokens=request.max_completion_tokens or request.max_tokens,
+    context.messages = conversation.of_chat(request.messages)
+    logprobs = (request.top_logprobs or 0) if request.logprobs else None
+    context.sampling = sampling(request, request.max_completion_tokens or request.max_tokens, logprobs)
+    context.choices = request.n
+    reads_calls = await asking.constrain(
+        context,
+        answer_format=request.response_format,
+        functions=[tool.function for tool in request.tools],
+        paths=[f"tools[{number}].function" for number in range(len(request.tools))],
+        mode=_mode(request),
+        named=request.forced_function,
+        parallel=request.parallel_tool_calls,
+    )
+    params = {"max_tokens": "max_completion_tokens"} if request.max_completion_tokens else {}
+    going = await answers.start(service, context, asking.requests(context), params)
+    reply = ChatObject(request.model, request.logprobs)
+    if request.stream:
+        return stream.EventStream(
+            chunks(service, context, going, reply, reads_calls, request.with_usage), going
+        )
+    choices = await answers.complete(going, reads_calls)
+    return replies.json_response(reply.completion(choices, context))
+
+
+def sampling(request: GenerationBody, max_tokens: int | None, logprobs: int | None) -> Sampling:
+    """How to generate, as chat completions and completions say it."""
+    return Sampling(
+        max_tokens=max_tokens,
         temperature=request.temperature,
         top_p=request.top_p,
+        top_k=request.top_k,
+        min_p=request.min_p,
+        presence_penalty=request.presence_penalty,
+        frequency_penalty=request.frequency_penalty,
+        logit_bias={int(token): bias for token, bias in request.logit_bias.items()},
         seed=request.seed,
         stop=tuple(request.stop),
+        logprobs=logprobs,
     )
-    answer = await generate.start(service, context)
-    head = _Head(request.model)
-    if request.stream:
-        with_usage = request.stream_options is not None and request.stream_options.include_usage
-        return stream.EventStream(_chunks(service, context, answer, head, with_usage), answer)
-    completed = await generate.complete(answer)
-    return replies.json_response(head.completion(completed, usage(context)))
 
 
-def message(item: Message) -> ChatMessage:
-    """A message as models know it: they have no role `developer`."""
-    return ChatMessage(role="system" if item.role == "developer" else item.role, content=item.content)
-
-
-def usage(context: RequestContext) -> dict[str, int]:
-    """Tokens so far."""
-    return {
-        "prompt_tokens": context.prompt_tokens,
-        "completion_tokens": context.completion_tokens,
-        "total_tokens": context.prompt_tokens + context.completion_tokens,
-    }
-
-
-class _Head:
-    """What all parts of one reply have in common."""
-
-    def __init__(self, model: str) -> None:
-        self._id = f"chatcmpl-{uuid.uuid4().hex}"
-        self._created = int(time.time())
-        self._model = model
-
-    def _object(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
-        return {
-            "id": self._id,
-            "object": kind,
-            "created": self._created,
-            "model": self._model,
-            "choices": choices,
-        }
-
-    def completion(self, completed: generate.Completed, tokens: dict[str, int]) -> dict[str, Any]:
-        content: dict[str, Any] = {
-            "role": "assistant",
-            "content": completed.text,
-            "refusal": None,
-            "annotations": [],
-        }
-        choice = {
-            "index": 0,
-            "message": content,
-            "logprobs": None,
-            "finish_reason": completed.finish_reason,
-        }
-        return self._object("chat.completion", [choice]) | {"usage": tokens}
-
-    def chunk(self, delta: dict[str, Any], finish_reason: str | None, with_usage: bool) -> bytes:
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
-        chunk = self._object("chat.completion.chunk", [choice])
-        if with_usage:
-            chunk["usage"] = None
-        return stream.data(chunk)
-
-    def usage_chunk(self, tokens: dict[str, int]) -> bytes:
-        return stream.data(self._object("chat.completion.chunk", []) | {"usage": tokens})
-
-
-async def _chunks(
-    service: Service, context: RequestContext, answer: Answer, head: _Head, with_usage: bool
-) -> AsyncGenerator[bytes, None]:
-    yield head.chunk({"role": "assistant", "content": "", "refusal": None}, None, with_usage)
-    try:
-        reason = None
-        async for event in answer:
-            reason = event.get("finish_reason")
-            if event["text"]:
-                yield head.chunk({"content": event["text"]}, None, with_usage)
-    except Exception as error:  # noqa: BLE001 - the reply has started: every failure must become an event
-        context.error = replies.of_exception(error, service.log)
-        yield stream.data({"error": replies.error_object(context.error)})
-        return
-    yield head.chunk({}, reason, with_usage)
-    if with_usage:
-        yield head.usage_chunk(usage(context))
-    yield stream.DONE
+def _mode(request: ChatRequest) -> Mode:
+    choice = request.tool_choice
+    if isinstance(choice, str):
+        return choice
+    return "required" if choice is not None else "auto"

@@ -5,29 +5,49 @@ authenticate -> resolve -> retrieve -> render -> generate -> stream: each step r
 adds its own. Created by `ingress.py`, which also logs and counts it when the reply has ended.
 """
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+import random
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import structlog
+from pydantic import SecretStr
 
 from lateen_api.catalog import Index, Model, Prompt, PromptRevision
-from lateen_serving.engine.protocol import ChatMessage, Embeddings, GenerateRequest, TokenEvent
+from lateen_serving.engine.protocol import (
+    ChatMessage,
+    Embeddings,
+    GenerateRequest,
+    Grammar,
+    Ranking,
+    TokenEvent,
+    Tool,
+)
 from lateen_serving.errors import ServiceError
 from lateen_serving.gateway.metrics import Metrics
+from lateen_serving.gateway.replicas import Replicas
 from lateen_serving.gateway.state import GatewayState, Snapshot
 from lateen_serving.rag.retrieve import Passage
 
 
 class ModelCaller(Protocol):
-    """Calls model applications. Raises errors.Unavailable where another try may succeed."""
+    """Calls model applications. Raises errors.Unavailable where another try may succeed.
+
+    Each method calls `waiting.begun` when a replica has begun to work.
+    """
 
     def generate(self, application: str, request: GenerateRequest) -> AsyncGenerator[TokenEvent, None]:
-        """Events of one answer; closing the generator stops the work in the replica."""
+        """Events of one answer, without the one that says that work has begun; closing the generator stops the work
+        in the replica.
+        """
         ...
 
     async def embed(self, application: str, texts: list[str]) -> Embeddings:
         """Vectors of `texts`, in order."""
+        ...
+
+    async def rerank(self, application: str, query: str, documents: list[str]) -> Ranking:
+        """How well each of `documents` answers `query`, in order."""
         ...
 
 
@@ -53,6 +73,15 @@ class Service:
     pause: Callable[[float], Awaitable[None]]
     """Waits that many seconds between attempts; `asyncio.sleep`."""
 
+    replicas: Replicas
+    """What is known of the replicas behind the applications."""
+
+    report_token: SecretStr
+    """Opens `/internal/report`; empty: nothing does."""
+
+    roll: Callable[[], float] = random.random
+    """A number in [0, 1) for each request; it picks the revision of a model with a canary."""
+
     echoes_request_id: bool = True
     """Whether the gateway puts `x-request-id` on replies; False where the server around it does."""
 
@@ -64,8 +93,14 @@ class Sampling:
     max_tokens: int | None = None
     temperature: float = 1.0
     top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    logprobs: int | None = None
 
 
 @dataclass
@@ -77,6 +112,9 @@ class RequestContext:
     """The catalog this request started with."""
 
     started: float
+    roll: float = 0.0
+    """In [0, 1): which revision of a model with a canary takes this request. See `choosing.turns`."""
+
     endpoint: str = "other"
     """Route template, for logs and metrics."""
 
@@ -85,6 +123,9 @@ class RequestContext:
     """When the request must be done; known once its model is."""
 
     model: Model | None = None
+    adapter: str = ""
+    """The LoRA adapter of the model that answers; empty: none."""
+
     prompt: Prompt | None = None
     prompt_revision: PromptRevision | None = None
     indexes: list[Index] = field(default_factory=list)
@@ -92,8 +133,20 @@ class RequestContext:
     passages: list[Passage] = field(default_factory=list)
     messages: list[ChatMessage] = field(default_factory=list)
     sampling: Sampling = Sampling()
+    tools: list[Tool] = field(default_factory=list)
+    """Functions the model is told of."""
+
+    grammar: Grammar | None = None
+    """What the answer must look like."""
+
+    choices: int = 1
+    """Answers per prompt."""
+
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cached_tokens: int = 0
+    """Tokens of the prompt that the model did not have to read again."""
+
     first_token: float | None = None
     """When the first tokens arrived from the model."""
 
@@ -101,24 +154,25 @@ class RequestContext:
     """What the request ended with, before or after its reply started."""
 
     disconnected: bool = False
+    counted: dict[int, tuple[int, int, int]] = field(default_factory=dict)
+    """Tokens of each answer so far: of its prompt, of these the cached ones, and its own."""
 
-    def generate_request(self) -> GenerateRequest:
-        """What the model is asked."""
-        sampling = self.sampling
-        return GenerateRequest(
-            messages=self.messages,
-            max_tokens=sampling.max_tokens,
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            seed=sampling.seed,
-            stop=list(sampling.stop),
-        )
+    def count(self, number: int, event: TokenEvent) -> None:
+        """Add what `event` says of answer `number`; a prompt that several answers share counts once."""
+        before = self.counted.get(number, (0, 0, 0))
+        now = (event["prompt_tokens"], event.get("cached_tokens", before[1]), event["completion_tokens"])
+        self.counted[number] = now
+        self.completion_tokens += now[2] - before[2]
+        if number % self.choices == 0:
+            self.prompt_tokens += now[0] - before[0]
+            self.cached_tokens += now[1] - before[1]
 
     def release(self) -> str:
-        """What served this request: `model=<id>@<revision>,prompt=…,index=…`; empty if nothing was used."""
+        """What served this request: `model=<id>[:<adapter>]@<revision>,prompt=…,index=…`; empty if nothing was used."""
         parts = []
         if self.model is not None:
-            parts.append(f"model={self.model.id}@{self.model.revision}")
+            adapter = f":{self.adapter}" if self.adapter else ""
+            parts.append(f"model={self.model.id}{adapter}@{self.model.revision}")
         if self.prompt is not None and self.prompt_revision is not None:
             parts.append(f"prompt={self.prompt.id}@{self.prompt_revision.revision}")
         parts.extend(f"index={index.id}@{index.revision}" for index in self.indexes)

@@ -13,7 +13,7 @@ from lateen_serving.engine.protocol import Embeddings
 from lateen_serving.errors import UnsupportedField
 from lateen_serving.gateway import body, calling, replies, resolve
 from lateen_serving.gateway.context import RequestContext, Service
-from lateen_serving.gateway.requests import EmbeddingsRequest
+from lateen_serving.gateway.requests.embeddings import EmbeddingsRequest
 
 
 async def embeddings(service: Service, context: RequestContext, document: dict[str, Any]) -> Response:

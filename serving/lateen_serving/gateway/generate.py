@@ -1,67 +1,93 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fifth step: the model's answer, as a stream whose first event has arrived. Called by `chat.py` and `responses.py`."""
+"""Fifth step: the model's answer, as a stream whose first event has arrived. Called by `answers.py`."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
-from dataclasses import dataclass
-from typing import Literal
 
 from lateen_api.catalog import Model
-from lateen_serving.engine.protocol import TokenEvent
+from lateen_serving.engine.protocol import GenerateRequest, TokenEvent
 from lateen_serving.errors import ModelError, ServiceError
 from lateen_serving.gateway import calling
+from lateen_serving.gateway.calling import Obtained
 from lateen_serving.gateway.context import RequestContext, Service
 
-FinishReason = Literal["stop", "length"]
+PATIENCE_SECONDS = 45.0
+"""How long `start` waits for the first event: well above usual queue timeouts, and below the 60 seconds after which
+proxies end a silent connection."""
 
-
-@dataclass(frozen=True)
-class Completed:
-    """A whole answer."""
-
-    text: str
-    finish_reason: FinishReason
+_Events = AsyncGenerator[TokenEvent, None]
+_Begun = Obtained[Model, tuple[TokenEvent, _Events]]
 
 
 class Answer:
     """The events of one answer. Whoever holds it must close it; closing stops the replica's work."""
 
     def __init__(
-        self, context: RequestContext, first: TokenEvent, rest: AsyncGenerator[TokenEvent, None]
+        self, service: Service, context: RequestContext, number: int, beginning: asyncio.Task[_Begun]
     ) -> None:
+        self._service = service
         self._context = context
-        self._first = first
-        self._rest = rest
+        self._number = number
+        self._beginning = beginning
+        self._is_counted = False
 
     async def __aiter__(self) -> AsyncIterator[TokenEvent]:
         """All events once, counting their tokens; raises ServiceError, also when the end is missing."""
-        event = self._first
-        while True:
-            self._context.prompt_tokens = event["prompt_tokens"]
-            self._context.completion_tokens = event["completion_tokens"]
-            yield event
-            if "finish_reason" in event:
-                return
-            try:
-                event = await calling.within(self._context.deadline, anext(self._rest))
-            except StopAsyncIteration:
-                raise ModelError("The model's answer broke off.", code="answer_incomplete") from None
+        begun = await self._beginning
+        event, rest = begun.result
+        try:
+            while True:
+                self._context.count(self._number, event)
+                yield event
+                if "finish_reason" in event:
+                    return
+                event = await calling.within(self._context.deadline, _next(rest))
+        except ServiceError as error:
+            self._count(begun, error)
+            raise
 
     async def aclose(self) -> None:
         """Stop. Safe to call more than once."""
-        await self._rest.aclose()
+        if not self._beginning.done():
+            self._beginning.cancel()
+            await asyncio.wait({self._beginning})
+        if self._beginning.cancelled() or self._beginning.exception() is not None:
+            return
+        begun = self._beginning.result()
+        # Also an answer that its client did not wait for had its first token: the model did its part.
+        self._count(begun, None)
+        await begun.result[1].aclose()
+
+    def _count(self, begun: _Begun, error: ServiceError | None) -> None:
+        if not self._is_counted:
+            self._is_counted = True
+            calling.count(self._service, begun.target, error, begun.seconds)
 
 
-async def start(service: Service, context: RequestContext) -> Answer:
-    """The answer to `context.messages`; sets `context.model` to the one that gives it.
+async def start(service: Service, context: RequestContext, request: GenerateRequest, number: int) -> Answer:
+    """Answer `number` of a request; sets `context.model` to the one that gives it.
 
-    Any error until the first event is raised here, so that it can still be an HTTP error.
+    Any error until the first event is raised here, so that it can still be an HTTP error. Only if there is nothing
+    after `PATIENCE_SECONDS`, the answer is handed out before its first event and raises such errors itself.
     """
-    model = context.model
-    assert model is not None
-    request = context.generate_request()
+    beginning = asyncio.create_task(_begin(service, context, request))
+    answer = Answer(service, context, number, beginning)
+    try:
+        await asyncio.wait({beginning}, timeout=PATIENCE_SECONDS)
+    except asyncio.CancelledError:
+        await answer.aclose()
+        raise
+    if beginning.done():
+        beginning.result()
+    return answer
 
-    async def first_event(current: Model) -> tuple[TokenEvent, AsyncGenerator[TokenEvent, None]]:
+
+async def _begin(service: Service, context: RequestContext, request: GenerateRequest) -> _Begun:
+    asked = context.model
+    assert asked is not None
+
+    async def first_event(current: Model) -> tuple[TokenEvent, _Events]:
+        context.model = current
         events = service.caller.generate(current.application, request)
         try:
             return await anext(events), events
@@ -71,22 +97,18 @@ async def start(service: Service, context: RequestContext) -> Answer:
             await events.aclose()
             raise
 
-    answering, (first, rest) = await calling.call(
-        service, model, context.deadline, first_event, calling.renewed_model
+    # As the catalog has it: an earlier answer to the same request has left its own pick in the context.
+    model = context.snapshot.models.get(asked.id, asked)
+    begun = await calling.obtain(
+        service, model, context.deadline, first_event, calling.renewed_model, context.roll
     )
-    context.model = answering
+    context.model = begun.target
     context.first_token = asyncio.get_running_loop().time()
-    return Answer(context, first, rest)
+    return begun
 
 
-async def complete(answer: Answer) -> Completed:
-    """The whole answer at once."""
-    texts: list[str] = []
-    reason: FinishReason = "stop"
+async def _next(events: _Events) -> TokenEvent:
     try:
-        async for event in answer:
-            texts.append(event["text"])
-            reason = event.get("finish_reason", reason)
-    finally:
-        await answer.aclose()
-    return Completed("".join(texts), reason)
+        return await anext(events)
+    except StopAsyncIteration:
+        raise ModelError("The model's answer broke off.", code="answer_incomplete") from None

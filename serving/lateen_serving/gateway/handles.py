@@ -3,11 +3,14 @@
 
 Ray's ways to fail become ServiceErrors here: a lost replica or application is Unavailable (worth another try), a full
 queue Overloaded, and what the engine raised arrives as it was raised.
+
+All calls are streams, also those with one reply: a stream's first item comes when a replica begins to work, and only so
+can waiting for a replica be told from work (Ray Serve's own reply to a unary call comes when all is done).
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator
+from contextlib import aclosing, contextmanager
 from typing import Any, Protocol, cast
 
 import grpc  # type: ignore[import-untyped] # comes with ray[serve], without stubs
@@ -16,27 +19,22 @@ from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import BackPressureError, RayServeException
 from ray.serve.handle import DeploymentHandle
 
-from lateen_serving.engine.protocol import Embeddings, GenerateRequest, TokenEvent
+from lateen_api import names
+from lateen_serving.engine.protocol import Embeddings, GenerateRequest, Ranking, TokenEvent
 from lateen_serving.errors import ModelError, Overloaded, ServiceError, Unavailable
+from lateen_serving.gateway import waiting
+from lateen_serving.routing import renewal
 
 
 class _Stream(Protocol):
     """What is used of Ray Serve's DeploymentResponseGenerator."""
 
-    def __aiter__(self) -> AsyncIterator[TokenEvent]: ...
+    def __aiter__(self) -> AsyncIterator[Any]: ...
 
     def cancel(self) -> None: ...
 
 
-class _Reply(Protocol):
-    """What is used of Ray Serve's DeploymentResponse."""
-
-    def __await__(self) -> Generator[Any, None, Embeddings]: ...
-
-    def cancel(self) -> None: ...
-
-
-def _cancel(response: _Stream | _Reply) -> None:
+def _cancel(response: _Stream) -> None:
     """Cancel a call wherever it is: waiting for a replica, in one, or just between the two.
 
     Ray Serve 2.60 forgets the last case. A call that got its replica in the very moment in which its caller was
@@ -52,41 +50,70 @@ class RayModels:
     """Calls model applications of this Ray cluster. One per replica."""
 
     def __init__(self) -> None:
-        self._handles: dict[str, DeploymentHandle[Any]] = {}
+        self._handles: dict[str, asyncio.Task[DeploymentHandle[Any]]] = {}
 
-    async def generate(self, application: str, request: GenerateRequest) -> AsyncGenerator[TokenEvent, None]:
-        """Events of one answer; closing the generator cancels the call in the replica."""
+    def generate(self, application: str, request: GenerateRequest) -> AsyncGenerator[TokenEvent, None]:
+        """Events of one answer; closing the generator cancels the call, in the queue or in the replica."""
+        return self._items(application, "generate", request)
+
+    async def embed(self, application: str, texts: list[str]) -> Embeddings:
+        """Vectors of `texts`."""
+        found: Embeddings = await self._only(application, "stream_embed", texts)
+        return found
+
+    async def rerank(self, application: str, query: str, documents: list[str]) -> Ranking:
+        """How well each of `documents` answers `query`."""
+        found: Ranking = await self._only(application, "stream_rerank", query, documents)
+        return found
+
+    def keep(self, applications: Collection[str]) -> None:
+        """Forget the handles of all other applications; calls that run with them go on."""
+        for gone in self._handles.keys() - set(applications):
+            del self._handles[gone]
+
+    async def _only(self, application: str, method: str, *arguments: object) -> Any:
+        async with aclosing(self._items(application, method, *arguments)) as items:
+            async for item in items:
+                return item
+        raise ModelError("The model gave no answer.", code="answer_incomplete")
+
+    async def _items(self, application: str, method: str, *arguments: object) -> AsyncGenerator[Any, None]:
+        """What a method of the application yields, after the item that says that work has begun."""
         with self._translated(application):
             handle = await self._handle(application)
-            response = cast("_Stream", handle.options(method_name="generate", stream=True).remote(request))
+            response = cast("_Stream", handle.options(method_name=method, stream=True).remote(*arguments))
+            has_begun = False
             is_done = False
             try:
-                async for event in response:
-                    yield event
+                async for item in response:
+                    if has_begun:
+                        yield item
+                    else:
+                        has_begun = True
+                        waiting.begun()
                 is_done = True
             finally:
                 # Nothing is awaited here: the task may be in the middle of its own cancellation.
                 if not is_done:
                     _cancel(response)
 
-    async def embed(self, application: str, texts: list[str]) -> Embeddings:
-        """Vectors of `texts`."""
-        with self._translated(application):
-            handle = await self._handle(application)
-            response = cast("_Reply", handle.options(method_name="embed").remote(texts))
-            try:
-                return await response
-            except asyncio.CancelledError:
-                _cancel(response)
-                raise
-
     async def _handle(self, application: str) -> DeploymentHandle[Any]:
-        handle = self._handles.get(application)
-        if handle is None:
+        """The one handle of an application: each has a queue of its own, so a second one would double its bound."""
+        finding = self._handles.get(application)
+        if finding is not None and _is_outdated(finding):
+            del self._handles[application]
+            await renewal.retire(finding.result())
+            finding = self._handles.get(application)
+        if finding is None:
             # It asks the Serve controller and blocks: in a thread, so that other requests go on.
-            handle = await asyncio.to_thread(serve.get_app_handle, application)
-            self._handles[application] = handle
-        return handle
+            finding = asyncio.create_task(asyncio.to_thread(serve.get_app_handle, application))
+            self._handles[application] = finding
+        try:
+            # One request's end must not be the end of all that wait for the same handle.
+            return await asyncio.shield(finding)
+        except Exception:
+            self._handles.pop(application, None)
+            raise
 
     @contextmanager
     def _translated(self, application: str) -> Iterator[None]:
@@ -97,7 +124,7 @@ class RayModels:
             if task is None or task.cancelling():
                 raise
             # Nobody cancelled this request: Ray says in this way that the replica dropped it.
-            raise self._lost(application, error) from error
+            raise _lost(application, error) from error
         except Exception as error:
             raise self._service_error(application, error) from error
 
@@ -108,16 +135,35 @@ class RayModels:
         if isinstance(cause, BackPressureError):
             return Overloaded("The model's queue is full. Try again in a moment.")
         if isinstance(cause, RayError | RayServeException | grpc.aio.AioRpcError):
-            return self._lost(application, cause)
+            return _lost(application, cause)
         return ModelError(
             "The model failed on this request.",
             context={"application": application, "cause": type(cause).__qualname__},
         )
 
-    def _lost(self, application: str, cause: BaseException) -> Unavailable:
-        self._handles.pop(application, None)
-        return Unavailable(
-            "The model is not available just now. Try again in a moment.",
-            code="model_unavailable",
-            context={"application": application, "cause": type(cause).__qualname__},
-        )
+
+def _is_outdated(finding: "asyncio.Task[DeploymentHandle[Any]]") -> bool:
+    """Whether a handle that was found has another router than its deployment wants now."""
+    has_handle = finding.done() and not finding.cancelled() and finding.exception() is None
+    return has_handle and renewal.is_outdated(finding.result())
+
+
+def _lost(application: str, cause: BaseException) -> Unavailable:
+    return Unavailable(
+        "The model is not available just now. Try again in a moment.",
+        code="model_unavailable",
+        context={"application": application, "cause": type(cause).__qualname__},
+    )
+
+
+async def count_serving() -> dict[str, int]:
+    """Replicas that serve, by model application; raises what Ray raises."""
+    status = await asyncio.to_thread(serve.status)
+    found = {}
+    for name, application in status.applications.items():
+        deployment = application.deployments.get(names.MODEL_DEPLOYMENT)
+        if deployment is not None:
+            found[name] = sum(
+                number for state, number in deployment.replica_states.items() if state == "RUNNING"
+            )
+    return found

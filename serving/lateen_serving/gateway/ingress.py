@@ -2,7 +2,7 @@
 """The FastAPI application: routes, and what they have in common. Built once per replica by `app.py`.
 
 Bodies are read and validated by `body.py` instead of FastAPI's own way, which ignores unknown fields and answers with
-error objects that OpenAI's clients don't know; the reference of the API is therefore not generated here.
+error objects that OpenAI's clients don't know; the API's description is therefore made by `openapi.py`.
 """
 
 from collections.abc import Awaitable, Callable, Coroutine
@@ -15,13 +15,16 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from lateen_api.gateway_report import REPORT_PATH
 from lateen_serving.errors import ServiceError
-from lateen_serving.gateway import body, disconnect, listings, replies, vector_stores
+from lateen_serving.gateway import body, disconnect, listings, openapi, replies, report, vector_stores
 from lateen_serving.gateway.accounting import Accounting
 from lateen_serving.gateway.authenticate import authenticate
 from lateen_serving.gateway.chat import chat
+from lateen_serving.gateway.completions import completions
 from lateen_serving.gateway.context import RequestContext, Service
 from lateen_serving.gateway.embeddings import embeddings
+from lateen_serving.gateway.rerank import rerank
 from lateen_serving.gateway.responses import responses
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -51,7 +54,22 @@ def _probes(service: Service) -> list[Route]:
             return replies.json_response({"status": "starting"}, 503)
         return replies.json_response({"status": "ready", "catalog": current.revision})
 
-    return [Route("/healthz", healthz), Route("/readyz", readyz)]
+    async def internal_report(request: Request) -> Response:
+        _context(request).endpoint = REPORT_PATH
+        return await report.report(service, request.headers.get("authorization"))
+
+    described = openapi.document()
+
+    async def describe(request: Request) -> Response:
+        _context(request).endpoint = "/openapi.json"
+        return replies.json_response(described)
+
+    return [
+        Route("/healthz", healthz),
+        Route("/readyz", readyz),
+        Route("/openapi.json", describe),
+        Route(REPORT_PATH, internal_report),
+    ]
 
 
 def _reads(service: Service) -> list[Route]:
@@ -92,8 +110,10 @@ def _writes(service: Service) -> list[Route]:
 
     return [
         write("/v1/chat/completions", lambda context, _, document: chat(service, context, document)),
+        write("/v1/completions", lambda context, _, document: completions(service, context, document)),
         write("/v1/responses", lambda context, _, document: responses(service, context, document)),
         write("/v1/embeddings", lambda context, _, document: embeddings(service, context, document)),
+        write("/v1/rerank", lambda context, _, document: rerank(service, context, document)),
         write(
             "/v1/vector_stores/{id}/search",
             lambda context, index_id, document: vector_stores.search(service, context, index_id, document),

@@ -11,15 +11,20 @@ from lateen_serving.gateway.context import RequestContext
 
 
 def models(context: RequestContext) -> Response:
-    """All models."""
-    data = [_model(model) for model in context.snapshot.models.values()]
+    """All models, each followed by its adapters."""
+    data = [
+        entry
+        for model in context.snapshot.models.values()
+        for entry in (_model(model), *(_adapter(model, name) for name in model.adapters))
+    ]
     return replies.json_response({"object": "list", "data": data})
 
 
 def model(context: RequestContext, model_id: str) -> Response:
-    """One model; raises NotFound."""
-    context.model = resolve.find_model(context.snapshot, model_id)
-    return replies.json_response(_model(context.model))
+    """One model or adapter; raises NotFound."""
+    context.model, context.adapter = resolve.find_model(context.snapshot, model_id)
+    entry = _adapter(context.model, context.adapter) if context.adapter else _model(context.model)
+    return replies.json_response(entry)
 
 
 def vector_stores(context: RequestContext) -> Response:
@@ -44,6 +49,11 @@ def vector_store(context: RequestContext, index_id: str) -> Response:
 
 def _model(model: Model) -> dict[str, Any]:
     return {"id": model.id, "object": "model", "created": model.created, "owned_by": "lateen"}
+
+
+def _adapter(model: Model, name: str) -> dict[str, Any]:
+    """`root` and `parent` name the model it adapts, as in OpenAI's API of fine-tuned models."""
+    return _model(model) | {"id": f"{model.id}:{name}", "root": model.id, "parent": model.id}
 
 
 def _vector_store(index: Index) -> dict[str, Any]:

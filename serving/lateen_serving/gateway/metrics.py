@@ -6,15 +6,24 @@ Every series carries the replica's id, because a scrape through the load balance
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from lateen_serving.gateway.model_metrics import ModelMetrics
+
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
 
 class Metrics:
-    """Counts requests, tokens and times. No label holds anything a caller can choose freely."""
+    """Counts requests, tokens and times. No label holds anything a caller can choose freely.
+
+    Attributes:
+        models: How requests fare at the models.
+        replica: Id of this gateway replica.
+        registry: Where the metrics are registered.
+
+    """
 
     def __init__(self, replica: str) -> None:
         self.registry = CollectorRegistry()
-        self._replica = replica
+        self.replica = replica
         self._requests = Counter(
             "lateen_gateway_requests",
             "Requests by route and status.",
@@ -29,6 +38,7 @@ class Metrics:
             ["replica", "model", "direction"],
             registry=self.registry,
         )
+        self.models = ModelMetrics(self.registry, replica)
         ongoing = Gauge("lateen_gateway_ongoing_requests", "Now.", ["replica"], registry=self.registry)
         self.ongoing = ongoing.labels(replica)
 
@@ -43,17 +53,17 @@ class Metrics:
 
     def ended(self, endpoint: str, status: int, seconds: float, first_token: float | None) -> None:
         """Count one request; `first_token` is seconds from its start, None without generation."""
-        self._requests.labels(self._replica, endpoint, str(status)).inc()
-        self._duration.labels(self._replica, endpoint).observe(seconds)
+        self._requests.labels(self.replica, endpoint, str(status)).inc()
+        self._duration.labels(self.replica, endpoint).observe(seconds)
         if first_token is not None:
-            self._first_token.labels(self._replica, endpoint).observe(first_token)
+            self._first_token.labels(self.replica, endpoint).observe(first_token)
 
     def tokens(self, model: str, read: int, generated: int) -> None:
         """Count tokens of one request; `model` is an id of the catalog."""
         if read:
-            self._tokens.labels(self._replica, model, "in").inc(read)
+            self._tokens.labels(self.replica, model, "in").inc(read)
         if generated:
-            self._tokens.labels(self._replica, model, "out").inc(generated)
+            self._tokens.labels(self.replica, model, "out").inc(generated)
 
     def text(self) -> bytes:
         """All of it in Prometheus' text format."""

@@ -9,7 +9,7 @@ from lateen_api.rendering import Value
 from lateen_serving.engine.protocol import ChatMessage
 from lateen_serving.errors import InputError
 from lateen_serving.gateway.context import Sampling
-from lateen_serving.gateway.requests import ResponsesRequest
+from lateen_serving.gateway.requests.responses import InputMessage, ResponsesRequest
 from lateen_serving.gateway.retrieve import sources
 from lateen_serving.rag.retrieve import Passage
 
@@ -28,7 +28,8 @@ def question(request: ResponsesRequest, spec: PromptTemplateSpec | None) -> str:
     variables = request.prompt.variables if request.prompt is not None else {}
     declared = [variable.name for variable in spec.variables] if spec is not None else []
     candidates = [variables.get(_QUESTION)]
-    candidates += [item.content for item in reversed(request.input) if item.role == "user"]
+    said = [item for item in reversed(request.input) if isinstance(item, InputMessage)]
+    candidates += [item.content for item in said if item.role == "user"]
     candidates += [variables.get(name) for name in declared]
     for text in candidates:
         if isinstance(text, str) and text.strip():
@@ -93,4 +94,5 @@ def sampling(request: ResponsesRequest, spec: PromptTemplateSpec | None) -> Samp
         temperature=1.0 if temperature is None else temperature,
         top_p=1.0 if top_p is None else top_p,
         stop=tuple(defaults.stop or ()) if defaults is not None else (),
+        logprobs=request.logprobs,
     )

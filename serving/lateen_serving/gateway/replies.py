@@ -51,6 +51,7 @@ _STATUS: tuple[tuple[type[errors.ServiceError], int], ...] = (
     (errors.InputError, 400),
     (errors.AuthenticationError, 401),
     (errors.Overloaded, 503),
+    (errors.QueueTimeout, 503),
     (errors.Unavailable, 503),
     (errors.DeadlineExceeded, 504),
 )
@@ -82,7 +83,7 @@ def error_response(error: errors.ServiceError) -> Response:
     if code == 401:
         headers["www-authenticate"] = "Bearer"
     if code == 503:
-        headers["retry-after"] = str(_RETRY_AFTER_SECONDS)
+        headers["retry-after"] = str(error.retry_after or _RETRY_AFTER_SECONDS)
     if code >= 500:
         headers["x-should-retry"] = "true" if error.retry_allowed else "false"
     return json_response({"error": error_object(error)}, code, headers)
@@ -98,7 +99,12 @@ def of_http(error: HTTPException, method: str, path: str) -> RouteError:
     """What the framework refused by itself: an unknown route or method."""
     if error.status_code == 405:
         return RouteError(f"Not allowed to {method} on {path}.", 405)
-    return RouteError(f"Invalid URL ({method} {path}).", error.status_code)
+    return unknown_url(method, path, error.status_code)
+
+
+def unknown_url(method: str, path: str, status_code: int = 404) -> RouteError:
+    """There is no such route."""
+    return RouteError(f"Invalid URL ({method} {path}).", status_code)
 
 
 def of_exception(error: Exception, log: structlog.typing.FilteringBoundLogger) -> errors.ServiceError:

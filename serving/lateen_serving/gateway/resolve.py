@@ -8,15 +8,18 @@ from lateen_serving.gateway.context import RequestContext
 from lateen_serving.gateway.state import Snapshot
 
 _TASK_HINT: dict[Task, str] = {
-    "generate": "/v1/chat/completions or /v1/responses",
+    "generate": "/v1/chat/completions, /v1/completions or /v1/responses",
     "embed": "/v1/embeddings",
     "rerank": "/v1/rerank",
 }
 
 
 def model(context: RequestContext, model_id: str, task: Task) -> Model:
-    """Fill `context.model` and `context.deadline`; raises NotFound, or InputError if it has another task."""
-    found = find_model(context.snapshot, model_id)
+    """Fill `context.model`, `context.adapter` and `context.deadline` from `id` or `id:adapter`.
+
+    Raises NotFound, or InputError if the model has another task.
+    """
+    found, context.adapter = find_model(context.snapshot, model_id)
     if found.task != task:
         raise InputError(
             f"The model '{model_id}' can't be used here; call it through {_TASK_HINT[found.task]}.",
@@ -28,16 +31,17 @@ def model(context: RequestContext, model_id: str, task: Task) -> Model:
     return found
 
 
-def find_model(snapshot: Snapshot, model_id: str) -> Model:
-    """The model clients call `model_id`; raises NotFound."""
-    found = snapshot.models.get(model_id)
-    if found is None:
+def find_model(snapshot: Snapshot, model_id: str) -> tuple[Model, str]:
+    """The model clients call `model_id`, and the name of the adapter or an empty text; raises NotFound."""
+    base, _, adapter = model_id.partition(":")
+    found = snapshot.models.get(base)
+    if found is None or (":" in model_id and adapter not in found.adapters):
         raise NotFound(
             f"The model '{model_id}' does not exist. GET /v1/models lists those that do.",
             code="model_not_found",
             param="model",
         )
-    return found
+    return found, adapter
 
 
 def prompt(context: RequestContext, prompt_id: str, version: str | None) -> PromptRevision:

@@ -1,18 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """The events of a streamed response, in OpenAI's order. Called by `responses.py`.
 
-created -> in_progress -> [search item: added, in_progress, searching, completed, done] -> message item added ->
-part added -> text deltas -> annotations -> text done -> part done -> item done -> completed | incomplete,
-or at any point error -> failed.
+created -> in_progress -> [search item: added, in_progress, searching, completed, done] ->
+[message item added -> part added -> text deltas -> annotations -> text done -> part done -> item done] ->
+[for each call: item added -> arguments deltas -> arguments done -> item done] -> completed | incomplete,
+or at any point error -> failed. There is a message, a call, or both.
 """
 
 from collections.abc import AsyncGenerator, Iterator
 from typing import Any
 
-from lateen_serving.gateway import citations, replies, stream
+from lateen_serving.engine.protocol import TokenLogprob
+from lateen_serving.gateway import replies, stream
+from lateen_serving.gateway.answers import Answers
+from lateen_serving.gateway.chat_object import token_logprobs
+from lateen_serving.gateway.choice import Choice, Piece
 from lateen_serving.gateway.context import RequestContext, Service
-from lateen_serving.gateway.generate import Answer, Completed, FinishReason
-from lateen_serving.gateway.response_object import ResponseObject, annotation, text_part
+from lateen_serving.gateway.response_object import ResponseObject, call_item, call_item_id, text_part
+from lateen_serving.gateway.tool_calls import Arguments, CallEnd, CallStart, Delta, Text
 
 
 class _Numbered:
@@ -28,10 +33,14 @@ class _Numbered:
 
 
 class _Events:
-    def __init__(self, reply: ResponseObject) -> None:
+    def __init__(self, reply: ResponseObject, choice: Choice) -> None:
         self._reply = reply
+        self._choice = choice
         self._event = _Numbered()
         self._output_index = 0
+        self._in_message = False
+        self._in_call = False
+        self._tokens: list[TokenLogprob] = []
 
     def opening(self) -> Iterator[bytes]:
         event, reply = self._event, self._reply
@@ -43,12 +52,64 @@ class _Events:
             yield event("response.output_item.added", output_index=self._output_index, item=started)
             for state in ("in_progress", "searching", "completed"):
                 yield event(f"response.file_search_call.{state}", **where)
-            done = reply.search_call("completed")
-            yield event("response.output_item.done", output_index=self._output_index, item=done)
-            self._output_index += 1
-        item = reply.message("in_progress", [])
-        yield event("response.output_item.added", output_index=self._output_index, item=item)
-        yield event("response.content_part.added", **self._part(), part=text_part(""))
+            yield self._item_done(reply.search_call("completed"))
+
+    def piece(self, piece: Piece) -> Iterator[bytes]:
+        """What one event of the engine adds."""
+        self._tokens += piece.logprobs
+        for delta in piece.deltas:
+            yield from self._delta(delta)
+
+    def _delta(self, delta: Delta) -> Iterator[bytes]:
+        match delta:
+            case Text(text):
+                if not self._in_message:
+                    yield from self._message_added()
+                tokens, self._tokens = token_logprobs(self._tokens), []
+                yield self._event("response.output_text.delta", **self._part(), delta=text, logprobs=tokens)
+            case CallStart():
+                if self._in_message:
+                    yield from self._message_done("completed")
+                yield from self._call_added()
+            case Arguments(_, text):
+                yield self._event("response.function_call_arguments.delta", **self._call(), delta=text)
+            case CallEnd():
+                yield from self._call_done("completed")
+
+    def _message_added(self) -> Iterator[bytes]:
+        self._in_message = True
+        item = self._reply.message("in_progress", [])
+        yield self._event("response.output_item.added", output_index=self._output_index, item=item)
+        yield self._event("response.content_part.added", **self._part(), part=text_part(""))
+
+    def _message_done(self, status: str) -> Iterator[bytes]:
+        event, where = self._event, self._part()
+        part = self._reply.part(self._choice)
+        for number, note in enumerate(part["annotations"]):
+            yield event(
+                "response.output_text.annotation.added", **where, annotation_index=number, annotation=note
+            )
+        yield event("response.output_text.done", **where, text=part["text"], logprobs=part["logprobs"])
+        yield event("response.content_part.done", **where, part=part)
+        self._in_message = False
+        yield self._item_done(self._reply.message(status, [part]))
+
+    def _call_added(self) -> Iterator[bytes]:
+        self._in_call = True
+        item = call_item({**self._choice.calls[-1], "arguments": ""}, "in_progress")
+        yield self._event("response.output_item.added", output_index=self._output_index, item=item)
+
+    def _call_done(self, status: str) -> Iterator[bytes]:
+        call = self._choice.calls[-1]
+        told = {"name": call["name"], "arguments": call["arguments"]}
+        yield self._event("response.function_call_arguments.done", **self._call(), **told)
+        self._in_call = False
+        yield self._item_done(call_item(call, status))
+
+    def _item_done(self, item: dict[str, Any] | None) -> bytes:
+        done = self._event("response.output_item.done", output_index=self._output_index, item=item)
+        self._output_index += 1
+        return done
 
     def _part(self) -> dict[str, Any]:
         return {
@@ -57,24 +118,22 @@ class _Events:
             "content_index": 0,
         }
 
-    def delta(self, text: str) -> bytes:
-        return self._event("response.output_text.delta", **self._part(), delta=text, logprobs=[])
+    def _call(self) -> dict[str, Any]:
+        return {
+            "item_id": call_item_id(self._choice.calls[-1]["id"]),
+            "output_index": self._output_index,
+        }
 
-    def closing(self, completed: Completed, cited: list[citations.Citation]) -> Iterator[bytes]:
-        event, where = self._event, self._part()
-        annotations = [annotation(citation) for citation in cited]
-        for number, note in enumerate(annotations):
-            yield event(
-                "response.output_text.annotation.added", **where, annotation_index=number, annotation=note
-            )
-        part = text_part(completed.text, annotations)
-        yield event("response.output_text.done", **where, text=completed.text, logprobs=[])
-        yield event("response.content_part.done", **where, part=part)
-        status = "completed" if completed.finish_reason == "stop" else "incomplete"
-        item = self._reply.message(status, [part])
-        yield event("response.output_item.done", output_index=self._output_index, item=item)
-        self._reply.finish(completed, cited)
-        yield event(f"response.{status}", response=self._reply.document())
+    def closing(self) -> Iterator[bytes]:
+        status = "incomplete" if self._choice.finish_reason == "length" else "completed"
+        if not self._in_message and not self._choice.calls:
+            yield from self._message_added()
+        if self._in_message:
+            yield from self._message_done(status)
+        if self._in_call:
+            yield from self._call_done(status)
+        self._reply.finish(self._choice)
+        yield self._event(f"response.{status}", response=self._reply.document())
 
     def failure(self, problem: dict[str, Any]) -> Iterator[bytes]:
         details = {name: problem[name] for name in ("code", "message", "param")}
@@ -83,21 +142,18 @@ class _Events:
 
 
 async def chunks(
-    service: Service, context: RequestContext, answer: Answer, reply: ResponseObject
+    service: Service, context: RequestContext, answers: Answers, reply: ResponseObject, reads_calls: bool
 ) -> AsyncGenerator[bytes, None]:
     """The stream's bytes. A failure is told by an event, because the reply has started."""
-    events = _Events(reply)
+    choice = Choice(reads_calls)
+    events = _Events(reply, choice)
     yield b"".join(events.opening())
-    texts: list[str] = []
-    reason: FinishReason = "stop"
     try:
-        async for event in answer:
-            reason = event.get("finish_reason", reason)
-            if event["text"]:
-                texts.append(event["text"])
-                yield events.delta(event["text"])
-        completed = Completed("".join(texts), reason)
-        ending = b"".join(events.closing(completed, citations.cite(completed.text, context.passages)))
+        async for _, event in answers:
+            told = b"".join(events.piece(choice.feed(event)))
+            if told:
+                yield told
+        ending = b"".join(events.closing())
     except Exception as error:  # noqa: BLE001 - the reply has started: every failure must become an event
         context.error = replies.of_exception(error, service.log)
         reply.fail(context.error)

@@ -6,28 +6,42 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
+from lateen_serving.engine.protocol import ToolCall
 from lateen_serving.errors import ServiceError
-from lateen_serving.gateway.citations import Citation
+from lateen_serving.gateway.chat_object import token_logprobs
+from lateen_serving.gateway.choice import Choice
+from lateen_serving.gateway.citations import Citation, cite
 from lateen_serving.gateway.context import RequestContext
-from lateen_serving.gateway.generate import Completed
-from lateen_serving.gateway.requests import ResponsesRequest
+from lateen_serving.gateway.requests.responses import NamedTool, ResponsesRequest
 
 Document = dict[str, Any]
 
 
-def annotation(citation: Citation) -> Document:
-    """A citation as OpenAI writes it."""
+def text_part(text: str, annotations: Sequence[Document] = (), logprobs: Sequence[Document] = ()) -> Document:
+    """A text part of an output message."""
     return {
-        "type": "file_citation",
-        "index": citation.index,
-        "file_id": citation.file_id,
-        "filename": citation.filename,
+        "type": "output_text",
+        "text": text,
+        "annotations": list(annotations),
+        "logprobs": list(logprobs),
     }
 
 
-def text_part(text: str, annotations: Sequence[Document] = ()) -> Document:
-    """A text part of an output message."""
-    return {"type": "output_text", "text": text, "annotations": list(annotations), "logprobs": []}
+def call_item(call: ToolCall, status: str) -> Document:
+    """A call of a function as an output item."""
+    return {
+        "id": call_item_id(call["id"]),
+        "type": "function_call",
+        "status": status,
+        "call_id": call["id"],
+        "name": call["name"],
+        "arguments": call["arguments"],
+    }
+
+
+def call_item_id(call_id: str) -> str:
+    """The output item's own id; the call's id is what its result names."""
+    return f"fc_{call_id.removeprefix('call_')}"
 
 
 class ResponseObject:
@@ -46,7 +60,7 @@ class ResponseObject:
 
     def search_call(self, status: str) -> Document | None:
         """The record of the search, None without one; its results only if the request includes them."""
-        if not self._request.tools:
+        if self._request.search is None:
             return None
         is_done = status == "completed"
         results = None
@@ -79,12 +93,21 @@ class ResponseObject:
             "content": parts,
         }
 
-    def finish(self, completed: Completed, cited: Sequence[Citation]) -> None:
-        """The answer is there; one that ran into the token limit leaves the response incomplete."""
-        self._status = "completed" if completed.finish_reason == "stop" else "incomplete"
-        part = text_part(completed.text, [annotation(citation) for citation in cited])
+    def part(self, choice: Choice) -> Document:
+        """The answer's text with its citations."""
+        annotations = [_annotation(citation) for citation in cite(choice.text, self._context.passages)]
+        return text_part(choice.text, annotations, token_logprobs(choice.logprobs))
+
+    def finish(self, choice: Choice) -> None:
+        """The answer is there; one that ran into the token limit leaves the response and its last item incomplete."""
+        self._status = "incomplete" if choice.finish_reason == "length" else "completed"
         search = self.search_call("completed")
-        self._output = [*([search] if search else []), self.message(self._status, [part])]
+        output = [search] if search else []
+        if choice.text or not choice.calls:
+            output.append(self.message("completed", [self.part(choice)]))
+        output += [call_item(call, "completed") for call in choice.calls]
+        output[-1] |= {"status": self._status}
+        self._output = output
 
     def fail(self, error: ServiceError) -> None:
         """The answer broke off."""
@@ -126,10 +149,11 @@ class ResponseObject:
             "instructions": request.instructions,
             "prompt": prompt,
             "tools": [tool.model_dump(exclude_none=True) for tool in request.tools],
-            "tool_choice": "auto",
-            "parallel_tool_calls": False,
+            "tool_choice": _choice(request.tool_choice),
+            "parallel_tool_calls": request.parallel_tool_calls,
             "metadata": request.metadata,
-            "text": {"format": {"type": "text"}},
+            "text": request.text.model_dump(by_alias=True, exclude_none=True),
+            "top_logprobs": request.logprobs or 0,
             "truncation": "disabled",
             "store": False,
             "background": False,
@@ -138,11 +162,25 @@ class ResponseObject:
         }
 
 
+def _choice(choice: str | NamedTool | None) -> str | Document:
+    return choice.model_dump(exclude_none=True) if isinstance(choice, NamedTool) else choice or "auto"
+
+
+def _annotation(citation: Citation) -> Document:
+    """A citation as OpenAI writes it."""
+    return {
+        "type": "file_citation",
+        "index": citation.index,
+        "file_id": citation.file_id,
+        "filename": citation.filename,
+    }
+
+
 def usage(context: RequestContext) -> Document:
     """Tokens of the answer."""
     return {
         "input_tokens": context.prompt_tokens,
-        "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+        "input_tokens_details": {"cached_tokens": context.cached_tokens, "cache_write_tokens": 0},
         "output_tokens": context.completion_tokens,
         "output_tokens_details": {"reasoning_tokens": 0},
         "total_tokens": context.prompt_tokens + context.completion_tokens,

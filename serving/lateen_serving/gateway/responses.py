@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`POST /v1/responses`: prompts by reference, retrieval by `file_search`, citations.
+"""`POST /v1/responses`: prompts by reference, retrieval by `file_search`, citations, calls of functions.
 
 Differences from OpenAI's: nothing is stored; `model` is always needed, because a prompt doesn't name one;
 `file_search` runs once before the answer instead of when the model decides to; its query is described at
@@ -11,28 +11,41 @@ from typing import Any
 from starlette.responses import Response
 
 from lateen_api import rendering
-from lateen_serving.errors import InputError
-from lateen_serving.gateway import body, citations, generate, render, replies, resolve, retrieve, stream
-from lateen_serving.gateway.chat import message
+from lateen_serving.errors import InputError, UnsupportedField
+from lateen_serving.gateway import (
+    answers,
+    asking,
+    body,
+    conversation,
+    render,
+    replies,
+    resolve,
+    retrieve,
+    stream,
+)
 from lateen_serving.gateway.context import RequestContext, Service
-from lateen_serving.gateway.requests import ResponsesRequest
+from lateen_serving.gateway.requests.functions import Mode
+from lateen_serving.gateway.requests.responses import ResponsesRequest
 from lateen_serving.gateway.response_events import chunks
 from lateen_serving.gateway.response_object import ResponseObject
+
+_PARAMS = {"messages": "input", "max_tokens": "max_output_tokens"}
 
 
 async def responses(service: Service, context: RequestContext, document: dict[str, Any]) -> Response:
     """Answer; raises ServiceError before the reply starts."""
     request = body.parse(ResponsesRequest, document)
     _resolve(context, request)
-    if request.tools:
-        await retrieve.retrieve(service, context, request.tools[0].max_num_results)
+    reads_calls = await _constrain(context, request)
+    if request.search is not None:
+        await retrieve.retrieve(service, context, request.search.max_num_results)
     _render(context, request)
-    answer = await generate.start(service, context)
+    going = await answers.start(service, context, asking.requests(context), _PARAMS)
     reply = ResponseObject(context, request)
     if request.stream:
-        return stream.EventStream(chunks(service, context, answer, reply), answer)
-    completed = await generate.complete(answer)
-    reply.finish(completed, citations.cite(completed.text, context.passages))
+        return stream.EventStream(chunks(service, context, going, reply, reads_calls), going)
+    (choice,) = await answers.complete(going, reads_calls)
+    reply.finish(choice)
     return replies.json_response(reply.document())
 
 
@@ -45,11 +58,10 @@ def _resolve(context: RequestContext, request: ResponsesRequest) -> None:
     spec = None
     if request.prompt is not None:
         spec = resolve.prompt(context, request.prompt.id, request.prompt.version).spec
-    if request.tools:
-        ids = dict.fromkeys(request.tools[0].vector_store_ids)
-        context.indexes = [
-            resolve.index(context.snapshot, index_id, "tools[0].vector_store_ids") for index_id in ids
-        ]
+    if request.search is not None:
+        where = f"tools[{request.tools.index(request.search)}].vector_store_ids"
+        ids = dict.fromkeys(request.search.vector_store_ids)
+        context.indexes = [resolve.index(context.snapshot, index_id, where) for index_id in ids]
         context.query = render.question(request, spec)
     elif spec is not None and rendering.wants_retrieval(spec):
         raise InputError(
@@ -61,12 +73,40 @@ def _resolve(context: RequestContext, request: ResponsesRequest) -> None:
     context.sampling = render.sampling(request, spec)
 
 
+async def _constrain(context: RequestContext, request: ResponsesRequest) -> bool:
+    return await asking.constrain(
+        context,
+        answer_format=request.text.format,
+        functions=request.functions,
+        paths=[f"tools[{n}]" for n, tool in enumerate(request.tools) if tool.type == "function"],
+        mode=_mode(request),
+        named=request.forced_function,
+        parallel=request.parallel_tool_calls,
+    )
+
+
+def _mode(request: ResponsesRequest) -> Mode:
+    choice = request.tool_choice
+    if choice == "none" and request.search is not None:
+        raise UnsupportedField(
+            "file_search runs before every answer: leave it out of 'tools', or 'tool_choice: none'.",
+            code="unsupported_value",
+            param="tool_choice",
+        )
+    if choice == "required" and request.search is not None and not request.functions:
+        return "auto"  # the search runs anyway
+    if isinstance(choice, str):
+        return choice
+    return "required" if request.forced_function is not None else "auto"
+
+
 def _render(context: RequestContext, request: ResponsesRequest) -> None:
     spec = context.prompt_revision.spec if context.prompt_revision is not None else None
     prompt_messages = []
     if spec is not None and request.prompt is not None:
         prompt_messages = render.prompt_messages(spec, request.prompt.variables, context.passages)
     has_place = spec is not None and rendering.wants_retrieval(spec)
-    reference = render.reference(context.passages) if request.tools and not has_place else None
-    conversation = [message(item) for item in request.input]
-    context.messages = render.messages(prompt_messages, conversation, request.instructions, reference)
+    needs_place = request.search is not None and not has_place
+    reference = render.reference(context.passages) if needs_place else None
+    said = conversation.of_responses(request.input)
+    context.messages = render.messages(prompt_messages, said, request.instructions, reference)

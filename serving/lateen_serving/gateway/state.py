@@ -3,14 +3,15 @@
 sends another one; a request reads it once at its start, so that a switch never affects a request in flight.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Self
 
 import structlog
 from pydantic import ValidationError
 
 from lateen_api.catalog import ApiKey, Catalog, Index, Model, Prompt
+from lateen_serving.gateway.traffic import Ledger
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,9 @@ class Snapshot:
     models: Mapping[str, Model]
     prompts: Mapping[str, Prompt]
     indexes: Mapping[str, Index]
+    applications: Mapping[str, int | None] = field(default_factory=dict)
+    """Every application that requests may go to, with the time from which its traffic is judged (Unix time, seconds;
+    None: it isn't)."""
 
     @classmethod
     def of(cls, catalog: Catalog) -> Self:
@@ -34,6 +38,7 @@ class Snapshot:
             models={model.id: model for model in catalog.models},
             prompts={prompt.id: prompt for prompt in catalog.prompts},
             indexes={index.id: index for index in catalog.indexes},
+            applications=dict(_applications(catalog)),
         )
 
     @classmethod
@@ -46,13 +51,30 @@ class Snapshot:
         """Whether a catalog has arrived."""
         return bool(self.revision)
 
+    def revisions(self) -> set[tuple[str, str]]:
+        """Every model's id with each of its revisions that take requests."""
+        stable = {(model.id, model.revision) for model in self.models.values()}
+        canaries = {(model.id, model.canary.revision) for model in self.models.values() if model.canary}
+        embedders = {(index.embedder, index.embedder_revision) for index in self.indexes.values()}
+        return stable | canaries | embedders
+
+
+def _applications(catalog: Catalog) -> Iterator[tuple[str, int | None]]:
+    for index in catalog.indexes:
+        yield index.embedder_application, None
+    for model in catalog.models:
+        yield model.application, None
+        if model.canary is not None:
+            yield model.canary.application, model.canary.since
+
 
 class GatewayState:
-    """Holds the snapshot that new requests start with."""
+    """Holds the snapshot that new requests start with, and counts the traffic of the applications in it."""
 
     def __init__(self, log: structlog.typing.FilteringBoundLogger) -> None:
         self._log = log
         self._current = Snapshot.empty()
+        self.traffic = Ledger()
 
     @property
     def current(self) -> Snapshot:
@@ -73,6 +95,7 @@ class GatewayState:
             self._refuse([f"{type(error).__name__}: {error}"])
         else:
             self._current = snapshot
+            self.traffic.follow(snapshot.applications)
             self._log.info("catalog accepted", catalog=snapshot.revision)
 
     def _refuse(self, problems: list[str]) -> None:

@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from lateen_serving.gateway import body, replies, resolve, retrieve
 from lateen_serving.gateway.context import RequestContext, Service
-from lateen_serving.gateway.requests import SearchRequest
+from lateen_serving.gateway.requests.search import SearchRequest
 from lateen_serving.rag.retrieve import Passage
 
 _SECONDS = 60.0

@@ -3,21 +3,21 @@
 
 The repository is not trusted: nothing is checked out (no filters, no hooks, no links, no submodules); one commit
 is fetched without history, its tree is listed, and the wanted blobs are copied into files named by their hash.
-Only `https` to public addresses is spoken, without redirects, with the address that was checked, or `file` below
+Only `https` to public addresses or allowed hosts is spoken, without redirects, with the address that was checked, or `file` below
 a folder that the administrator allows.
 """
 
 import asyncio
-import ipaddress
 import os
 import re
-import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
 from lateen_api.rag_index import GitSource
+from lateen_serving import addresses
+from lateen_serving.addresses import Allowed
 from lateen_serving.rag import files
 from lateen_serving.rag.globs import Selection
 from lateen_serving.rag.protocol import SourceFailure
@@ -65,13 +65,15 @@ class Tree:
     listing: files.Listing
 
 
-async def checkout(source: GitSource, folder: Path, *, roots: Sequence[Path], largest: int) -> Tree:
+async def checkout(
+    source: GitSource, folder: Path, *, roots: Sequence[Path], allowed: Allowed, largest: int
+) -> Tree:
     """Fetch `source.ref` into `folder` (created); raises SourceFailure.
 
-    Repositories on the local disk must be below one of `roots`. Files of more than `largest` bytes are listed but
+    Repositories on the local disk must be below one of `roots`, private hosts must be `allowed`. Files of more than `largest` bytes are listed but
     not copied.
     """
-    pin = await _permitted(source.url, roots)
+    pin = await _permitted(source.url, roots, allowed)
     await asyncio.to_thread(folder.mkdir, parents=True)
     config = _CONFIG.format(
         scheme=urlsplit(source.url).scheme, pin=f"    curloptResolve = {pin}\n" if pin else ""
@@ -189,7 +191,7 @@ def _failure(error: Failed) -> SourceFailure:
     return SourceFailure("SourceUnavailable", f"git: {last}")
 
 
-async def _permitted(url: str, roots: Sequence[Path]) -> str:
+async def _permitted(url: str, roots: Sequence[Path], allowed: Allowed) -> str:
     """`HOST:PORT:ADDRESS` that git has to use for an https `url`; empty for an allowed `file` one."""
     parts = urlsplit(url)
     if parts.scheme == "file" and not parts.netloc:
@@ -205,29 +207,15 @@ async def _permitted(url: str, roots: Sequence[Path]) -> str:
     ):
         raise SourceFailure("SourceRefused", "only https:// URLs without user name and password are read")
     host, port = parts.hostname or "", parts.port or 443
-    return f"{host}:{port}:{await _public_address(host, port)}"
+    return f"{host}:{port}:{await _address(host, port, allowed)}"
 
 
-async def _public_address(host: str, port: int) -> str:
-    """An address of `host`; refused unless all of them are public."""
+async def _address(host: str, port: int, allowed: Allowed) -> str:
+    """An address of `host`; refused unless all of them are public or the host is allowed."""
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except OSError as error:
-        raise SourceFailure("SourceUnavailable", f"{host} can't be resolved") from error
-    addresses = [ipaddress.ip_address(str(item[4][0]).split("%")[0]) for item in found]
-    if not all(is_public(address) for address in addresses):
-        raise SourceFailure("SourceRefused", f"{host} has a private address, which is refused")
-    first = addresses[0]
+        first, *_ = await addresses.resolve(host, port, allowed)
+    except addresses.Unresolved as error:
+        raise SourceFailure("SourceUnavailable", str(error)) from error
+    except addresses.Forbidden as error:
+        raise SourceFailure("SourceRefused", str(error)) from error
     return f"[{first}]" if first.version == 6 else str(first)
-
-
-def is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-    """Whether `address` is one of the public internet, also seen through IPv6's ways to write IPv4."""
-    if isinstance(address, ipaddress.IPv6Address):
-        teredo = address.teredo
-        inner = address.ipv4_mapped or address.sixtofour or (teredo[1] if teredo else None)
-        if inner is not None:
-            return is_public(inner)
-        if address in ipaddress.ip_network("64:ff9b::/96"):
-            return is_public(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
-    return address.is_global and not address.is_multicast and not address.is_reserved

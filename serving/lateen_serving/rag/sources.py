@@ -12,6 +12,7 @@ from pathlib import Path
 
 from lateen_api.index_build import CONFIGMAP_FOLDER, DocumentFailure
 from lateen_api.rag_index import ConfigMapSource, GitSource, InlineSource, PvcSource, Source
+from lateen_serving.addresses import Allowed
 from lateen_serving.rag import files, git
 from lateen_serving.rag.globs import Selection
 from lateen_serving.rag.protocol import Document, Loaded, SourceFailure
@@ -87,7 +88,11 @@ def _pvc(name: str, source: PvcSource, around: Surroundings) -> Loaded:
 
 async def _git(name: str, source: GitSource, around: Surroundings) -> Loaded:
     tree = await git.checkout(
-        source, around.scratch / name, roots=around.settings.file_roots, largest=around.largest
+        source,
+        around.scratch / name,
+        roots=around.settings.file_roots,
+        allowed=Allowed.of(around.settings.source_hosts),
+        largest=around.largest,
     )
     loaded = _files(name, "", tree.listing)
     documents = [replace(item, uri=git.uri(source, item.path)) for item in loaded.documents]

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What all gateway replicas reported, as one; pure. `ray.py` asks them, plans read the result."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from lateen_api.gateway_report import LATENCY_BOUNDS, Facts, GatewayReport, Traffic
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What the gateway says as a whole."""
+
+    catalog: str | None = None
+    """The catalog that every replica serves; None while they differ or don't say."""
+    facts: Mapping[str, Facts] = field(default_factory=dict)
+    traffic: Mapping[str, Traffic] = field(default_factory=dict)
+
+
+def merged(reports: Mapping[str, GatewayReport] | None) -> Merged:
+    """One report of all; `reports` is by replica, None where the gateway did not answer."""
+    if not reports:
+        return Merged()
+    said = [reports[replica] for replica in sorted(reports)]
+    catalogs = {report.catalog for report in said}
+    return Merged(
+        catalog=(catalogs.pop() or None) if len(catalogs) == 1 else None,
+        facts={
+            name: _facts([report.facts[name] for report in said if name in report.facts])
+            for name in sorted({name for report in said for name in report.facts})
+        },
+        traffic={
+            name: total(report.traffic[name] for report in said if name in report.traffic)
+            for name in sorted({name for report in said for name in report.traffic})
+        },
+    )
+
+
+def _facts(said: list[Facts]) -> Facts:
+    """The first replica's word; of an adapter the first complaint, because every replica must have it."""
+    adapters: dict[str, str] = {}
+    for facts in said:
+        for name, problem in facts.adapters.items():
+            adapters[name] = adapters.get(name) or problem
+    return said[0].model_copy(update={"adapters": adapters})
+
+
+def total(parts: Iterable[Traffic]) -> Traffic:
+    """The sum of several replicas' requests."""
+    requests = errors = 0
+    buckets = [0] * (len(LATENCY_BOUNDS) + 1)
+    for part in parts:
+        requests, errors = requests + part.requests, errors + part.errors
+        for position, count in enumerate(part.latencies):
+            buckets[position] += count
+    return Traffic(requests=requests, errors=errors, latencies=buckets if any(buckets) else [])
+
+
+def latency(traffic: Traffic, quantile: float) -> float | None:
+    """Seconds within which that share of the requests was answered: the upper bound of the bucket it falls in.
+
+    None before the first; infinity beyond the last bound.
+    """
+    wanted = quantile * sum(traffic.latencies)
+    passed = 0
+    for bound, count in zip((*LATENCY_BOUNDS, float("inf")), traffic.latencies, strict=False):
+        passed += count
+        if count and passed >= wanted:
+            return bound
+    return None

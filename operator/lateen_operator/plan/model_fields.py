@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The figures in the status of a ModelDeployment, from what Ray and the gateway say. Pure; for `plan/model_status.py`.
+
+Figures that waver (memory, seconds to load) are taken once per application, so that a settled world writes nothing.
+What nobody can tell at the moment stays as it was.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from lateen_api import catalog, names
+from lateen_api.gateway_report import Facts
+from lateen_api.model_deployment import ModelDeploymentSpec, Task
+from lateen_api.status_types import (
+    AdapterStatus,
+    ModelDeploymentStatus,
+    ModelFacts,
+    ScalingEvent,
+    TrafficShare,
+)
+from lateen_operator.plan.models import ModelPlan
+from lateen_operator.plan.world import World
+from lateen_operator.seams import Resource, ServeApplication
+from lateen_operator.status import timestamp
+
+URLS: Mapping[Task, str] = {
+    "generate": "/v1/chat/completions",
+    "embed": "/v1/embeddings",
+    "rerank": "/v1/rerank",
+}
+MAX_SCALING_EVENTS = 10
+
+
+@dataclass(frozen=True)
+class Figures:
+    """One model as it serves now, and as its status said so far."""
+
+    resource: Resource
+    made: ModelPlan
+    world: World
+
+    @property
+    def model_id(self) -> str:
+        """What clients call it."""
+        return names.client_id(self.resource.key.namespace, self.resource.key.name)
+
+    @cached_property
+    def before(self) -> ModelDeploymentStatus:
+        """The status so far."""
+        return ModelDeploymentStatus.model_validate(self.resource.status)
+
+    @cached_property
+    def served(self) -> catalog.Model | None:
+        """What the gateway serves; None when nothing, or when that is not known."""
+        document = self.world.served_catalog
+        return next(
+            (entry for entry in (document.models if document else ()) if entry.id == self.model_id), None
+        )
+
+    @property
+    def application(self) -> str | None:
+        """The application that serves; the last known one while the gateway does not say."""
+        if self.world.served_catalog is None:
+            return self.before.application
+        return self.served.application if self.served else None
+
+    @property
+    def revision(self) -> str | None:
+        """The revision that serves, likewise."""
+        if self.world.served_catalog is None:
+            return self.before.revision
+        return self.served.revision if self.served else None
+
+    @cached_property
+    def present(self) -> ServeApplication | None:
+        """The application whose replicas count: the one that serves, or the first one on its way."""
+        wanted = self.made.wanted["name"] if self.made.wanted else ""
+        return self.world.serve.applications.get(self.application or wanted)
+
+    @property
+    def ready(self) -> int:
+        """Replicas that serve."""
+        return self.present.running_replicas if self.present and self.application else 0
+
+    @property
+    def target(self) -> int:
+        """Replicas there should be now."""
+        return self.present.target_replicas if self.present else 0
+
+    @property
+    def is_same(self) -> bool:
+        """Whether the status so far speaks of the same application."""
+        return self.application is not None and self.before.application == self.application
+
+    @property
+    def said(self) -> Facts | None:
+        """What replicas say of the model now."""
+        return self.world.serve.facts.get(self.application or "")
+
+    def adapters(self) -> list[AdapterStatus] | None:
+        """The LoRA adapters of the spec; those of the last status when the spec can't be read."""
+        if self.made.spec is None:
+            return self.before.adapters
+        known = {each.name: each for each in self.before.adapters or []} if self.is_same else {}
+        wanted = sorted(adapter.name for adapter in self.made.spec.adapters)
+        return [self._adapter(name, known.get(name)) for name in wanted] or None
+
+    def _adapter(self, name: str, known: AdapterStatus | None) -> AdapterStatus:
+        if self.said is None and known is not None:
+            return known
+        problem = self.said.adapters.get(name) if self.said else None
+        message = "not loaded yet" if problem is None else problem
+        return AdapterStatus(
+            name=name, model_id=f"{self.model_id}:{name}", ready=not message, message=message[:1024] or None
+        )
+
+    def scaled(self) -> ScalingEvent | None:
+        """The change of the number of replicas since the last status, if any."""
+        before, spec = self.before.replicas, self.made.spec
+        if not self.is_same or self.present is None or before in (None, self.target) or spec is None:
+            return None
+        return ScalingEvent(
+            time=timestamp(self.world.now),
+            from_=before,
+            to=self.target,
+            reason=_why(spec, before or 0, self.target),
+        )
+
+    def values(self) -> dict[str, Any]:
+        """The status fields in their outside spelling, without conditions and the last failure."""
+        said, scaled, spec = self.said, self.scaled(), self.made.spec
+        history = [*([scaled] if scaled else []), *(self.before.scaling_history or [])]
+        status = ModelDeploymentStatus(
+            url=URLS[spec.task] if spec else self.before.url,
+            model_id=self.model_id,
+            revision=self.revision,
+            application=self.application,
+            engine=said.engine if said else self._kept(self.before.engine),
+            engine_reason=said.engine_reason if said else self._kept(self.before.engine_reason),
+            replicas=self.target,
+            ready_replicas=self.ready,
+            starting_replicas=sum(each.starting_replicas for each in self._involved()),
+            failed_replicas=sum(each.failed_replicas for each in self._involved()),
+            facts=self._kept(self.before.facts) or (_facts(said) if said else None),
+            traffic=self._traffic(),
+            adapters=self.adapters(),
+            scaling_history=history[:MAX_SCALING_EVENTS] or None,
+            selector=f"lateen.dev/model={self.resource.key.name}",
+        )
+        return status.dump()
+
+    def _kept(self, value: Any) -> Any:
+        return value if self.is_same else None
+
+    def _involved(self) -> list[ServeApplication]:
+        """The application that serves and the one that is wanted."""
+        wanted = self.made.wanted["name"] if self.made.wanted else ""
+        found = (self.world.serve.applications.get(name) for name in {self.application or "", wanted})
+        return [each for each in found if each is not None]
+
+    def _traffic(self) -> list[TrafficShare] | None:
+        if self.world.served_catalog is None:
+            return self.before.traffic
+        if self.served is None:
+            return None
+        canary = self.served.canary
+        taken = canary.weight if canary else 0
+        shares = [TrafficShare(revision=self.served.revision, weight=100 - taken)]
+        return [*shares, TrafficShare(revision=canary.revision, weight=taken)] if canary else shares
+
+
+def _facts(said: Facts) -> ModelFacts:
+    return ModelFacts(
+        parameters=said.parameters,
+        context_tokens=said.context_tokens,
+        dtype=said.dtype,
+        memory_bytes=said.memory_bytes,
+        load_seconds=math.ceil(said.load_seconds),
+    )
+
+
+def _why(spec: ModelDeploymentSpec, before: int, after: int) -> str:
+    if spec.autoscaling is None:
+        return "spec.replicas was changed"
+    if after == 0:
+        return f"no request for {spec.autoscaling.scale_to_zero_delay}"
+    if before == 0:
+        return "a request woke the model"
+    return "the load asks for more" if after > before else "the load asks for fewer"

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`POST /v1/completions`, OpenAI's older endpoint: continues bare texts, without a chat template."""
+
+import time
+import uuid
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any
+
+from starlette.responses import Response
+
+from lateen_serving.engine.protocol import TokenLogprob
+from lateen_serving.gateway import answers, asking, body, replies, resolve, stream
+from lateen_serving.gateway.answers import Answers
+from lateen_serving.gateway.chat import sampling
+from lateen_serving.gateway.chat_object import usage
+from lateen_serving.gateway.choice import Choice
+from lateen_serving.gateway.context import RequestContext, Service
+from lateen_serving.gateway.requests.completions import CompletionRequest
+
+Document = dict[str, Any]
+_PARAMS = {"messages": "prompt"}
+
+
+async def completions(service: Service, context: RequestContext, document: dict[str, Any]) -> Response:
+    """Continue one or several texts; raises ServiceError before the reply starts."""
+    request = body.parse(CompletionRequest, document)
+    resolve.model(context, request.model, "generate")
+    context.sampling = sampling(request, request.max_tokens, request.logprobs)
+    context.choices = request.n
+    going = await answers.start(service, context, asking.requests(context, request.prompt), _PARAMS)
+    reply = _Completion(request)
+    if request.stream:
+        return stream.EventStream(_chunks(service, context, going, reply, request.with_usage), going)
+    choices = await answers.complete(going)
+    documents = [
+        reply.choice(number, choice.text, choice.logprobs, 0, choice.finish_reason)
+        for number, choice in enumerate(choices)
+    ]
+    return replies.json_response(reply.document(documents) | {"usage": usage(context)})
+
+
+class _Completion:
+    """What all parts of one reply have in common."""
+
+    def __init__(self, request: CompletionRequest) -> None:
+        self._id = f"cmpl-{uuid.uuid4().hex}"
+        self._created = int(time.time())
+        self._request = request
+
+    def document(self, choices: list[Document]) -> Document:
+        """The reply, or a part of it."""
+        return {
+            "id": self._id,
+            "object": "text_completion",
+            "created": self._created,
+            "model": self._request.model,
+            "choices": choices,
+        }
+
+    def choice(
+        self, number: int, text: str, tokens: Sequence[TokenLogprob], offset: int, reason: str | None
+    ) -> Document:
+        """An answer, or a part of it whose text begins at character `offset`."""
+        logprobs = _logprobs(tokens, offset) if self._request.logprobs is not None else None
+        return {"index": number, "text": text, "logprobs": logprobs, "finish_reason": reason}
+
+
+def _logprobs(tokens: Sequence[TokenLogprob], offset: int) -> Document:
+    offsets = []
+    for token in tokens:
+        offsets.append(offset)
+        offset += len(token["token"])
+    return {
+        "tokens": [token["token"] for token in tokens],
+        "token_logprobs": [token["logprob"] for token in tokens],
+        "top_logprobs": [{other["token"]: other["logprob"] for other in token["top"]} for token in tokens],
+        "text_offset": offsets,
+    }
+
+
+async def _chunks(
+    service: Service, context: RequestContext, going: Answers, reply: _Completion, with_usage: bool
+) -> AsyncGenerator[bytes, None]:
+    no_usage = {"usage": None} if with_usage else {}
+    choices = [Choice() for _ in range(len(going))]
+    try:
+        async for number, event in going:
+            choice = choices[number]
+            told = len(choice.text)
+            piece = choice.feed(event)
+            reason = event.get("finish_reason")
+            if event["text"] or piece.logprobs or reason:
+                part = reply.choice(number, event["text"], piece.logprobs, told, reason)
+                yield stream.data(reply.document([part]) | no_usage)
+    except Exception as error:  # noqa: BLE001 - the reply has started: every failure must become an event
+        context.error = replies.of_exception(error, service.log)
+        yield stream.data({"error": replies.error_object(context.error)})
+        return
+    if with_usage:
+        yield stream.data(reply.document([]) | {"usage": usage(context)})
+    yield stream.DONE

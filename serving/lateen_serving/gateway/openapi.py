@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The OpenAPI 3.1 document at `/openapi.json`: requests from the types that parse them, replies from
+`openapi_replies.py`. Pure; made once per replica by `ingress.py`.
+"""
+
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+from pydantic.json_schema import models_json_schema
+
+from lateen_serving.gateway.fields import RequestBody
+from lateen_serving.gateway.openapi_replies import SCHEMAS
+from lateen_serving.gateway.requests.chat import ChatRequest
+from lateen_serving.gateway.requests.completions import CompletionRequest
+from lateen_serving.gateway.requests.embeddings import EmbeddingsRequest
+from lateen_serving.gateway.requests.rerank import RerankRequest
+from lateen_serving.gateway.requests.responses import ResponsesRequest
+from lateen_serving.gateway.requests.search import SearchRequest
+
+Document = dict[str, Any]
+
+_DESCRIPTION = (
+    "OpenAI's API for the models, prompts and indexes of a cluster. Fields that OpenAI has and Lateen doesn't act on"
+    " are refused by name; some may be given with a value that asks for nothing, as each schema says."
+)
+
+
+@dataclass(frozen=True)
+class _Route:
+    """One operation."""
+
+    method: str
+    path: str
+    summary: str
+    reply: str
+    request: type[RequestBody] | None = None
+    streams: bool = False
+    is_open: bool = False
+    """Whether it is served without a key."""
+
+    @property
+    def operation_id(self) -> str:
+        """A name for generated clients."""
+        words = self.path.replace("{id}", "by_id").replace(".", "_").strip("/").split("/")
+        return "_".join([self.method, *(word for word in words if word != "v1")])
+
+
+_ROUTES = (
+    _Route("get", "/healthz", "Whether the process lives", "Health", is_open=True),
+    _Route("get", "/readyz", "Whether requests can be served", "Readiness", is_open=True),
+    _Route("get", "/openapi.json", "This document", "", is_open=True),
+    _Route("get", "/metrics", "Prometheus metrics", ""),
+    _Route("get", "/v1/models", "All models, each followed by its adapters", "ModelList"),
+    _Route("get", "/v1/models/{id}", "One model or adapter", "Model"),
+    _Route(
+        "post", "/v1/chat/completions", "Continue a conversation", "ChatCompletion", ChatRequest, streams=True
+    ),
+    _Route("post", "/v1/completions", "Continue bare texts", "Completion", CompletionRequest, streams=True),
+    _Route(
+        "post", "/v1/responses", "Answer with prompts and indexes", "Response", ResponsesRequest, streams=True
+    ),
+    _Route("post", "/v1/embeddings", "Vectors of texts", "EmbeddingList", EmbeddingsRequest),
+    _Route("post", "/v1/rerank", "Documents by how well they answer a query", "RerankResult", RerankRequest),
+    _Route("get", "/v1/vector_stores", "All indexes", "VectorStoreList"),
+    _Route("get", "/v1/vector_stores/{id}", "One index", "VectorStore"),
+    _Route("post", "/v1/vector_stores/{id}/search", "Passages for a query", "SearchResults", SearchRequest),
+)
+_EVENT: Document = {
+    "description": "Each event of a stream, with `stream: true`.",
+    "type": "object",
+    "properties": {
+        "event": {"type": "string", "description": "Its name; responses have one."},
+        "data": {"type": "string", "description": "JSON, or `[DONE]` at the end."},
+    },
+    "required": ["data"],
+}
+_HEADERS: Document = {
+    "x-request-id": {
+        "description": "The request's `x-request-id`, or one of the gateway's.",
+        "schema": {"type": "string"},
+    },
+    "x-lateen-release": {
+        "description": "What answered: `model=<id>[:<adapter>]@<revision>,prompt=…,index=…`.",
+        "schema": {"type": "string"},
+    },
+}
+
+
+def document() -> Document:
+    """The whole document, true for every catalog."""
+    bodies = [route.request for route in _ROUTES if route.request is not None]
+    _, definitions = models_json_schema(
+        [(body, "validation") for body in bodies], ref_template="#/components/schemas/{model}"
+    )
+    paths: Document = {}
+    for route in _ROUTES:
+        paths.setdefault(route.path, {})[route.method] = _operation(route)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Lateen", "version": version("lateen"), "description": _DESCRIPTION},
+        "security": [{"key": []}],
+        "paths": paths,
+        "components": {
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+            "schemas": {**definitions["$defs"], **SCHEMAS},
+        },
+    }
+
+
+def _operation(route: _Route) -> Document:
+    operation: Document = {
+        "operationId": route.operation_id,
+        "summary": route.summary,
+        "responses": {"200": _reply(route), "default": _error("An error")},
+    }
+    if route.is_open:
+        operation["security"] = []
+    if "{id}" in route.path:
+        schema = {"type": "string", "minLength": 1}
+        operation["parameters"] = [{"name": "id", "in": "path", "required": True, "schema": schema}]
+    if route.request is not None:
+        schema = {"$ref": f"#/components/schemas/{route.request.__name__}"}
+        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+    operation["responses"] |= _failures(route)
+    return operation
+
+
+def _reply(route: _Route) -> Document:
+    if route.path == "/metrics":
+        return {"description": "Metrics", "content": {"text/plain": {"schema": {"type": "string"}}}}
+    schema = {"$ref": f"#/components/schemas/{route.reply}"} if route.reply else {"type": "object"}
+    content: Document = {"application/json": {"schema": schema}}
+    if route.streams:
+        content["text/event-stream"] = {"schema": _EVENT}
+    return {"description": "The reply", "headers": _HEADERS, "content": content}
+
+
+def _failures(route: _Route) -> Document:
+    failures = {}
+    if not route.is_open:
+        failures["401"] = _error("No key, or an unknown one")
+    if "{id}" in route.path or route.request is not None:
+        failures["404"] = _error("No such model, adapter, prompt or index")
+    if route.request is not None:
+        failures["400"] = _error("The request is wrong; `param` names the field")
+        failures["413"] = _error("The body is too large")
+        failures["503"] = _error(
+            "Overloaded, starting or not available; `retry-after` says when to come back"
+        )
+        failures["504"] = _error("Not done within the model's request timeout")
+    if route.path == "/readyz":
+        failures["503"] = _reply(route)
+    return failures
+
+
+def _error(description: str) -> Document:
+    content = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+    return {"description": description, "content": content}

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Body of `POST /v1/chat/completions`."""
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Self
+
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from lateen_serving.gateway.fields import names
+from lateen_serving.gateway.requests.bounds import LABELS, Label, Metadata, Tokens, TopLogprobs
+from lateen_serving.gateway.requests.formats import ResponseFormat, TextFormat
+from lateen_serving.gateway.requests.functions import ForcedFunction, ToolChoice, Tools
+from lateen_serving.gateway.requests.generation import GenerationBody
+from lateen_serving.gateway.requests.messages import Messages
+
+
+class ChatRequest(GenerationBody):
+    """`POST /v1/chat/completions`. `max_tokens` is the older name of `max_completion_tokens`, which wins."""
+
+    openai_fields: ClassVar[frozenset[str]] = names(
+        "audio function_call functions modalities moderation prediction prompt_cache_options prompt_cache_retention"
+        " reasoning_effort service_tier store verbosity web_search_options"
+    )
+    neutral_values: ClassVar[Mapping[str, Sequence[object]]] = {**LABELS, "modalities": (["text"],)}
+
+    messages: Messages
+    max_completion_tokens: Tokens | None = None
+    logprobs: bool = False
+    top_logprobs: TopLogprobs | None = None
+    """Needs `logprobs`."""
+
+    response_format: ResponseFormat = TextFormat(type="text")
+    tools: Tools = Field(default=[])
+    tool_choice: ToolChoice | None = None
+    """Default: `auto` with tools, `none` without."""
+
+    parallel_tool_calls: bool = True
+    safety_identifier: Label | None = None
+    prompt_cache_key: Label | None = None
+    metadata: Metadata | None = None
+
+    @model_validator(mode="after")
+    def _top_logprobs_need_logprobs(self) -> Self:
+        if self.top_logprobs is not None and not self.logprobs:
+            raise PydanticCustomError(
+                "top_logprobs",
+                "'top_logprobs' is only allowed when 'logprobs' is true",
+                {"param": "top_logprobs"},
+            )
+        return self
+
+    @property
+    def forced_function(self) -> str | None:
+        """The function that must be called."""
+        return self.tool_choice.function.name if isinstance(self.tool_choice, ForcedFunction) else None

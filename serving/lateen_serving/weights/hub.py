@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Weights from a model hub, through the hub's own client. `HF_ENDPOINT` of the node names another hub."""
+
+import asyncio
+import glob
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lateen_serving.errors import LoadError
+from lateen_serving.weights import cache, retrying
+from lateen_serving.weights.credentials import Credentials
+from lateen_serving.weights.remote import Part, Survey
+from lateen_serving.weights.selection import Kind, choose
+from lateen_serving.weights.uris import HubSource
+
+_PATIENCE_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Hub:
+    """A `remote.Remote`."""
+
+    source: HubSource
+    kind: Kind
+    credentials: Credentials
+
+    async def survey(self) -> Survey:
+        """See `Remote`."""
+        info = await retrying.insist(lambda: asyncio.to_thread(self._ask))
+        files = {file.rfilename: file for file in info.siblings or []}
+        chosen = choose(files, self.kind, self.where)
+        return Survey(tuple(Part(name, name, info.sha, files[name].size) for name in chosen))
+
+    async def fill(self, survey: Survey, folder: Path) -> list[str]:
+        """See `Remote`."""
+        await retrying.insist(lambda: asyncio.to_thread(self._download, survey, folder))
+        return []
+
+    @property
+    def where(self) -> str:
+        """The repository, for messages."""
+        revision = f"@{self.source.revision}" if self.source.revision else ""
+        return f"hf://{self.source.repository}{revision}"
+
+    def _ask(self) -> Any:
+        from huggingface_hub import HfApi
+
+        try:
+            return HfApi(token=self.credentials.get("token")).model_info(
+                self.source.repository,
+                revision=self.source.revision,
+                files_metadata=True,
+                timeout=_PATIENCE_SECONDS,
+            )
+        except Exception as error:
+            raise failure(error, self.where, self.credentials) from error
+
+    def _download(self, survey: Survey, folder: Path) -> None:
+        from huggingface_hub import snapshot_download
+
+        try:
+            snapshot_download(
+                self.source.repository,
+                revision=survey.parts[0].version,
+                local_dir=folder,
+                allow_patterns=[glob.escape(part.name) for part in survey.parts],
+                token=self.credentials.get("token"),
+                etag_timeout=_PATIENCE_SECONDS,
+            )
+        except OSError as error:
+            if cache.is_full(error):
+                raise
+            raise failure(error, self.where, self.credentials) from error
+        except Exception as error:
+            raise failure(error, self.where, self.credentials) from error
+        # The client's notes about what it has; they are needed until everything is there.
+        shutil.rmtree(folder / ".cache", ignore_errors=True)
+
+
+def failure(error: Exception, name: str, credentials: Credentials) -> LoadError:
+    """The LoadError for what the hub's client raised about the repository `name`."""
+    from huggingface_hub import errors as hub
+
+    hint = credentials.hint if credentials.name else f"{credentials.hint}, or set HF_TOKEN for the Ray nodes"
+    if isinstance(error, hub.GatedRepoError):
+        return LoadError(f"{name} is gated: accept its terms; {hint}", code="SourceUnauthorized")
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if isinstance(error, hub.RevisionNotFoundError):
+        return LoadError(f"{name}: there is no such revision", code="SourceNotFound")
+    if status in {401, 403}:
+        return LoadError(
+            f"{name} does not exist, or the hub refuses access ({status}); {hint}", code="SourceUnauthorized"
+        )
+    if status == 404 or isinstance(error, hub.RepositoryNotFoundError):
+        return LoadError(f"{name} does not exist, or is private; {hint}", code="SourceNotFound")
+    kind = type(error).__name__
+    return LoadError(
+        f"{name} can't be downloaded now ({kind}); is the hub reachable?", code="SourceUnavailable"
+    )

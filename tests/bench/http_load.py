@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Clients that send requests as fast as they are answered, in one process and one event loop; used by `serving.py`.
+
+A plain HTTP client, because the official SDK's own work would be a large part of what is measured.
+"""
+
+import asyncio
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+
+Body = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Load:
+    """What came of it."""
+
+    seconds: float
+    """From the first request to the last reply."""
+    latencies: tuple[float, ...]
+    """Seconds of each request."""
+    tokens: int
+    """Generated tokens of all replies."""
+
+    @property
+    def requests_per_s(self) -> float:
+        """Rate of requests."""
+        return len(self.latencies) / self.seconds
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Rate of tokens."""
+        return self.tokens / self.seconds
+
+
+async def send(url: str, key: str, body: Body, clients: int, requests: int) -> Load:
+    """`requests` requests by `clients` clients; a reply other than 200, or a stream without its end, is an error."""
+    todo = iter(range(requests))
+    latencies: list[float] = []
+    tokens = 0
+
+    async def client(session: aiohttp.ClientSession) -> None:
+        nonlocal tokens
+        for _ in todo:
+            started = time.perf_counter()
+            tokens += await _one(session, url, body)
+            latencies.append(time.perf_counter() - started)
+
+    headers = {"Authorization": f"Bearer {key}"}
+    connector = aiohttp.TCPConnector(limit=clients)
+    timeout = aiohttp.ClientTimeout(total=300)
+    async with aiohttp.ClientSession(headers=headers, connector=connector, timeout=timeout) as session:
+        started = time.perf_counter()
+        await asyncio.gather(*(client(session) for _ in range(clients)))
+        return Load(time.perf_counter() - started, tuple(latencies), tokens)
+
+
+async def _one(session: aiohttp.ClientSession, url: str, body: Body) -> int:
+    """Send one request; the tokens of its reply."""
+    async with session.post(url, json=body) as reply:
+        content = await reply.read()
+    assert reply.status == 200, content[:500]
+    if not body.get("stream"):
+        return int((json.loads(content).get("usage") or {}).get("completion_tokens", 0))
+    events = [line[6:] for line in content.split(b"\n") if line.startswith(b"data: ")]
+    assert events[-1] == b"[DONE]", events[-1]
+    return int(json.loads(events[-2])["usage"]["completion_tokens"])

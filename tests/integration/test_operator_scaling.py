@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Replicas by hand, by the load, and by none at all; adapters and Secrets that come and go; on real parts."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+from stack import asking, lora, manifests
+from stack.cluster import Cluster, condition
+from stack.local import LocalStack
+from stack.parts import RayServe
+from stack.traffic import traffic
+from stack.waiting import wait_for
+
+KIND = "modeldeployments.lateen.dev"
+SLEEPY = {"minReplicas": 0, "maxReplicas": 1, "scaleToZeroDelay": "2s", "downscaleDelay": "1s"}
+
+
+def status_has(
+    cluster: Cluster, namespace: str, name: str, timeout: float = 120, **wanted: Any
+) -> dict[str, Any]:
+    """Wait until the status has these fields; the status then."""
+    last: dict[str, Any] = {}
+
+    def has() -> bool:
+        last.clear()
+        last.update(cluster.status(KIND, namespace, name))
+        return all(last.get(field) == value for field, value in wanted.items())
+
+    wait_for(has, timeout, lambda: f"{name} has not {wanted}: {json.dumps(last, indent=1)}", interval=0.3)
+    return last
+
+
+def test_the_scale_subresource_scales_as_autoscalers_use_it(
+    cluster: Cluster, namespace: str, ray: RayServe, sdk: openai.OpenAI
+) -> None:
+    """`kubectl scale` and what a HorizontalPodAutoscaler writes change replicas in place, without a lost request."""
+    cluster.apply(manifests.model(namespace, "hand", "generate", "tiny-chat"))
+    before = cluster.wait_ready(KIND, namespace, "hand", timeout=180)["status"]
+    first = ray.replicas(before["application"])
+    with traffic(lambda: asking.say(sdk, f"{namespace}.hand")):
+        cluster.run("scale", KIND, "hand", "-n", namespace, "--replicas=2")
+        status_has(cluster, namespace, "hand", readyReplicas=2, replicas=2)
+        scale = json.loads(
+            cluster.run("get", KIND, "hand", "-n", namespace, "--subresource=scale", "-o", "json")
+        )
+        assert (scale["spec"]["replicas"], scale["status"]["replicas"]) == (2, 2)
+        assert scale["status"]["selector"]
+        change = json.dumps({"spec": {"replicas": 1}})
+        cluster.run(
+            "patch", KIND, "hand", "-n", namespace, "--subresource=scale", "--type=merge", "-p", change
+        )
+        after = status_has(cluster, namespace, "hand", readyReplicas=1, replicas=1)
+    assert ray.replicas(before["application"]) <= first | ray.replicas(after["application"])
+    assert after["application"] == before["application"]
+    assert [(event["from"], event["to"]) for event in after["scalingHistory"]] == [(2, 1), (1, 2)]
+
+
+def test_a_model_that_follows_the_load_is_not_scaled_by_hand(cluster: Cluster, namespace: str) -> None:
+    """The API server says that there is one or the other."""
+    cluster.apply(manifests.model(namespace, "auto", "generate", "tiny-chat", autoscaling={"maxReplicas": 2}))
+    refused = cluster.kubectl("scale", KIND, "auto", "-n", namespace, "--replicas=2")
+    assert refused.returncode != 0
+    assert "exactly one of replicas" in refused.stderr
+
+
+def test_an_idle_model_stops_and_a_request_wakes_it(
+    cluster: Cluster, namespace: str, ray: RayServe, sdk: openai.OpenAI
+) -> None:
+    """At zero it is Ready and listed; the first request waits for the replica and is answered."""
+    cluster.apply(manifests.model(namespace, "sleepy", "generate", "tiny-chat", autoscaling=SLEEPY))
+    found = cluster.wait_ready(KIND, namespace, "sleepy", timeout=180)
+    application = found["status"]["application"]
+    status_has(cluster, namespace, "sleepy", replicas=0, readyReplicas=0)
+    assert condition(cluster.get(KIND, namespace, "sleepy"))["reason"] == "ScaledToZero"
+    assert condition(cluster.get(KIND, namespace, "sleepy"))["status"] == "True"
+    wait_for(lambda: not ray.replicas(application), 60, "a replica stays")
+    assert f"{namespace}.sleepy" in asking.listed(sdk)
+    assert asking.say(sdk, f"{namespace}.sleepy")
+    history = status_has(cluster, namespace, "sleepy", replicas=0)["scalingHistory"]
+    changes = [(event["from"], event["to"]) for event in history]
+    assert changes[:3] == [(1, 0), (0, 1), (1, 0)]
+    assert "Scaled" in cluster.events(namespace)
+
+
+def test_replicas_follow_the_load(
+    cluster: Cluster, namespace: str, ray: RayServe, sdk: openai.OpenAI
+) -> None:
+    """More requests than one replica should have start others; when they end, those stop; none is lost."""
+    scaling = {"maxReplicas": 2, "targetOngoingRequests": 1, "downscaleDelay": "2s"}
+    cluster.apply(manifests.model(namespace, "busy", "generate", "tiny-chat", autoscaling=scaling))
+    application = cluster.wait_ready(KIND, namespace, "busy", timeout=180)["status"]["application"]
+    first = ray.replicas(application)
+    model = f"{namespace}.busy"
+    calls = [lambda: asking.stream(sdk, model, tokens=200)] * 4
+    with traffic(*calls):
+        status_has(cluster, namespace, "busy", replicas=2, readyReplicas=2)
+        assert first < ray.replicas(application)
+    status_has(cluster, namespace, "busy", replicas=1, readyReplicas=1)
+    assert asking.say(sdk, model)
+
+
+@pytest.fixture
+def adapters(stack: LocalStack, namespace: str) -> Iterator[str]:
+    """Uri of a folder with an adapter."""
+    folder = stack.volume("models") / f"lora-{namespace}"
+    lora.adapter(folder, seed=7)
+    yield f"pvc://models/{folder.name}"
+    shutil.rmtree(folder)
+
+
+def test_adapters_come_and_go_without_a_restart(
+    cluster: Cluster, namespace: str, ray: RayServe, sdk: openai.OpenAI, adapters: str
+) -> None:
+    """One more name in /v1/models that answers otherwise; the replica stays the same process."""
+    cluster.apply(manifests.model(namespace, "base", "generate", "tiny-chat"))
+    application = cluster.wait_ready(KIND, namespace, "base", timeout=180)["status"]["application"]
+    first = ray.replicas(application)
+    model = f"{namespace}.base"
+    with traffic(lambda: asking.say(sdk, model)):
+        both = [{"name": "lora", "uri": adapters}, {"name": "lost", "uri": "pvc://models/nowhere"}]
+        cluster.patch(KIND, namespace, "base", {"adapters": both})
+        found = cluster.wait_reason(KIND, namespace, "base", "AdapterFailed")
+        assert "lost" in condition(found)["message"]
+        cluster.patch(KIND, namespace, "base", {"adapters": both[:1]})
+        status = cluster.wait_ready(KIND, namespace, "base", timeout=60)["status"]
+        assert [(each["modelId"], each["ready"]) for each in status["adapters"]] == [(f"{model}:lora", True)]
+        assert f"{model}:lora" in asking.listed(sdk)
+        assert asking.say(sdk, f"{model}:lora", tokens=24) != asking.say(sdk, model, tokens=24)
+        cluster.patch(KIND, namespace, "base", {"adapters": []})
+        wait_for(lambda: f"{model}:lora" not in asking.listed(sdk), 60, "the adapter stays listed")
+    assert ray.replicas(application) == first
+
+
+def test_a_missing_secret_is_named_and_its_arrival_heals(
+    cluster: Cluster, namespace: str, stack: LocalStack, sdk: openai.OpenAI
+) -> None:
+    """Ray's processes find it as a file that only their user can read; it goes when nobody refers to it."""
+    source = {"uri": "pvc://models/tiny-chat", "secretRef": {"name": "hub"}}
+    cluster.apply(manifests.model(namespace, "secret", "generate", "tiny-chat", source=source))
+    found = cluster.wait_reason(KIND, namespace, "secret", "ReferenceNotFound", timeout=60)
+    assert f"{namespace}/hub" in condition(found)["message"]
+    cluster.run("create", "secret", "generic", "hub", "-n", namespace, "--from-literal=token=hf_example")
+    cluster.wait_ready(KIND, namespace, "secret", timeout=180)
+    file = Path(stack.state.secrets) / namespace / "hub" / "token"
+    assert file.read_text() == "hf_example"
+    assert file.stat().st_mode & 0o077 == 0
+    assert asking.say(sdk, f"{namespace}.secret")
+    cluster.delete(KIND, namespace, "secret")
+    wait_for(lambda: not file.exists(), 60, "the secret stays on disk")

@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What clients see when parts of the data plane die, stall or have too much to do."""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import openai
+import psutil
+import pytest
+
+from stack import asking, manifests
+from stack.cluster import Cluster
+from stack.local import LocalStack
+from stack.parts import RayServe
+from stack.traffic import traffic
+from stack.waiting import wait_for
+
+KIND = "modeldeployments.lateen.dev"
+END_TOKEN = "3"  # of the tiny models; without it an answer is as long as asked for
+TOKENS = 400
+PATIENT = {"requestTimeout": "3m", "queueTimeout": "2m"}
+NARROW = {"maxOngoingRequests": 1, "maxQueuedRequests": 1, "queueTimeout": "1m"}
+
+
+@pytest.fixture(scope="module")
+def chat(cluster: Cluster, shared_namespace: str) -> str:
+    """A tiny model whose requests wait long for a replica; its name."""
+    return ready(cluster, shared_namespace, "chat", PATIENT)
+
+
+@pytest.fixture(scope="module")
+def narrow(cluster: Cluster, shared_namespace: str) -> str:
+    """A tiny model that works on one request at a time and lets another one wait; its name."""
+    return ready(cluster, shared_namespace, "narrow", NARROW)
+
+
+def ready(cluster: Cluster, namespace: str, name: str, limits: dict[str, Any]) -> str:
+    """Apply a model of one replica and wait until it serves; its name."""
+    cluster.apply(manifests.model(namespace, name, "generate", "tiny-chat", replicas=1, limits=limits))
+    cluster.wait_ready(KIND, namespace, name, timeout=180)
+    return name
+
+
+def long_answer(model: str, **more: Any) -> dict[str, Any]:
+    """Arguments of a completion that is sure to have `TOKENS` tokens."""
+    return {
+        "model": model,
+        "messages": [{"role": "user", "content": "what is a zebra"}],
+        "max_completion_tokens": TOKENS,
+        "temperature": 0,
+        "logit_bias": {END_TOKEN: -100},
+        **more,
+    }
+
+
+def replica_pid(ray: RayServe, namespace: str, name: str) -> int:
+    """The process of the only running replica of a model."""
+    (application,) = ray.of_model(namespace, name).values()
+    replicas = application["deployments"]["Model"]["replicas"]
+    (pid,) = [replica["pid"] for replica in replicas if replica["state"] == "RUNNING"]
+    return int(pid)
+
+
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """A process that does nothing while the block runs; it may be killed meanwhile."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+
+def named(stack: LocalStack, words: str) -> list[psutil.Process]:
+    """Processes of the stack whose command line begins with these words."""
+    found = []
+    for process in stack.processes():
+        with suppress(psutil.Error):
+            program = " ".join(process.cmdline())
+            if program.startswith(words) or process.name() == words:
+                found.append(process)
+    return found
+
+
+async def first_piece(stream: AsyncIterator[Any]) -> None:
+    """Read a stream until it has text."""
+    async for chunk in stream:
+        if chunk.choices and chunk.choices[0].delta.content:
+            return
+    raise AssertionError("the stream ended without any text")
+
+
+async def test_a_killed_replica_loses_no_request_that_has_not_streamed(
+    chat: str, shared_namespace: str, ray: RayServe, client: openai.AsyncOpenAI
+) -> None:
+    """Eight requests in the killed replica are answered by its successor; a stream ends with an error event."""
+    model = f"{shared_namespace}.{chat}"
+    stream = await client.chat.completions.create(**long_answer(model, stream=True))
+    await first_piece(stream)
+    asked = [asyncio.create_task(client.chat.completions.create(**long_answer(model))) for _ in range(8)]
+    # A second stream that has begun shows that the replica has the requests sent before it.
+    probe = await client.chat.completions.create(**long_answer(model, stream=True))
+    await first_piece(probe)
+    pid = await asyncio.to_thread(replica_pid, ray, shared_namespace, chat)
+    with stopped(pid):
+        assert not any(task.done() for task in asked), "the requests were over before the replica was killed"
+        os.kill(pid, signal.SIGKILL)
+    await probe.close()
+    with pytest.raises(openai.APIError) as caught:
+        async for _ in stream:
+            pass
+    assert not isinstance(caught.value, openai.APIConnectionError), (
+        "the stream was cut without an error event"
+    )
+    answers = await asyncio.gather(*asked)
+    assert {answer.choices[0].finish_reason for answer in answers} == {"length"}
+    assert len({answer.choices[0].message.content for answer in answers}) == 1
+
+
+def test_a_killed_replica_is_replaced_under_load(
+    chat: str, shared_namespace: str, ray: RayServe, sdk: openai.OpenAI
+) -> None:
+    """Requests that go on while the only replica dies and starts again are all answered."""
+    model = f"{shared_namespace}.{chat}"
+    with traffic(lambda: asking.say(sdk, model), lambda: asking.say(sdk, model)):
+        pid = replica_pid(ray, shared_namespace, chat)
+        os.kill(pid, signal.SIGKILL)
+
+        def replaced() -> bool:
+            with suppress(ValueError):
+                return replica_pid(ray, shared_namespace, chat) != pid
+            return False
+
+        wait_for(replaced, 120, "no other replica was started", interval=0.5)
+
+
+def test_a_killed_proxy_comes_back(
+    chat: str, shared_namespace: str, stack: LocalStack, sdk: openai.OpenAI
+) -> None:
+    """Without HAProxy nothing is reachable; it is restarted by itself and everything answers as before."""
+    model = f"{shared_namespace}.{chat}"
+    proxies = named(stack, "haproxy")
+    assert proxies
+    for proxy in proxies:
+        proxy.kill()
+
+    def answered() -> str:
+        try:
+            return asking.say(sdk, model)
+        except openai.APIError as error:
+            raise AssertionError(str(error)) from error
+
+    wait_for(answered, 90, "the proxy does not come back", interval=0.5)
+
+
+def test_a_killed_serve_controller_loses_nothing(
+    chat: str, shared_namespace: str, stack: LocalStack, ray: RayServe, sdk: openai.OpenAI
+) -> None:
+    """Requests go on while Ray Serve's controller dies and recovers, and the replicas stay the same processes."""
+    model = f"{shared_namespace}.{chat}"
+    replica = replica_pid(ray, shared_namespace, chat)
+    (controller,) = named(stack, "ray::ServeController")
+    with traffic(lambda: asking.say(sdk, model), lambda: asking.stream(sdk, model)):
+        controller.kill()
+        wait_for(
+            lambda: named(stack, "ray::ServeController") not in ([], [controller]), 90, "no new controller"
+        )
+
+        def recovered() -> bool:
+            with suppress(KeyError, ValueError):
+                return replica_pid(ray, shared_namespace, chat) == replica
+            return False
+
+        wait_for(recovered, 90, "the replica was not recovered", interval=0.5)
+
+
+async def test_a_full_queue_is_told_at_once(
+    narrow: str, shared_namespace: str, client: openai.AsyncOpenAI
+) -> None:
+    """Requests beyond the queue's bound are 503 with Retry-After; all others are answered."""
+    model = f"{shared_namespace}.{narrow}"
+    outcomes = await asyncio.gather(
+        *(client.chat.completions.create(**long_answer(model)) for _ in range(24)), return_exceptions=True
+    )
+    refused = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+    assert 0 < len(refused) < len(outcomes)
+    for error in refused:
+        assert isinstance(error, openai.InternalServerError), error
+        assert (error.status_code, error.code) == (503, "overloaded")
+        assert int(error.response.headers["retry-after"]) >= 1
+        assert error.response.headers["x-should-retry"] == "true"
+
+
+async def test_waiting_ends_with_the_queue_timeout(
+    cluster: Cluster, namespace: str, ray: RayServe, client: openai.AsyncOpenAI
+) -> None:
+    """A request that no replica begins in time is 503 with Retry-After; the next one is answered."""
+    await asyncio.to_thread(ready, cluster, namespace, "short", {"queueTimeout": "2s"})
+    request = long_answer(f"{namespace}.short", max_completion_tokens=8)
+    pid = await asyncio.to_thread(replica_pid, ray, namespace, "short")
+    with stopped(pid):
+        for streamed in (False, True):
+            with pytest.raises(openai.InternalServerError) as caught:
+                await client.chat.completions.create(**request, stream=streamed)
+            assert (caught.value.status_code, caught.value.code) == (503, "queue_timeout")
+            assert int(caught.value.response.headers["retry-after"]) >= 1
+    assert (await client.chat.completions.create(**request)).choices[0].finish_reason == "length"
+
+
+def test_a_million_characters_hurt_nobody(chat: str, shared_namespace: str, sdk: openai.OpenAI) -> None:
+    """A prompt far beyond the context is refused by name while others are answered."""
+    model = f"{shared_namespace}.{chat}"
+    with traffic(lambda: asking.say(sdk, model)):
+        for _ in range(3):
+            with pytest.raises(openai.BadRequestError) as caught:
+                asking.say(sdk, model, text="zebra " * 166_667)
+            assert caught.value.code == "context_length_exceeded"
+
+
+async def test_a_client_that_leaves_frees_the_replica(
+    narrow: str, shared_namespace: str, client: openai.AsyncOpenAI
+) -> None:
+    """After a disconnect the next request is served at once instead of after the abandoned answer."""
+    request = long_answer(f"{shared_namespace}.{narrow}")
+    started = time.monotonic()
+    await client.chat.completions.create(**request)
+    whole = time.monotonic() - started
+    waits = []
+    for _ in range(3):
+        stream = await client.chat.completions.create(**request, stream=True)
+        await first_piece(stream)
+        await stream.close()
+        started = time.monotonic()
+        await client.chat.completions.create(**(request | {"max_completion_tokens": 1}))
+        waits.append(time.monotonic() - started)
+    assert min(waits) < whole / 2, f"waited {min(waits):.2f} s of an answer's {whole:.2f} s"

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Completions of bare texts, through the official client."""
+
+from typing import Any
+
+import openai
+import pytest
+
+from lateen_serving.errors import ContextTooLong, ModelError
+from unit.gateway_fakes import World, events, with_logprobs
+
+
+@pytest.fixture
+def world() -> World:
+    """A fresh gateway."""
+    return World()
+
+
+async def test_bare_text_is_continued(world: World) -> None:
+    """The text goes to the engine as it is, with OpenAI's default of 16 tokens, and no messages."""
+    completion = await world.client().completions.create(model="chatty", prompt="Once", seed=1, stop="X")
+    assert world.models.calls[0][1] == {
+        "messages": [],
+        "prompt": "Once",
+        "max_tokens": 16,
+        "temperature": 1.0,
+        "top_p": 1.0,
+        "seed": 1,
+        "stop": ["X"],
+    }
+    (choice,) = completion.choices
+    assert (choice.text, choice.finish_reason, choice.logprobs) == ("Hello world", "stop", None)
+    assert completion.usage is not None
+    assert completion.usage.total_tokens == 9
+
+
+async def test_several_texts_with_several_choices(world: World) -> None:
+    """N choices of each text come text by text; each text's tokens count once."""
+    world.models.answers["default_chatty_r1"] = [list(events(text)) for text in "abcd"]
+    completion = await world.client().completions.create(model="chatty", prompt=["x", "y"], n=2, seed=5)
+    assert [choice.text for choice in completion.choices] == ["a", "b", "c", "d"]
+    assert [(call[1]["prompt"], call[1]["seed"]) for call in world.models.calls] == [
+        ("x", 5),
+        ("x", 6),
+        ("y", 5),
+        ("y", 6),
+    ]
+    assert completion.usage is not None
+    assert (completion.usage.prompt_tokens, completion.usage.completion_tokens) == (14, 4)
+
+
+async def test_log_probabilities_have_the_older_shape(world: World) -> None:
+    """Tokens, their probabilities, the likeliest others and their places in the text, streamed or not."""
+    world.models.default = list(with_logprobs(events("Hel", "lo"), 1))
+    client = world.client()
+    completion = await client.completions.create(model="chatty", prompt="Once", logprobs=1)
+    told = completion.choices[0].logprobs
+    assert told is not None
+    assert (told.tokens, told.token_logprobs, told.text_offset) == (["Hel", "lo"], [-0.5, -0.5], [0, 3])
+    assert told.top_logprobs == [{"other0": -1.0}] * 2
+    stream: Any = await client.completions.create(model="chatty", prompt="Once", logprobs=1, stream=True)
+    offsets = [chunk.choices[0].logprobs.text_offset async for chunk in stream]
+    assert offsets == [[0], [3]]
+
+
+async def test_stream_ends_with_usage_and_done(world: World) -> None:
+    """Pieces arrive by choice, the last one says why it ended, then the usage and [DONE]."""
+    stream: Any = await world.client().completions.create(
+        model="chatty", prompt="Once", stream=True, stream_options={"include_usage": True}
+    )
+    chunks = [chunk async for chunk in stream]
+    assert [choice.text for chunk in chunks for choice in chunk.choices] == ["Hello", " world"]
+    assert [choice.finish_reason for chunk in chunks for choice in chunk.choices] == [None, "stop"]
+    assert (chunks[-1].choices, chunks[-1].usage.completion_tokens) == ([], 2)
+    async with world.http() as http:
+        body = {"model": "chatty", "prompt": "Once", "stream": True}
+        assert (await http.post("/v1/completions", json=body)).text.endswith("data: [DONE]\n\n")
+
+
+async def test_failures(world: World) -> None:
+    """An early failure names `prompt`; one in the middle of a stream is an error event."""
+    client = world.client()
+    world.models.default = [ContextTooLong("too long", param="messages")]
+    with pytest.raises(openai.BadRequestError) as caught:
+        await client.completions.create(model="chatty", prompt="Once", stream=True)
+    assert caught.value.param == "prompt"
+    world.models.default = [*events("a", "b")[:1], ModelError("broke")]
+    with pytest.raises(openai.APIError, match="broke"):
+        async for _ in await client.completions.create(model="chatty", prompt="Once", stream=True):
+            pass
