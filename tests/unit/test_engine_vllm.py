@@ -28,9 +28,9 @@ def decode(tokens: Any) -> str:
     return "".join(WORDS[token] for token in tokens if token != END)
 
 
-def decode_bytes(tokens: list[int]) -> bytes:
-    """Bytes of the words."""
-    return "".join(WORDS[token] for token in tokens).encode()
+def bytes_of(token: int) -> bytes:
+    """Bytes of a word."""
+    return WORDS[token].encode()
 
 
 @dataclass
@@ -51,7 +51,7 @@ class Output:
 
 def answer_of(*outputs: Output, **changes: Any) -> list[TokenEvent]:
     """The events of an answer."""
-    answer = vllm_mapping.Answer(request("hi", **changes), 5, decode, decode_bytes)
+    answer = vllm_mapping.Answer(request("hi", **changes), 5, decode, bytes_of)
     events = [answer.push(output, 3) for output in outputs]
     return [event for event in events if event is not None]
 
