@@ -92,7 +92,7 @@ def save_adapter(base: Path, folder: Path, seed: int, **changes: Any) -> Path:
         for name, weight in model.named_parameters():
             if "lora_" in name:
                 weight.normal_(std=0.5)
-    model.save_pretrained(folder)
+    model.save_pretrained(str(folder))
     return folder
 
 

@@ -174,5 +174,5 @@ async def test_vllm_must_be_installed_where_it_is_asked_for(
 ) -> None:
     """Asking for an engine that is not there fails the start in words, instead of taking another one."""
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
-    with pytest.raises(app.ReplicaFailure, match="ModelUnsupported: .*vllm"):
+    with pytest.raises(app.ReplicaFailure, match=r"ModelUnsupported: .*vllm"):
         await Replica(monkeypatch).start(engine="vllm")

@@ -154,7 +154,7 @@ BAD = {
     "unsatisfiable": schema({"type": "integer", "minimum": 5, "maximum": 3}),
     "not JSON": Grammar(kind="json_schema", source="{bad"),
     "not an object": Grammar(kind="json_schema", source="[1]"),
-    "deep": Grammar(kind="json_schema", source='{"items":' * 30_00 + "{}" + "}" * 30_00),
+    "deep": Grammar(kind="json_schema", source='{"items":' * 3000 + "{}" + "}" * 3000),
     "broken lark": Grammar(kind="lark", source="start: /a+/ b"),
     "long lark": Grammar(kind="lark", source="start: r0\n" + "".join(f"r{i}: r{i + 1}\n" for i in range(9000))),
     "too large": schema({"enum": ["x" * 100] * 2000}),
@@ -170,6 +170,13 @@ def test_a_bad_grammar_is_refused_with_the_reason(grammars: Grammars, grammar: G
         grammars.compile(grammar)
     assert caught.value.param == "response_format"
     assert "\n" not in caught.value.message
+
+
+def test_a_model_without_an_end_cannot_be_held_to_a_grammar(reference: Reference) -> None:
+    """Nothing could end such an answer, so it is refused."""
+    endless = Grammars(Vocabulary(own_copy(reference.tokenizer), 258, frozenset()))
+    with pytest.raises(InputError, match="end token"):
+        endless.compile(schema({"type": "integer"}))
 
 
 async def test_a_bad_grammar_leaves_the_others_alone(engine: TextGenerator, reference: Reference) -> None:

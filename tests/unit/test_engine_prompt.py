@@ -141,6 +141,17 @@ def test_a_control_token_as_a_name_is_refused(tmp_path: Path, control: str) -> N
     assert caught.value.param == "messages"
 
 
+@pytest.mark.parametrize("template", [TEMPLATE, NATIVE])
+def test_a_bottomless_schema_is_refused(tmp_path: Path, template: str) -> None:
+    """A function's schema that is nested beyond reason is the caller's error."""
+    schema: dict[str, Any] = {}
+    for _ in range(5000):
+        schema = {"items": schema}
+    tool = Tool(name="f", description="", parameters=schema)
+    with pytest.raises(InputError):
+        PromptEncoder(tokenizer_of(tmp_path, template)).encode(HISTORY[:1], [tool])
+
+
 def test_bare_text_begins_as_the_tokenizer_begins_texts(tmp_path: Path) -> None:
     """BOS is put before bare text where the tokenizer does so, and nothing behind it; without BOS nothing is."""
     plain = PromptEncoder(tokenizer_of(tmp_path, None))

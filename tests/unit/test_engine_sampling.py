@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Choosing tokens: each row by its own rules."""
 
+from typing import Any
+
 import pytest
 import torch
 from transformers import MinPLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
@@ -11,9 +13,9 @@ from lateen_serving.engine.sampling import Sampling, choose
 LOGITS = torch.tensor([0.5, 0.25, 0.125, 0.125]).log()
 
 
-def frequencies(temperature: float, top_p: float, draws: int = 4000, **cuts: float) -> list[float]:
+def frequencies(temperature: float, top_p: float, draws: int = 4000, **cuts: Any) -> list[float]:
     """How often each token comes out."""
-    rules = [Sampling.of(Rules(temperature, top_p, seed, **cuts)) for seed in range(draws)]  # type: ignore[arg-type]
+    rules = [Sampling.of(Rules(temperature, top_p, seed, **cuts)) for seed in range(draws)]
     tokens = choose(LOGITS.repeat(draws, 1), rules)
     return [tokens.count(token) / draws for token in range(4)]
 
@@ -52,7 +54,7 @@ def test_tokens_come_as_often_as_their_probability(
         ({"top_k": 3, "min_p": 0.3}, 0.9, [2 / 3, 1 / 3, 0, 0]),
     ],
 )
-def test_cuts_combine(cuts: dict[str, float], top_p: float, expected: list[float]) -> None:
+def test_cuts_combine(cuts: dict[str, Any], top_p: float, expected: list[float]) -> None:
     """top_k, then top_p of what is left, then min_p against the likeliest token."""
     assert frequencies(1.0, top_p, **cuts) == pytest.approx(expected, abs=0.035)
 

@@ -68,6 +68,8 @@ class Grammars:
 
     def compile(self, grammar: Grammar) -> Constraint:
         """What answers of `grammar` may be; raises InputError, with the compiler's reason, for one that is unusable."""
+        if not self._vocabulary.ends:
+            raise _refused("needs a model with an end token, and this one has none")
         key = (grammar["kind"], grammar["source"])
         matcher = self._compiled.get(key)
         if matcher is None:

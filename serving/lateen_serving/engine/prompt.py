@@ -15,7 +15,7 @@ from lateen_serving.engine import tools as toolkit
 from lateen_serving.engine.protocol import ChatMessage, Tool
 from lateen_serving.errors import InputError
 
-_TEMPLATE_FAILURES = (TemplateError, ValueError, TypeError, KeyError, AttributeError)
+_TEMPLATE_FAILURES = (TemplateError, ValueError, TypeError, KeyError, AttributeError, RecursionError)
 """What a chat template raises about a conversation, by itself or because it was written for another one."""
 
 _PROBE_TOOL = Tool(
@@ -58,27 +58,31 @@ class PromptEncoder:
                 " instruction-tuned model",
                 param="messages",
             )
-        if self._knows_tools:
-            plain, schemas = toolkit.for_template(messages), toolkit.schemas(tools)
-        else:
-            plain, schemas = toolkit.as_text(messages, tools, self._system_allowed), []
-        self._check_keys(schemas, "tools")
-        self._check_keys(plain, "messages")
         try:
-            ids: list[int] = self._tokenizer.apply_chat_template(
-                plain,
-                tools=schemas or None,
-                add_generation_prompt=True,
-                tokenize=True,
-                return_dict=False,
-                sanitize_control_tokens=True,
-            )
+            ids = self._apply(messages, tools)
         except _TEMPLATE_FAILURES as error:
             raise InputError(
                 f"the model's chat template refuses this conversation: {error}", param="messages"
             ) from error
         if not ids:
             raise InputError("the conversation is empty", param="messages")
+        return ids
+
+    def _apply(self, messages: Sequence[ChatMessage], tools: Sequence[Tool]) -> list[int]:
+        if self._knows_tools:
+            plain, schemas = toolkit.for_template(messages), toolkit.schemas(tools)
+        else:
+            plain, schemas = toolkit.as_text(messages, tools, self._system_allowed), []
+        self._check_keys(schemas, "tools")
+        self._check_keys(plain, "messages")
+        ids: list[int] = self._tokenizer.apply_chat_template(
+            plain,
+            tools=schemas or None,
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=False,
+            sanitize_control_tokens=True,
+        )
         return ids
 
     def encode_text(self, text: str) -> list[int]:

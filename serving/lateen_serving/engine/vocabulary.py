@@ -35,7 +35,7 @@ class Vocabulary:
         Raises InputError for a tokenizer that can't be used so.
         """
         size = max(self.size, self._tokenizer.get_vocab_size(with_added_tokens=True))
-        ends = sorted(self.ends) or [size - 1]
+        ends = sorted(self.ends) or [0]  # grammars refuse a model without; bytes need none
         try:
             return LLTokenizer(self._tokenizer.to_str(), n_vocab=size, eos_token=ends)
         except Exception as error:
