@@ -85,7 +85,7 @@ async def test_logprobs_are_those_of_transformers(engine: VllmGenerator) -> None
         request(QUESTION)["messages"], add_generation_prompt=True, return_dict=False
     )
     assert events[0]["prompt_tokens"] == len(prompt)
-    ids = [engine._parts.pieces.tokenize_bytes(bytes(one["bytes"])) for one in said]
+    ids = [engine._parts.vocabulary.guide.tokenize_bytes(bytes(one["bytes"])) for one in said]
     assert all(len(one) == 1 for one in ids)
     tokens = [one[0] for one in ids]
     with torch.inference_mode():
@@ -138,7 +138,7 @@ async def test_grammars(engine: VllmGenerator) -> None:
     assert await answer(engine, grammar=lark) in {"yes", "no"}
     text = await answer(engine, max_tokens=4, grammar={"kind": "json_object", "source": ""})
     assert text.lstrip().startswith("{")
-    with pytest.raises(InputError, match="rammar"):
+    with pytest.raises(InputError, match="not usable"):
         await answer(engine, grammar={"kind": "lark", "source": "start: nowhere"})
 
 
@@ -162,7 +162,7 @@ async def test_what_vllm_refuses_is_an_input_error(
 
 async def test_logit_bias_and_bare_text(engine: VllmGenerator) -> None:
     """A bias decides the tokens; bare text is continued without a template."""
-    token = engine._parts.pieces.tokenize_str(" sea")[0]
+    token = engine._parts.vocabulary.guide.tokenize_str(" sea")[0]
     events = await collect(
         engine, request("", messages=[], prompt="The", max_tokens=3, logit_bias={token: 100.0})
     )

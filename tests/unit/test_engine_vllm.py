@@ -15,7 +15,7 @@ from engine_models import request, save_llama
 from lateen_serving.engine import vllm_mapping
 from lateen_serving.engine.options import LoadOptions
 from lateen_serving.engine.protocol import AdapterWeights, TokenEvent
-from lateen_serving.engine.vllm import VllmGenerator, count_parameters, engine_arguments
+from lateen_serving.engine.vllm import VllmGenerator, count_parameters, engine_arguments, lora_request
 from lateen_serving.engine.vllm_adapters import Adapters
 from lateen_serving.errors import InputError, LoadError, ModelError, NotFound, Overloaded, Unavailable
 
@@ -28,9 +28,9 @@ def decode(tokens: Any) -> str:
     return "".join(WORDS[token] for token in tokens if token != END)
 
 
-def decode_bytes(tokens: list[int]) -> bytes:
-    """Bytes of the words."""
-    return "".join(WORDS[token] for token in tokens).encode()
+def bytes_of(token: int) -> bytes:
+    """Bytes of a word."""
+    return WORDS[token].encode()
 
 
 @dataclass
@@ -51,7 +51,7 @@ class Output:
 
 def answer_of(*outputs: Output, **changes: Any) -> list[TokenEvent]:
     """The events of an answer."""
-    answer = vllm_mapping.Answer(request("hi", **changes), 5, decode, decode_bytes)
+    answer = vllm_mapping.Answer(request("hi", **changes), 5, decode, bytes_of)
     events = [answer.push(output, 3) for output in outputs]
     return [event for event in events if event is not None]
 
@@ -279,6 +279,14 @@ async def test_an_adapter_in_use_ends_with_its_last_request() -> None:
         assert not changing.done()
     assert await changing == {}
     assert [one[2] for one in engine.loaded.values()] == ["/new"]
+
+
+def test_an_adapter_of_pickled_weights_is_refused(tmp_path: Path) -> None:
+    """Its folder holds none that are safe to read, and vLLM is not asked."""
+    (tmp_path / "adapter_config.json").write_text("{}")
+    (tmp_path / "adapter_model.bin").write_bytes(b"")
+    with pytest.raises(LoadError, match="pickled weights are refused"):
+        lora_request("a", 1, str(tmp_path))
 
 
 def test_what_vllm_is_started_with() -> None:

@@ -17,15 +17,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lateen_serving.engine import admission, vllm_mapping
+from lateen_serving.engine.grammar import Grammars
 from lateen_serving.engine.options import LoadOptions
 from lateen_serving.engine.protocol import AdapterWeights, Description, GenerateRequest, TokenEvent
 from lateen_serving.engine.refusals import Refusals
 from lateen_serving.engine.vllm_adapters import Adapters
+from lateen_serving.engine.vocabulary import Vocabulary
 from lateen_serving.errors import LoadError, Unavailable
 
 if TYPE_CHECKING:
-    from llguidance import LLTokenizer
-
     from lateen_serving.engine.prompt import PromptEncoder, Spans
 
 _CPU_CACHE_BYTES = 2**30
@@ -43,8 +43,9 @@ class Parts:
 
     prompts: "PromptEncoder"
     spans: "Spans"
-    pieces: "LLTokenizer"
-    """Knows the bytes of single tokens."""
+    vocabulary: Vocabulary
+    grammars: Grammars
+    """Compiled on this side first: what llguidance can't bear is refused before vLLM hands it over."""
     parameters: int
     config: Any
     """vLLM's VllmConfig."""
@@ -58,11 +59,9 @@ class VllmGenerator(Refusals):
     does = "generates text"
 
     def __init__(self, engine: Any, parts: Parts) -> None:
-        from vllm.lora.request import LoRARequest
-
         self._engine = engine
         self._parts = parts
-        self._adapters = Adapters(engine, LoRARequest)
+        self._adapters = Adapters(engine, lora_request)
         # One worker: the prompt encoder is not safe to use from two threads.
         self._tokenizing = ThreadPoolExecutor(1, thread_name_prefix="tokenize")
 
@@ -89,14 +88,16 @@ class VllmGenerator(Refusals):
 
     async def generate(self, request: GenerateRequest) -> AsyncIterator[TokenEvent]:
         """Continue a conversation or a text; see `protocol.Engine`."""
-        admission.validate(request, self._parts.spans.tokenizer.get_vocab_size())
+        admission.validate(request, self._parts.vocabulary.size)
         await self.check_health()
         loop = asyncio.get_running_loop()
         prompt = await loop.run_in_executor(self._tokenizing, self._encode, request)
-        limit = admission.answer_limit(len(prompt), request["max_tokens"], self.describe()["max_tokens"])
-        answer = vllm_mapping.Answer(
-            request, len(prompt), self._parts.spans.tokenizer.decode, self._parts.pieces.decode_bytes
+        field = "messages" if request["messages"] else "prompt"
+        limit = admission.answer_limit(
+            len(prompt), request["max_tokens"], self.describe()["max_tokens"], field
         )
+        vocabulary = self._parts.vocabulary
+        answer = vllm_mapping.Answer(request, len(prompt), vocabulary.decode, vocabulary.bytes_of)
         async with self._adapters.use(request.get("adapter")) as adapter:
             outputs = self._outputs(request, prompt, limit, adapter)
             try:
@@ -132,6 +133,8 @@ class VllmGenerator(Refusals):
             await stream.aclose()
 
     def _encode(self, request: GenerateRequest) -> list[int]:
+        if "grammar" in request:
+            self._parts.grammars.compile(request["grammar"])
         prompt = request.get("prompt")
         if prompt:
             return self._parts.prompts.encode_text(prompt)
@@ -169,6 +172,16 @@ class VllmGenerator(Refusals):
         self._tokenizing.shutdown(wait=False)
 
 
+def lora_request(name: str, number: int, folder: str) -> Any:
+    """An adapter in vLLM's words; raises LoadError for a folder of which vLLM would read pickled weights."""
+    for file in ("adapter_config.json", "adapter_model.safetensors"):
+        if not (Path(folder) / file).is_file():
+            raise LoadError(f"the adapter's folder has no {file}; pickled weights are refused")
+    from vllm.lora.request import LoRARequest
+
+    return LoRARequest(name, number, folder)
+
+
 def _settle_environment(options: LoadOptions) -> None:
     """What vLLM reads from the environment when it is imported; its processes inherit it.
 
@@ -183,8 +196,6 @@ def _settle_environment(options: LoadOptions) -> None:
 
 def _read(options: LoadOptions) -> Parts:
     """Everything but the weights; raises LoadError."""
-    from llguidance import LLTokenizer
-
     from lateen_serving.engine.loading import choose_dtype, cpu_has_bfloat16, read_folder
     from lateen_serving.engine.prompt import PromptEncoder, Spans
 
@@ -192,10 +203,16 @@ def _read(options: LoadOptions) -> Parts:
     spans = Spans(folder.tokenizer)
     dtype = choose_dtype(options.dtype, options.device, cpu_has_bfloat16())
     config, adapters = _configure(replace(options, dtype=dtype, max_model_len=folder.max_tokens))
+    vocabulary = Vocabulary(
+        spans.tokenizer,
+        config.model_config.get_vocab_size(),
+        frozenset({folder.tokenizer.eos_token_id} - {None}),
+    )
     return Parts(
         prompts=PromptEncoder(folder.tokenizer),
         spans=spans,
-        pieces=LLTokenizer(spans.tokenizer.to_str()),
+        vocabulary=vocabulary,
+        grammars=Grammars(vocabulary),
         parameters=count_parameters(options.folder),
         config=config,
         adapters=adapters,

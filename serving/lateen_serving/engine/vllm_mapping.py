@@ -98,11 +98,11 @@ class Answer:
         request: GenerateRequest,
         prompt_tokens: int,
         decode: Decode,
-        decode_bytes: Callable[[list[int]], bytes],
+        bytes_of: Callable[[int], bytes],
     ) -> None:
         self._prompt_tokens = prompt_tokens
         self._text = AnswerText(decode, request["stop"])
-        self._bytes = decode_bytes
+        self._bytes = bytes_of
         self._top = request.get("logprobs")
         self._tokens = 0
         self._held: list[TokenLogprob] = []
@@ -141,7 +141,7 @@ class Answer:
         self._held.append(TokenLogprob(**self._choice(token, likely[token]), top=top))
 
     def _choice(self, token: int, one: Logprob) -> TokenChoice:
-        raw = self._bytes([token])
+        raw = self._bytes(token)
         return TokenChoice(
             token=raw.decode(errors="replace"), bytes=list(raw), logprob=max(one.logprob, _LEAST)
         )
