@@ -7,8 +7,6 @@ import json
 import logging
 import tarfile
 import zipfile
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
@@ -16,11 +14,12 @@ import pytest
 
 from lateen_serving.addresses import Allowed
 from lateen_serving.errors import LoadError
-from lateen_serving.weights import archives, retrying, uris
+from lateen_serving.weights import retrying, uris
 from lateen_serving.weights.credentials import NONE, Credentials
 from lateen_serving.weights.registry import Registry
 from lateen_serving.weights.remote import Remote
 from lateen_serving.weights.web import Web
+from unit.weights_fakes import Server
 
 HOST = "93.184.216.34"
 FILES = {"config.json": b"{}", "model.safetensors": b"w" * 3000, "tokenizer.json": b"[]"}
@@ -31,47 +30,6 @@ SECRET = Credentials("team/s", {"username": "u", "password": "hunter2"})
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """No pauses between attempts."""
     monkeypatch.setattr(retrying, "FIRST_PAUSE", 0.0)
-
-
-class Body(httpx.AsyncByteStream):
-    """Comes in pieces, as from the network."""
-
-    def __init__(self, content: bytes) -> None:
-        self._content = content
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        for at in range(0, len(self._content), 1000):
-            yield self._content[at : at + 1000]
-
-
-@dataclass
-class Server(httpx.AsyncBaseTransport):
-    """Answers by path; keeps what it was asked."""
-
-    pages: dict[str, bytes | Callable[[httpx.Request], httpx.Response]]
-    asked: list[httpx.Request] = field(default_factory=list)
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        answer = self._answer(request)
-        return httpx.Response(answer.status_code, headers=answer.headers, stream=Body(answer.content))
-
-    def _answer(self, request: httpx.Request) -> httpx.Response:
-        self.asked.append(request)
-        page = self.pages.get(request.url.path)
-        if page is None:
-            return httpx.Response(404)
-        if callable(page):
-            return page(request)
-        headers = {"etag": hashlib.md5(page, usedforsecurity=False).hexdigest()}
-        if request.headers.get("range") == "bytes=0-0" and page:
-            return httpx.Response(
-                206, headers={**headers, "content-range": f"bytes 0-0/{len(page)}"}, content=page[:1]
-            )
-        return httpx.Response(200, headers=headers, content=page)
-
-    def paths(self) -> list[str]:
-        """Paths of whole downloads, in order."""
-        return [request.url.path for request in self.asked if "range" not in request.headers]
 
 
 def web(server: Server, path: str, credentials: Credentials = NONE, allowed: Allowed | None = None) -> Web:
@@ -322,30 +280,6 @@ async def test_dangerous_and_broken_archives(tmp_path: Path, body: bytes, code: 
     error = await failing(web(Server({"/m.tar.gz": body}), "/m.tar.gz"), tmp_path / "x")
     assert error.code == code
     assert all(name.startswith("x/") for name in content(tmp_path))
-
-
-@pytest.mark.parametrize(("bound", "value"), [("MOST_FILES", 2), ("MOST_BYTES", 3000)])
-def test_archives_are_bounded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bound: str, value: int
-) -> None:
-    """Too many files, or too many bytes when unpacked, are refused before anything is written."""
-    monkeypatch.setattr(archives, bound, value)
-    for body in (zipped(FILES), tarred(FILES)):
-        (tmp_path / "a").write_bytes(body)
-        (tmp_path / "x").mkdir(exist_ok=True)
-        with pytest.raises(LoadError) as caught:
-            archives.unpack(tmp_path / "a", tmp_path / "x", "it")
-        assert caught.value.code == "SourceRefused"
-        assert not list((tmp_path / "x").iterdir())
-
-
-def test_an_archive_that_does_not_fit_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What it unpacks to is compared with the room first."""
-    (tmp_path / "a").write_bytes(zipped(FILES))
-    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 2000})())
-    with pytest.raises(LoadError) as caught:
-        archives.unpack(tmp_path / "a", tmp_path, "it")
-    assert caught.value.code == "CacheFull"
 
 
 def artifact(server: Server, layers: list[tuple[str, bytes, dict[str, str]]]) -> str:

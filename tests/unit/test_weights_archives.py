@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bounds of archives, whatever server they come from."""
+
+import io
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from lateen_serving.errors import LoadError
+from lateen_serving.weights import archives
+
+FILES = {"config.json": b"{}", "model.safetensors": b"w" * 3000, "tokenizer.json": b"[]"}
+
+
+def zipped() -> bytes:
+    """A zip archive."""
+    output = io.BytesIO()
+    with zipfile.ZipFile(output, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in FILES.items():
+            archive.writestr(name, data)
+    return output.getvalue()
+
+
+def tarred() -> bytes:
+    """A compressed tar archive."""
+    output = io.BytesIO()
+    with tarfile.open(fileobj=output, mode="w:gz") as archive:
+        for name, data in FILES.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return output.getvalue()
+
+
+@pytest.mark.parametrize(("bound", "value"), [("MOST_FILES", 2), ("MOST_BYTES", 3000)])
+def test_archives_are_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bound: str, value: int
+) -> None:
+    """Too many files, or too many bytes when unpacked, are refused before anything is written."""
+    monkeypatch.setattr(archives, bound, value)
+    for body in (zipped(), tarred()):
+        (tmp_path / "a").write_bytes(body)
+        (tmp_path / "x").mkdir(exist_ok=True)
+        with pytest.raises(LoadError) as caught:
+            archives.unpack(tmp_path / "a", tmp_path / "x", "it")
+        assert caught.value.code == "SourceRefused"
+        assert not list((tmp_path / "x").iterdir())
+
+
+def test_an_archive_that_does_not_fit_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it unpacks to is compared with the room first."""
+    (tmp_path / "a").write_bytes(zipped())
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 2000})())
+    with pytest.raises(LoadError) as caught:
+        archives.unpack(tmp_path / "a", tmp_path, "it")
+    assert caught.value.code == "CacheFull"
