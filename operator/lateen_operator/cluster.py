@@ -33,6 +33,7 @@ _ATTEMPTS = 5
 _MAX_REASON = 300
 _GONE, _CONFLICT = 404, 409
 _JSON = "application/json"
+_YAML = "application/yaml"
 _APPLY = "application/apply-patch+yaml"
 _MERGE = "application/merge-patch+json"
 
@@ -191,13 +192,13 @@ class KubernetesCluster:
         One that is left of a deleted namesake of `owner` is replaced.
         """
         namespace, body = owner.key.namespace, manifests.revision(owner, revision, number, data)
-        if await self._create(_REVISIONS, namespace, body):
+        if await self._create(_REVISIONS, namespace, body, _YAML):
             return
         found = await self._get(_REVISIONS, namespace, body["metadata"]["name"])
         if found and (found["metadata"].get("labels") or {}).get(names.OWNER_LABEL) == owner.uid:
             return
         await self.delete_revision(namespace, body["metadata"]["name"])
-        if not await self._create(_REVISIONS, namespace, body):
+        if not await self._create(_REVISIONS, namespace, body, _YAML):
             raise Unavailable(
                 f"controllerrevisions {namespace}/{body['metadata']['name']} is still in the way"
             )
@@ -279,15 +280,22 @@ class KubernetesCluster:
         """The object; None when there is none."""
         return await self._ask("get", kind.plural, "GET", kind.path(namespace, name), accept=(_GONE,))
 
-    async def _create(self, kind: _Type, namespace: str, body: _Body) -> _Body | None:
-        """The object created; None when the name is taken."""
+    async def _create(
+        self, kind: _Type, namespace: str, body: _Body, content_type: str = _JSON
+    ) -> _Body | None:
+        """The object created; None when the name is taken.
+
+        As YAML the API server writes it anew. It keeps what has no schema, such as a ControllerRevision's data, byte
+        for byte otherwise, and any later patch, an annotation even, then looks like a change of the data.
+        """
         return await self._ask(
             "create",
             kind.plural,
             "POST",
             kind.path(namespace),
             query={"fieldManager": names.FIELD_MANAGER},
-            body=body,
+            body=json.dumps(body) if content_type == _YAML else body,
+            content_type=content_type,
             accept=(_CONFLICT,),
         )
 
@@ -328,7 +336,7 @@ class KubernetesCluster:
         path: str,
         *,
         query: Mapping[str, Any] | None = None,
-        body: _Body | None = None,
+        body: _Body | str | None = None,
         content_type: str = _JSON,
         accept: tuple[int, ...] = (),
     ) -> _Body | None:
