@@ -132,12 +132,18 @@ async def test_a_prompt_that_does_not_fit_is_refused_with_numbers(engine: TextGe
 
 
 async def test_an_answer_ends_at_the_end_of_the_context(engine: TextGenerator) -> None:
-    """Prompt and answer together never exceed the context, whatever max_tokens asks for."""
-    for asked in (None, 10_000):
-        _, last = await collect(engine.generate(request("x" * 100, max_tokens=asked)))
-        total = last["prompt_tokens"] + last["completion_tokens"]
-        assert (last["finish_reason"], total) == ("length", CONTEXT) or last["finish_reason"] == "stop"
-        assert total <= CONTEXT
+    """Prompt and answer together never exceed the context; asking for more than fits is refused with the numbers."""
+    _, last = await collect(engine.generate(request("x" * 100, max_tokens=None)))
+    total = last["prompt_tokens"] + last["completion_tokens"]
+    assert (last["finish_reason"], total) == ("length", CONTEXT) or last["finish_reason"] == "stop"
+    assert total <= CONTEXT
+    left = CONTEXT - last["prompt_tokens"]
+    await collect(engine.generate(request("x" * 100, max_tokens=left)))
+    with pytest.raises(
+        ContextTooLong, match=f" {left} are left for the answer, and {left + 1} were"
+    ) as caught:
+        await collect(engine.generate(request("x" * 100, max_tokens=left + 1)))
+    assert caught.value.param == "max_tokens"
 
 
 @pytest.mark.parametrize(
@@ -217,7 +223,7 @@ async def test_cancelled_requests_in_a_crowd_change_no_answer(
     """Requests that are given up at any moment leave the batch, and the others answer exactly as alone."""
 
     async def give_up(text: str, events: int) -> None:
-        stream = engine.generate(request(text, max_tokens=90))
+        stream = engine.generate(request(text, max_tokens=None))
         for _ in range(events):
             await anext(stream)
         await stream.aclose()  # type: ignore[attr-defined]  # an async generator

@@ -81,7 +81,9 @@ def _check_biases(biases: Mapping[int, float], vocabulary: int) -> None:
 
 
 def answer_limit(prompt_tokens: int, max_tokens: int | None, context: int, field: str = "messages") -> int:
-    """Longest answer in tokens; raises ContextTooLong, naming `field`, when not even one token fits."""
+    """Longest answer in tokens; raises ContextTooLong, naming `field` when not even one token fits behind it, and
+    `max_tokens` when fewer fit than are asked for.
+    """
     room = context - prompt_tokens
     if room < 1:
         verb = "is" if field == "prompt" else "are"
@@ -90,4 +92,11 @@ def answer_limit(prompt_tokens: int, max_tokens: int | None, context: int, field
             param=field,
             context={"prompt_tokens": prompt_tokens, "max_tokens": context},
         )
-    return room if max_tokens is None else min(room, max_tokens)
+    if max_tokens is not None and max_tokens > room:
+        raise ContextTooLong(
+            f"this model reads at most {context} tokens, answer included: after the {field}, {prompt_tokens} tokens,"
+            f" {room} are left for the answer, and {max_tokens} were asked for; ask for fewer, or name no number",
+            param="max_tokens",
+            context={"prompt_tokens": prompt_tokens, "max_tokens": context},
+        )
+    return room if max_tokens is None else max_tokens
