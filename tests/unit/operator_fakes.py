@@ -26,6 +26,7 @@ from lateen_operator.seams import (
     ServeApplication,
     StoredRevision,
     StoreState,
+    Unavailable,
 )
 from lateen_operator.settings import OperatorSettings
 from lateen_operator.status import timestamp
@@ -65,6 +66,8 @@ class FakeWorld:
     collections: set[str] = field(default_factory=set)
     reports: dict[str, BuildReport] = field(default_factory=dict)
     aliases: dict[str, str] = field(default_factory=dict)
+    notes_refused: bool = False
+    """Whether the API server refuses to annotate ControllerRevisions."""
     events: list[tuple[str, str]] = field(default_factory=list)
     writes: list[str] = field(default_factory=list)
     crash_after: int | None = None
@@ -229,6 +232,8 @@ class FakeCluster:
         self.world.wrote(f"number of {name}")
 
     async def abort_revision(self, namespace: str, name: str, why: str) -> None:
+        if self.world.notes_refused:
+            raise Unavailable("the API server refused to patch controllerrevisions")
         self._change(name, aborted=why)
         self.world.wrote(f"aborted {name}")
 

@@ -148,6 +148,15 @@ async def test_a_canary_whose_replicas_die_is_given_up() -> None:
     assert entry(world) == old
 
 
+async def test_requests_leave_a_failing_canary_though_it_can_not_be_noted() -> None:
+    """Clients come first, and other models' changes are not held up."""
+    world, operator, old, application = await begun()
+    world.notes_refused = True
+    world.traffic[application] = Traffic(requests=10, errors=10)
+    await operator.once()
+    assert entry(world) == old
+
+
 async def test_removing_the_note_tries_again_and_another_spec_starts_afresh() -> None:
     """What was given up is only that revision, until somebody asks for it again."""
     world, operator, _, application = await begun()

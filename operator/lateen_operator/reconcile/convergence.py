@@ -83,7 +83,10 @@ class Convergence:
                 log.warning(
                     "rollout given up", model=resource.key.name, revision=abort.name, reason=abort.why
                 )
-                await self._cluster.abort_revision(resource.key.namespace, abort.name, abort.why)
+                try:
+                    await self._cluster.abort_revision(resource.key.namespace, abort.name, abort.why)
+                except Unavailable as error:  # clients first: it starts afresh, is judged and noted again
+                    log.error("an abort could not be noted", revision=abort.name, error=str(error))
 
     async def _tell_drift(self, world: World, plan: serving.ServingPlan) -> None:
         for resource in world.models:
