@@ -33,7 +33,10 @@ ABORTED_ANNOTATION = f"{GROUP}/aborted"
 GATEWAY_APPLICATION = "gateway"
 GATEWAY_DEPLOYMENT = "Gateway"
 MODEL_DEPLOYMENT = "Model"
-"""Name of the one Ray Serve deployment inside each model application."""
+"""Name of the Ray Serve deployment of the model inside each model application."""
+
+FRONT_DEPLOYMENT = "Front"
+"""Name of the deployment beside it that Ray Serve takes for the way in; it has no replicas."""
 
 REVISION_LENGTH = 10
 

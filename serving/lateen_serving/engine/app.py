@@ -215,8 +215,20 @@ async def _adapter_weights(adapter: AdapterArguments) -> AdapterWeights:
     )
 
 
+class Front:
+    """What Ray Serve takes for the application's way in from HTTP; it never runs, and nobody calls it.
+
+    Ray 2.60 refuses a request router of our own for that deployment while HAProxy is on, so the model is another one.
+    """
+
+    def __init__(self, model: Any) -> None:
+        """Takes the model's handle, which makes the model part of the application."""
+
+
 def build(args: dict[str, Any]) -> Application:
     """The application for one `ModelArguments` document; raises pydantic.ValidationError if it is not one."""
     arguments = ModelArguments.model_validate(args)
     deployment = serve.deployment(name=names.MODEL_DEPLOYMENT, max_constructor_retry_count=_START_FAILURES)
-    return deployment(Model).bind(arguments.dump())
+    nobody = {"min_replicas": 0, "initial_replicas": 0, "max_replicas": 1}
+    front = serve.deployment(name=names.FRONT_DEPLOYMENT, autoscaling_config=nobody)
+    return front(Front).bind(deployment(Model).bind(arguments.dump()))

@@ -106,7 +106,9 @@ class RayModels:
             finding = self._handles.get(application)
         if finding is None:
             # It asks the Serve controller and blocks: in a thread, so that other requests go on.
-            finding = asyncio.create_task(asyncio.to_thread(serve.get_app_handle, application))
+            finding = asyncio.create_task(
+                asyncio.to_thread(serve.get_deployment_handle, names.MODEL_DEPLOYMENT, application)
+            )
             self._handles[application] = finding
         try:
             # One request's end must not be the end of all that wait for the same handle.

@@ -12,6 +12,7 @@ import ray.exceptions
 from ray import serve
 from ray.serve.exceptions import RayServeException
 
+from lateen_api import names
 from lateen_serving import errors
 from lateen_serving.engine.protocol import Description, Embeddings
 from lateen_serving.rag.protocol import BuildFailure
@@ -28,7 +29,7 @@ class ServeEmbedder:
     def __init__(self, application: str) -> None:
         """Raises BuildFailure(ReferenceNotReady) when the application does not exist."""
         try:
-            self._model: Any = serve.get_app_handle(application)
+            self._model: Any = serve.get_deployment_handle(names.MODEL_DEPLOYMENT, application)
         except (RayServeException, ray.exceptions.RayError) as error:
             raise BuildFailure(
                 "ReferenceNotReady", f"the embedder's application is not there: {error}"
