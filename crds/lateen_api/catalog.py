@@ -14,6 +14,7 @@ from lateen_api import names
 from lateen_api.model_deployment import Task
 from lateen_api.prompt_template import PromptTemplateSpec
 from lateen_api.rag_index import Retrieval
+from lateen_api.scaling import RoutingStrategy
 from lateen_api.schema import SpecType
 
 
@@ -66,6 +67,9 @@ class Model(SpecType):
 
     queue_timeout_seconds: int = 30
     """Longest wait for a replica."""
+
+    routing: RoutingStrategy = "LeastLoaded"
+    """How a request's replica is chosen."""
 
     adapters: list[str] = Field(default=[])
     """Names of the LoRA adapters, sorted; clients call one as `ID:NAME`."""

@@ -4,13 +4,11 @@
 Import paths are strings here, so that the sides meet without importing each other; a contract test resolves them.
 """
 
-from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import Field
 
 from lateen_api.model_deployment import Task
-from lateen_api.scaling import RoutingStrategy
 from lateen_api.schema import SpecType
 
 GATEWAY_IMPORT_PATH = "lateen_serving.gateway.app:build"
@@ -20,13 +18,9 @@ MODEL_IMPORT_PATH = "lateen_serving.engine.app:build"
 """`build(args: dict) -> Application`; `args` is a `ModelArguments` document."""
 
 
-ROUTER_CLASSES: Mapping[RoutingStrategy, str] = {
-    "LeastLoaded": "lateen_serving.routing.routers.LeastLoadedRouter",
-    "PrefixAware": "lateen_serving.routing.routers.PrefixAwareRouter",
-    "ResponseTime": "lateen_serving.routing.routers.ResponseTimeRouter",
-    "RoundRobin": "lateen_serving.routing.routers.RoundRobinRouter",
-}
-"""`request_router_config.request_router_class` of a model's deployment, for each `spec.routing.strategy`."""
+ROUTER_CLASS = "lateen_serving.routing.routers.StrategyRouter"
+"""`request_router_config.request_router_class` of every model's deployment. One for all strategies: Ray Serve restarts
+replicas for another class, so the gateway tells the router its strategy instead (`catalog.Model.routing`)."""
 
 
 class WeightsArguments(SpecType):

@@ -8,7 +8,7 @@ from ray.serve._private.constants import DEFAULT_REQUEST_ROUTER_PATH
 from ray.serve.schema import ServeDeploySchema
 
 from lateen_api.model_deployment import ModelDeploymentSpec
-from lateen_api.serve_config import ROUTER_CLASSES, ModelArguments, ModelUserConfig
+from lateen_api.serve_config import ModelArguments, ModelUserConfig
 from lateen_operator.plan import applications, serving
 from lateen_operator.plan.world import ServingOptions, World
 from lateen_operator.seams import Key, Kind, Resource
@@ -49,8 +49,7 @@ def resource(spec: dict[str, Any]) -> Resource:
 @pytest.fixture(autouse=True)
 def rays_own_router(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ray imports the router's class to check a config; what is checked here is the rest."""
-    routers = dict.fromkeys(ROUTER_CLASSES, DEFAULT_REQUEST_ROUTER_PATH)
-    monkeypatch.setattr(applications, "ROUTER_CLASSES", routers)
+    monkeypatch.setattr(applications, "ROUTER_CLASS", DEFAULT_REQUEST_ROUTER_PATH)
 
 
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS.keys())

@@ -20,9 +20,8 @@ from ray.serve._private.common import (
 from ray.serve._private.router import AsyncioRouter
 from ray.serve._private.usage import ServeUsageTag
 
-from lateen_serving.routing.routers import (
-    BalancedRouter,
-)
+from lateen_api.scaling import RoutingStrategy
+from lateen_serving.routing.routers import StrategyRouter
 
 DEPLOYMENT = DeploymentID(name="model", app_name="app")
 
@@ -99,7 +98,7 @@ class FakeReplica:
 class Harness:
     """Ray's AsyncioRouter, with the request router made by Ray's own code."""
 
-    def __init__(self, kind: type[BalancedRouter], monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, strategy: RoutingStrategy, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(ray_router, "LongPollClient", lambda *_, **__: None)
         shared = SimpleNamespace(register=lambda _: None)
         monkeypatch.setattr(ray_router.SharedRouterLongPollClient, "get_or_create", lambda *_: shared)
@@ -119,12 +118,13 @@ class Harness:
             node_id="node",
             availability_zone=None,
             prefer_local_node_routing=False,
-            request_router_class=kind,
+            request_router_class=StrategyRouter,
             _request_router_initialized_event=asyncio.Event(),
         )
         router = self.ray._active_request_router
-        assert type(router) is kind
-        self.router: BalancedRouter = router
+        assert type(router) is StrategyRouter
+        router.follow(strategy)
+        self.router: StrategyRouter = router
         self.calls: list[asyncio.Task[Any]] = []
 
     def have(self, *replicas: FakeReplica) -> None:

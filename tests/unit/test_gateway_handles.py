@@ -254,18 +254,19 @@ async def test_an_application_has_one_handle(monkeypatch: pytest.MonkeyPatch) ->
     looked_up: list[str] = []
     handle = Handle(Stream([None, "reply"]))
 
-    def look_up(application: str) -> Handle:
+    def look_up(deployment: str, application: str) -> Handle:
+        assert deployment == "Model"
         looked_up.append(application)
         return handle
 
-    monkeypatch.setattr(serve, "get_app_handle", look_up)
+    monkeypatch.setattr(serve, "get_deployment_handle", look_up)
     models = RayModels()
     await asyncio.gather(*(models.embed("app", ["a"]) for _ in range(8)))
     with pytest.raises(Unavailable), models._translated("app"):
         raise ActorDiedError
     await models.embed("app", ["a"])
     assert looked_up == ["app"]
-    models.keep(["other"])
+    models.keep({"other": "RoundRobin"})
     await models.embed("app", ["a"])
     assert looked_up == ["app", "app"]
 
@@ -274,12 +275,12 @@ async def test_one_requests_end_does_not_end_a_shared_look_up(monkeypatch: pytes
     """A request that is cancelled while an application is looked up leaves the look-up to the others."""
     begun, go_on = threading.Event(), threading.Event()
 
-    def look_up(_: str) -> Handle:
+    def look_up(*_: str) -> Handle:
         begun.set()
         go_on.wait(timeout=30)
         return Handle(Stream([None, "reply"]))
 
-    monkeypatch.setattr(serve, "get_app_handle", look_up)
+    monkeypatch.setattr(serve, "get_deployment_handle", look_up)
     models = RayModels()
     leaving = asyncio.create_task(models.embed("app", ["a"]))
     staying = asyncio.create_task(models.embed("app", ["a"]))
@@ -296,13 +297,13 @@ async def test_a_failed_look_up_is_repeated(monkeypatch: pytest.MonkeyPatch) -> 
     handle = Handle(Stream([None, "reply"]))
     found: list[Any] = [RayServeException("Application 'app' does not exist."), handle]
 
-    def look_up(_: str) -> Any:
+    def look_up(*_: str) -> Any:
         outcome = found.pop(0)
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
 
-    monkeypatch.setattr(serve, "get_app_handle", look_up)
+    monkeypatch.setattr(serve, "get_deployment_handle", look_up)
     models = RayModels()
     with pytest.raises(Unavailable):
         await models.embed("app", ["a"])

@@ -7,33 +7,28 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from ray import cloudpickle
 from ray.serve.config import RequestRouterConfig
 
-from lateen_api.serve_config import ROUTER_CLASSES
+from lateen_api.scaling import RoutingStrategy
+from lateen_api.serve_config import ROUTER_CLASS
 from lateen_serving.errors import ContextTooLong, ModelError
-from lateen_serving.routing import renewal, routers
+from lateen_serving.routing import routers, steering
 from lateen_serving.routing.prefix import key
 from lateen_serving.routing.prefix_aware import home
-from lateen_serving.routing.routers import (
-    BalancedRouter,
-    LeastLoadedRouter,
-    PrefixAwareRouter,
-    RoundRobinRouter,
-)
 from lateen_serving.routing.watching import watch
 from unit.routing_fakes import FakeReplica, FakeResult, Harness
 
 
 @pytest.fixture
-async def make(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Callable[[type[BalancedRouter]], Harness]]:
+async def make(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Callable[[RoutingStrategy], Harness]]:
     """Makes harnesses and ends what they started."""
     made: list[Harness] = []
 
-    def create(kind: type[BalancedRouter]) -> Harness:
+    def create(kind: RoutingStrategy) -> Harness:
         made.append(Harness(kind, monkeypatch))
         return made[-1]
 
@@ -57,20 +52,19 @@ def say(text: str, *more: str) -> dict[str, object]:
     return {"messages": [{"role": "user", "content": part} for part in (text, *more)]}
 
 
-KINDS = [getattr(routers, path.rpartition(".")[2]) for path in ROUTER_CLASSES.values()]
-Make = Callable[[type[BalancedRouter]], Harness]
+KINDS = get_args(RoutingStrategy)
+Make = Callable[[RoutingStrategy], Harness]
 
 
-@pytest.mark.parametrize("path", ROUTER_CLASSES.values())
-def test_ray_finds_the_routers_by_name(path: str) -> None:
+def test_ray_finds_the_router_by_name() -> None:
     """What the operator writes into the Serve config is a class that Ray can import and hand to the gateway."""
-    config = RequestRouterConfig.model_validate({"request_router_class": path})
-    module, _, name = path.rpartition(".")
+    config = RequestRouterConfig.model_validate({"request_router_class": ROUTER_CLASS})
+    module, _, name = ROUTER_CLASS.rpartition(".")
     assert config.get_request_router_class() is getattr(importlib.import_module(module), name)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_requests_of_one_moment_spread(kind: type[BalancedRouter], make: Make) -> None:
+async def test_requests_of_one_moment_spread(kind: RoutingStrategy, make: Make) -> None:
     """Each request sees those before it, though none has left yet, and though all have one id."""
     harness, replicas = make(kind), [FakeReplica(f"r{number}") for number in range(4)]
     harness.have(*replicas)
@@ -78,14 +72,14 @@ async def test_requests_of_one_moment_spread(kind: type[BalancedRouter], make: M
     await asyncio.gather(*[harness.call(say(f"question {number}")) for number in range(8)])
     assert max(replica.ongoing for replica in replicas) <= 3
     assert sum(replica.ongoing for replica in replicas) == 8
-    if kind is not PrefixAwareRouter:
+    if kind != "PrefixAware":
         assert [replica.ongoing for replica in replicas] == [2, 2, 2, 2]
     assert harness.counts(*replicas) == [replica.ongoing for replica in replicas]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_requests_wait_for_a_free_replica_and_then_go_at_once(
-    kind: type[BalancedRouter], make: Make
+    kind: RoutingStrategy, make: Make
 ) -> None:
     """Nothing is lost while all replicas are full; a request that ends makes room for exactly one."""
     harness, replicas = make(kind), [FakeReplica("a", 1), FakeReplica("b", 1)]
@@ -103,7 +97,7 @@ async def test_requests_wait_for_a_free_replica_and_then_go_at_once(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_requests_wait_while_there_is_no_replica(kind: type[BalancedRouter], make: Make) -> None:
+async def test_requests_wait_while_there_is_no_replica(kind: RoutingStrategy, make: Make) -> None:
     """Scaled to zero and back: what came in the meantime is answered, in a second round as well."""
     harness = make(kind)
     for name in ("a", "b"):
@@ -118,7 +112,7 @@ async def test_requests_wait_while_there_is_no_replica(kind: type[BalancedRouter
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_books_are_empty_when_all_requests_are_over(kind: type[BalancedRouter], make: Make) -> None:
+async def test_books_are_empty_when_all_requests_are_over(kind: RoutingStrategy, make: Make) -> None:
     """Answered, refused, cancelled before and after they were sent, not sent at all: nothing stays behind."""
     harness, replicas = make(kind), [FakeReplica("a", 2), FakeReplica("b", 2)]
     harness.have(*replicas)
@@ -157,7 +151,7 @@ async def test_books_are_empty_when_all_requests_are_over(kind: type[BalancedRou
 
 async def test_a_replica_full_of_others_requests_is_not_chosen(make: Make) -> None:
     """A refusal sends the request elsewhere, and the refusing replica counts as full."""
-    harness, replicas = make(LeastLoadedRouter), [FakeReplica("a"), FakeReplica("b")]
+    harness, replicas = make("LeastLoaded"), [FakeReplica("a"), FakeReplica("b")]
     harness.have(*replicas)
     await settled()
     replicas[0].others = 4
@@ -169,7 +163,7 @@ async def test_a_replica_full_of_others_requests_is_not_chosen(make: Make) -> No
 
 async def test_a_dead_replica_is_forgotten_and_its_requests_are_not_held_against_another(make: Make) -> None:
     """A replica that dies leaves no counts; its successor starts from none."""
-    harness, first = make(LeastLoadedRouter), FakeReplica("a")
+    harness, first = make("LeastLoaded"), FakeReplica("a")
     harness.have(first)
     await harness.call(say("x"))
     harness.router.on_replica_actor_died(first.replica_id)
@@ -185,7 +179,7 @@ async def test_a_dead_replica_is_forgotten_and_its_requests_are_not_held_against
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_replica_that_answers_with_errors_attracts_no_requests(
-    kind: type[BalancedRouter], make: Make
+    kind: RoutingStrategy, make: Make
 ) -> None:
     """Failing is quick and leaves nothing ongoing; no strategy takes that for a virtue."""
     harness, replicas = make(kind), [FakeReplica("good", 40), FakeReplica("bad", 40)]
@@ -208,12 +202,12 @@ async def test_a_replica_that_answers_with_errors_attracts_no_requests(
         else:
             ends.append((now + 1.0, result))
         await settled()
-    assert chosen["bad"] <= (50 if kind is RoundRobinRouter else 40)
+    assert chosen["bad"] <= (50 if kind == "RoundRobin" else 40)
 
 
 async def test_a_conversation_stays_while_requests_wait(make: Make) -> None:
     """When all replicas are full, the one that becomes free gets a request that prefers it, the oldest such one."""
-    harness, replicas = make(PrefixAwareRouter), [FakeReplica("a", 1), FakeReplica("b", 1)]
+    harness, replicas = make("PrefixAware"), [FakeReplica("a", 1), FakeReplica("b", 1)]
     harness.have(*replicas)
     await settled()
     texts = {name: [text for text in map(str, range(60)) if at_home(text) == name] for name in "ab"}
@@ -232,7 +226,7 @@ async def test_nobody_waits_for_ever_for_the_replica_it_prefers(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A request that has waited long enough takes whatever is free."""
-    harness, replicas = make(PrefixAwareRouter), [FakeReplica("a", 1), FakeReplica("b", 1)]
+    harness, replicas = make("PrefixAware"), [FakeReplica("a", 1), FakeReplica("b", 1)]
     harness.have(*replicas)
     await settled()
     texts = {name: [text for text in map(str, range(60)) if at_home(text) == name] for name in "ab"}
@@ -302,24 +296,29 @@ def at_home(text: str) -> str:
 
 async def test_calls_without_a_conversation_go_to_the_least_loaded(make: Make) -> None:
     """Texts to embed spread evenly under PrefixAware too."""
-    harness, replicas = make(PrefixAwareRouter), [FakeReplica("a"), FakeReplica("b")]
+    harness, replicas = make("PrefixAware"), [FakeReplica("a"), FakeReplica("b")]
     harness.have(*replicas)
     await settled()
     await asyncio.gather(*[harness.call(["the same text"]) for _ in range(6)])
     assert [replica.ongoing for replica in replicas] == [3, 3]
 
 
-async def test_a_handle_is_outdated_when_its_deployment_names_another_router(make: Make) -> None:
-    """Ray tells a handle of the new class but never makes it; a new handle has to."""
-    harness = make(LeastLoadedRouter)
+async def test_a_live_router_takes_another_strategy(make: Make) -> None:
+    """The next request goes where the new strategy sends it, and no ongoing request is forgotten."""
+    harness, replicas = make("RoundRobin"), [FakeReplica("a"), FakeReplica("b")]
     handle: Any = SimpleNamespace(_router=SimpleNamespace(_asyncio_router=harness.ray))
-    assert not renewal.is_outdated(handle)
-    harness.ray._request_router_class = PrefixAwareRouter
-    assert harness.ray.request_router is harness.router
-    assert renewal.is_outdated(handle)
+    harness.have(*replicas)
+    await settled()
+    await asyncio.gather(*[harness.call(say("hello")) for _ in range(2)])
+    assert [replica.ongoing for replica in replicas] == [1, 1]
+    replicas[0].results[0].end()
+    await settled()
+    steering.steer(handle, "LeastLoaded")
+    await harness.call(say("hello"))
+    assert [replica.ongoing for replica in replicas] == [1, 1]
 
 
-def test_a_handle_that_was_never_used_is_not_outdated() -> None:
-    """Its router will be made by what is configured then."""
+def test_a_handle_that_was_never_used_is_told_later() -> None:
+    """Its router is made by the first call, and told by the next."""
     handle: Any = SimpleNamespace(_router=None)
-    assert not renewal.is_outdated(handle)
+    steering.steer(handle, "PrefixAware")

@@ -3,8 +3,8 @@
 
 What Ray 2.60 makes of a changed entry decides what stands where:
 - `args`, the router class and `ray_actor_options` restart replicas. Whatever of the spec is no revision therefore
-  stays out of `args`, or is kept as the running application has it. Where a restart can't be avoided (another
-  Secret, another routing strategy), new replicas start before old ones stop (`max_surge_percent`).
+  stays out of `args`, or is kept as the running application has it; the router's class is always the same. Where a
+  restart can't be avoided (another Secret), new replicas start before old ones stop (`max_surge_percent`).
 - `user_config`, limits and numbers of replicas reach running replicas in place.
 - Any change of an entry takes an autoscaled deployment back to `initial_replicas`, busy or not. It is therefore
   set only until a revision has run for the first time: it has to prove itself with one replica, even where it may
@@ -20,7 +20,7 @@ from lateen_api.quantities import quantity, seconds
 from lateen_api.scaling import Autoscaling
 from lateen_api.serve_config import (
     MODEL_IMPORT_PATH,
-    ROUTER_CLASSES,
+    ROUTER_CLASS,
     AdapterArguments,
     ModelArguments,
     ModelUserConfig,
@@ -133,7 +133,7 @@ def _deployment(
         **_in_place(spec, present),
         "max_surge_percent": 100,
         "ray_actor_options": _actor_options(spec),
-        "request_router_config": {"request_router_class": ROUTER_CLASSES[spec.routing.strategy]},
+        "request_router_config": {"request_router_class": ROUTER_CLASS},
         "user_config": _user_config(resource, spec).dump(),
     }
 

@@ -222,6 +222,7 @@ def _entry(resource: Resource, spec: ModelDeploymentSpec) -> catalog.Model:
         adapters=sorted(adapter.name for adapter in spec.adapters),
         request_timeout_seconds=seconds(spec.limits.request_timeout),
         queue_timeout_seconds=seconds(spec.limits.queue_timeout),
+        routing=spec.routing.strategy,
     )
 
 
@@ -232,6 +233,7 @@ def _in_place(entry: catalog.Model, spec: ModelDeploymentSpec) -> catalog.Model:
         update={
             "request_timeout_seconds": seconds(limits.request_timeout),
             "queue_timeout_seconds": seconds(limits.queue_timeout),
+            "routing": spec.routing.strategy,
         }
     )
 

@@ -55,7 +55,7 @@ class Gateway:
         """Take the catalog in `user_config`; never raises."""
         self._state.accept(user_config)
         current = self._state.current
-        self._models.keep(current.applications)
+        self._models.keep(current.strategies())
         self._service.replicas.keep(current.applications)
         self._service.metrics.models.keep(current.revisions())
 

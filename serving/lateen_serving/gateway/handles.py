@@ -9,7 +9,7 @@ can waiting for a replica be told from work (Ray Serve's own reply to a unary ca
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from typing import Any, Protocol, cast
 
@@ -20,10 +20,11 @@ from ray.serve.exceptions import BackPressureError, RayServeException
 from ray.serve.handle import DeploymentHandle
 
 from lateen_api import names
+from lateen_api.scaling import RoutingStrategy
 from lateen_serving.engine.protocol import Embeddings, GenerateRequest, Ranking, TokenEvent
 from lateen_serving.errors import ModelError, Overloaded, ServiceError, Unavailable
 from lateen_serving.gateway import waiting
-from lateen_serving.routing import renewal
+from lateen_serving.routing import steering
 
 
 class _Stream(Protocol):
@@ -51,6 +52,7 @@ class RayModels:
 
     def __init__(self) -> None:
         self._handles: dict[str, asyncio.Task[DeploymentHandle[Any]]] = {}
+        self._strategies: Mapping[str, RoutingStrategy] = {}
 
     def generate(self, application: str, request: GenerateRequest) -> AsyncGenerator[TokenEvent, None]:
         """Events of one answer; closing the generator cancels the call, in the queue or in the replica."""
@@ -66,9 +68,10 @@ class RayModels:
         found: Ranking = await self._only(application, "stream_rerank", query, documents)
         return found
 
-    def keep(self, applications: Collection[str]) -> None:
-        """Forget the handles of all other applications; calls that run with them go on."""
-        for gone in self._handles.keys() - set(applications):
+    def keep(self, strategies: Mapping[str, RoutingStrategy]) -> None:
+        """Route by these strategies, by application; forget the handles of all others, whose running calls go on."""
+        self._strategies = dict(strategies)
+        for gone in self._handles.keys() - strategies.keys():
             del self._handles[gone]
 
     async def _only(self, application: str, method: str, *arguments: object) -> Any:
@@ -81,6 +84,7 @@ class RayModels:
         """What a method of the application yields, after the item that says that work has begun."""
         with self._translated(application):
             handle = await self._handle(application)
+            steering.steer(handle, self._strategies.get(application, "LeastLoaded"))
             response = cast("_Stream", handle.options(method_name=method, stream=True).remote(*arguments))
             has_begun = False
             is_done = False
@@ -100,10 +104,6 @@ class RayModels:
     async def _handle(self, application: str) -> DeploymentHandle[Any]:
         """The one handle of an application: each has a queue of its own, so a second one would double its bound."""
         finding = self._handles.get(application)
-        if finding is not None and _is_outdated(finding):
-            del self._handles[application]
-            await renewal.retire(finding.result())
-            finding = self._handles.get(application)
         if finding is None:
             # It asks the Serve controller and blocks: in a thread, so that other requests go on.
             finding = asyncio.create_task(
@@ -142,12 +142,6 @@ class RayModels:
             "The model failed on this request.",
             context={"application": application, "cause": type(cause).__qualname__},
         )
-
-
-def _is_outdated(finding: "asyncio.Task[DeploymentHandle[Any]]") -> bool:
-    """Whether a handle that was found has another router than its deployment wants now."""
-    has_handle = finding.done() and not finding.cancelled() and finding.exception() is None
-    return has_handle and renewal.is_outdated(finding.result())
 
 
 def _lost(application: str, cause: BaseException) -> Unavailable:

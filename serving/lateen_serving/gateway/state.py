@@ -11,7 +11,11 @@ import structlog
 from pydantic import ValidationError
 
 from lateen_api.catalog import ApiKey, Catalog, Index, Model, Prompt
+from lateen_api.scaling import RoutingStrategy
 from lateen_serving.gateway.traffic import Ledger
+
+_UNTOLD: RoutingStrategy = "LeastLoaded"
+"""Of an application that only an index still uses: its model has moved on."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,16 @@ class Snapshot:
     def ready(self) -> bool:
         """Whether a catalog has arrived."""
         return bool(self.revision)
+
+    def strategies(self) -> dict[str, RoutingStrategy]:
+        """How the replicas of every application are chosen."""
+        of_models = {
+            application: model.routing
+            for model in self.models.values()
+            for application in (model.application, model.canary.application if model.canary else None)
+            if application is not None
+        }
+        return dict.fromkeys(self.applications, _UNTOLD) | of_models
 
     def revisions(self) -> set[tuple[str, str]]:
         """Every model's id with each of its revisions that take requests."""

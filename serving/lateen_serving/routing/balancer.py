@@ -49,6 +49,10 @@ class Balancer:
         self._suspended: dict[str, float] = {}
         self._ended: deque[_Ended] = deque()
 
+    def follow(self, policy: Policy) -> None:
+        """Choose by another policy from now on; the books stay, what the old one had learnt for itself goes."""
+        self._policy = policy
+
     def rank(self, key: bytes | None, replicas: Sequence[str], now: float) -> list[str]:
         """The `replicas`, best first for a request with `key`, without those that fail, unless all do."""
         self._settle(now)

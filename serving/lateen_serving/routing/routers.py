@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ray Serve's request routers for the four strategies. Ray imports them by the names in `serve_config.ROUTER_CLASSES`.
+"""Ray Serve's request router for all strategies. Ray imports it by `serve_config.ROUTER_CLASS`.
 
 A router lives in the process that calls the model: one per handle, so each gateway replica has its own books. Ray keeps
 a task for each waiting request, which asks `choose_replicas` again and again until a replica is free and then calls
@@ -17,12 +17,13 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import islice
-from typing import Any, ClassVar
+from typing import Any
 
 from ray.serve._private.common import RequestMetadata
 from ray.serve._private.replica_result import ReplicaResult
 from ray.serve.request_router import PendingRequest, ReplicaID, RequestRouter, RunningReplica
 
+from lateen_api.scaling import RoutingStrategy
 from lateen_serving.routing import prefix
 from lateen_serving.routing.balancer import Balancer
 from lateen_serving.routing.policy import Policy
@@ -41,26 +42,37 @@ LOOK_AHEAD = 64
 """Waiting requests among which one that prefers the free replica is looked for."""
 
 
-class BalancedRouter(RequestRouter):
-    """What the four routers have in common: the books, and the order in which waiting requests are served."""
+def _policy(strategy: RoutingStrategy) -> Policy:
+    match strategy:
+        case "LeastLoaded":
+            return LeastLoaded()
+        case "PrefixAware":
+            return PrefixAware()
+        case "ResponseTime":
+            return ResponseTime()
+        case "RoundRobin":
+            return RoundRobin()
 
-    policy: ClassVar[Callable[..., Policy]]
-    """Makes the strategy; takes the `request_router_kwargs` of the deployment."""
+
+class StrategyRouter(RequestRouter):
+    """Routes by one strategy until it is told another (`steering.py`): the books, and the order of waiting requests."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._clock: Callable[[], float] = time.monotonic
-        self._balancer = self._make_balancer()
+        self._strategy: RoutingStrategy = "LeastLoaded"
+        self._balancer = Balancer(_policy(self._strategy), random.Random())  # noqa: S311 - guards nothing
         self._assigned: dict[int, str] = {}
+        self._keys: dict[int, bytes | None] = {}
+        self._homes: dict[int, str] = {}
         self._handed_over: tuple[str, str] | None = None
         self._freed: list[asyncio.Future[None]] = []
 
-    def _make_balancer(self, **kwargs: Any) -> Balancer:
-        return Balancer(type(self).policy(**kwargs), random.Random())  # noqa: S311 - spreads load, guards nothing
-
-    def initialize_state(self, **kwargs: Any) -> None:
-        """Called by Ray Serve once with the deployment's `request_router_kwargs`."""
-        self._balancer = self._make_balancer(**kwargs)
+    def follow(self, strategy: RoutingStrategy) -> None:
+        """Route by `strategy` from now on; what is known of the replicas' requests stays."""
+        if strategy != self._strategy:
+            self._strategy = strategy
+            self._balancer.follow(_policy(strategy))
 
     async def choose_replicas(
         self, candidate_replicas: list[RunningReplica], pending_request: PendingRequest | None = None
@@ -82,12 +94,21 @@ class BalancedRouter(RequestRouter):
         return [rank for rank in [*ranks, available[FIRST_CHOICES:], full] if rank]
 
     def key_of(self, pending: PendingRequest) -> bytes | None:
-        """What the strategy has to know of a request; None: nothing."""
-        del pending
-        return None
+        """How the request begins, worked out once; None where the strategy does not ask, or nothing is said."""
+        if self._strategy != "PrefixAware":
+            return None
+        name = id(pending)
+        if name in self._keys:
+            return self._keys[name]
+        found = prefix.key(pending.args[0]) if pending.args else None
+        if not pending.future.done():
+            self._keys[name] = found
+        return found
 
     def _forget(self, pending: PendingRequest) -> None:
         """Drop what was kept of a request that waits no longer."""
+        self._keys.pop(id(pending), None)
+        self._homes.pop(id(pending), None)
 
     def _is_full(self, replica: RunningReplica) -> bool:
         known = self._replica_queue_len_cache.get(replica.replica_id) or 0
@@ -112,10 +133,28 @@ class BalancedRouter(RequestRouter):
         pending.future.set_result(replica)
 
     def next_for(self, replica: RunningReplica, found_for: RequestMetadata | None) -> PendingRequest:
-        """The waiting request that gets `replica`: the oldest. There is one, and the queue begins with it."""
-        del replica, found_for
-        oldest: PendingRequest = self._pending_requests_to_fulfill[0]
-        return oldest
+        """The waiting request that gets `replica`: the oldest, or with PrefixAware one that prefers it.
+
+        While all replicas are busy, a free one comes to whoever asks first. If each request took whichever is free, no
+        conversation would stay where it is known; so the oldest one that prefers the replica gets it, else the one that
+        it was found for, and the oldest of all if that has waited too long.
+        """
+        queue = (pending for pending in self._pending_requests_to_fulfill if not pending.future.done())
+        waiting = list(islice(queue, LOOK_AHEAD))
+        if self._strategy != "PrefixAware" or time.time() - waiting[0].created_at > PATIENCE_SECONDS:
+            return waiting[0]
+        exact = next((pending for pending in waiting if pending.metadata is found_for), waiting[0])
+        if self._prefers(exact, replica):
+            return exact
+        return next((pending for pending in waiting if self._prefers(pending, replica)), exact)
+
+    def _prefers(self, pending: PendingRequest, replica: RunningReplica) -> bool:
+        key = self.key_of(pending)
+        if key is None:
+            return False
+        if id(pending) not in self._homes:
+            self._homes[id(pending)] = home(key, [known.unique_id for known in self._replicas])
+        return self._homes[id(pending)] == replica.replica_id.unique_id
 
     async def _choose_replica_for_request(
         self, pending_request: PendingRequest, *, is_retry: bool = False
@@ -168,6 +207,7 @@ class BalancedRouter(RequestRouter):
 
     def update_replicas(self, replicas: list[RunningReplica]) -> None:
         """Called by Ray when replicas come, go, or change."""
+        self._homes.clear()
         super().update_replicas(replicas)
         self._balancer.keep([replica.replica_id.unique_id for replica in replicas])
         self._wake()
@@ -191,74 +231,3 @@ class BalancedRouter(RequestRouter):
             if not freed.done():
                 freed.set_result(None)
                 return
-
-
-class RoundRobinRouter(BalancedRouter):
-    """`spec.routing.strategy: RoundRobin`."""
-
-    policy = RoundRobin
-
-
-class LeastLoadedRouter(BalancedRouter):
-    """`spec.routing.strategy: LeastLoaded`."""
-
-    policy = LeastLoaded
-
-
-class ResponseTimeRouter(BalancedRouter):
-    """`spec.routing.strategy: ResponseTime`."""
-
-    policy = ResponseTime
-
-
-class PrefixAwareRouter(BalancedRouter):
-    """`spec.routing.strategy: PrefixAware`. `request_router_kwargs` may hold `load_factor`, 1.25 by default."""
-
-    policy = PrefixAware
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._keys: dict[int, bytes | None] = {}
-        self._homes: dict[int, str] = {}
-
-    def key_of(self, pending: PendingRequest) -> bytes | None:
-        """How the request begins, worked out once; None for calls that embed or rerank."""
-        name = id(pending)
-        if name in self._keys:
-            return self._keys[name]
-        found = prefix.key(pending.args[0]) if pending.args else None
-        if not pending.future.done():
-            self._keys[name] = found
-        return found
-
-    def _forget(self, pending: PendingRequest) -> None:
-        self._keys.pop(id(pending), None)
-        self._homes.pop(id(pending), None)
-
-    def update_replicas(self, replicas: list[RunningReplica]) -> None:
-        """Called by Ray when replicas come, go, or change."""
-        self._homes.clear()
-        super().update_replicas(replicas)
-
-    def next_for(self, replica: RunningReplica, found_for: RequestMetadata | None) -> PendingRequest:
-        """The oldest one that prefers `replica`, else the one that it was found for; the oldest if it waited too long.
-
-        While all replicas are busy, a free one comes to whoever asks first. Without this, each request would take
-        whichever is free, and no conversation would stay where it is known.
-        """
-        queue = (pending for pending in self._pending_requests_to_fulfill if not pending.future.done())
-        waiting = list(islice(queue, LOOK_AHEAD))
-        if time.time() - waiting[0].created_at > PATIENCE_SECONDS:
-            return waiting[0]
-        exact = next((pending for pending in waiting if pending.metadata is found_for), waiting[0])
-        if self._prefers(exact, replica):
-            return exact
-        return next((pending for pending in waiting if self._prefers(pending, replica)), exact)
-
-    def _prefers(self, pending: PendingRequest, replica: RunningReplica) -> bool:
-        key = self.key_of(pending)
-        if key is None:
-            return False
-        if id(pending) not in self._homes:
-            self._homes[id(pending)] = home(key, [known.unique_id for known in self._replicas])
-        return self._homes[id(pending)] == replica.replica_id.unique_id
