@@ -15,7 +15,9 @@ from typing import Any
 def _handle(application: str) -> Any:
     from ray import serve
 
-    return serve.get_app_handle(application)
+    from lateen_api import names
+
+    return serve.get_deployment_handle(names.MODEL_DEPLOYMENT, application)
 
 
 async def generate(application: str, requests: int, tokens: int, clients: int = 1) -> dict[str, Any]:

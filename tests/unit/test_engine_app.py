@@ -25,10 +25,15 @@ def arguments(uri: str, **changes: object) -> dict[str, object]:
     return {"id": "tiny", "task": "generate", "uri": uri, "engine": "transformers"} | changes
 
 
-def test_the_application_has_one_deployment_with_the_agreed_name() -> None:
-    """The Serve config addresses the deployment by name; starts are bounded in code, where alone it can be said."""
-    deployment = app.build(arguments("pvc://models/x"))._bound_deployment
-    assert deployment.name == names.MODEL_DEPLOYMENT
+def test_the_model_is_the_deployment_with_the_agreed_name() -> None:
+    """The Serve config addresses it by name; starts are bounded in code, where alone it can be said. Nobody needs the
+    way in from HTTP, so it has no replica.
+    """
+    front = app.build(arguments("pvc://models/x"))._bound_deployment
+    (inner,) = front.init_args
+    deployment = inner._bound_deployment
+    assert (front.name, deployment.name) == (names.FRONT_DEPLOYMENT, names.MODEL_DEPLOYMENT)
+    assert front._deployment_config.autoscaling_config.min_replicas == 0
     assert deployment._deployment_config.max_constructor_retry_count == 2
 
 

@@ -69,8 +69,7 @@ async def test_a_request_goes_to_the_revision_it_rolled(world: World, roll: floa
 async def test_all_answers_of_a_request_are_one_revisions(world: World) -> None:
     """A request that wants several answers gets them all from the revision that it rolled."""
     with_canary(world)
-    reply = await world.client().chat.completions.create(**ASK, n=3)
-    assert len(reply.choices) == 3
+    await world.client().chat.completions.create(**ASK, n=3)
     assert applications(world) == ["r2", "r2", "r2"]
 
 

@@ -168,7 +168,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[RayModels, Ha
 
     def make(items: list[Any] | None) -> tuple[RayModels, Handle]:
         handle = Handle(Stream(items))
-        monkeypatch.setattr(serve, "get_app_handle", lambda _: handle)
+        monkeypatch.setattr(serve, "get_deployment_handle", lambda *_: handle)
         return RayModels(), handle
 
     return make
