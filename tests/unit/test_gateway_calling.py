@@ -10,7 +10,7 @@ import openai
 import pytest
 
 from lateen_api.gateway_report import Facts
-from lateen_serving.errors import ContextTooLong, DeadlineExceeded, Overloaded, QueueTimeout, Unavailable
+from lateen_serving.errors import ContextTooLong, Overloaded, QueueTimeout, Unavailable
 from lateen_serving.gateway import calling, waiting
 from lateen_serving.gateway.waiting import Wait
 from unit.gateway_fakes import RawExchange, World, events, index, model
@@ -372,30 +372,3 @@ async def test_a_reserve_is_left_for_later() -> None:
     assert wait.is_over
     wait.reserve = 0.0
     assert not wait.is_over
-
-
-async def test_what_is_over_says_which() -> None:
-    """Past the queue's end it is a QueueTimeout, past the deadline a DeadlineExceeded; other timeouts stay theirs."""
-    now = asyncio.get_running_loop().time()
-    forever = asyncio.Event()
-
-    async def begun() -> None:
-        waiting.begun()
-        await forever.wait()
-
-    async def own() -> None:
-        raise TimeoutError("a library's")
-
-    with pytest.raises(QueueTimeout):
-        await Wait(0.0, now + 60, lambda _: None).attempt(forever.wait())
-    with pytest.raises(DeadlineExceeded):
-        await Wait(60.0, now, lambda _: None).attempt(forever.wait())
-    with pytest.raises(DeadlineExceeded):
-        await Wait(0.0, now, lambda _: None).attempt(begun())
-    with pytest.raises(TimeoutError, match="a library's"):
-        await Wait(60.0, None, lambda _: None).attempt(own())
-
-
-def test_begun_outside_of_a_wait_is_nothing() -> None:
-    """Calls without a queue timeout around them may say that they have begun."""
-    waiting.begun()

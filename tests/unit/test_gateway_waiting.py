@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The clock of a request that waits for a replica."""
+
+import asyncio
+
+import pytest
+
+from lateen_serving.errors import DeadlineExceeded, QueueTimeout
+from lateen_serving.gateway import waiting
+from lateen_serving.gateway.waiting import Wait
+
+
+async def test_what_is_over_says_which() -> None:
+    """Past the queue's end it is a QueueTimeout, past the deadline a DeadlineExceeded; other timeouts stay theirs."""
+    now = asyncio.get_running_loop().time()
+    forever = asyncio.Event()
+
+    async def begun() -> None:
+        waiting.begun()
+        await forever.wait()
+
+    async def own() -> None:
+        raise TimeoutError("a library's")
+
+    with pytest.raises(QueueTimeout):
+        await Wait(0.0, now + 60, lambda _: None).attempt(forever.wait())
+    with pytest.raises(DeadlineExceeded):
+        await Wait(60.0, now, lambda _: None).attempt(forever.wait())
+    with pytest.raises(DeadlineExceeded):
+        await Wait(0.0, now, lambda _: None).attempt(begun())
+    with pytest.raises(TimeoutError, match="a library's"):
+        await Wait(60.0, None, lambda _: None).attempt(own())
+
+
+def test_begun_outside_of_a_wait_is_nothing() -> None:
+    """Calls without a queue timeout around them may say that they have begun."""
+    waiting.begun()
