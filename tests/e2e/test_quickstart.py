@@ -272,4 +272,4 @@ def test_the_snippet_of_the_readme_works(stack: LocalStack) -> None:
         check=False,
     )
     assert result.returncode == 0, result.stderr
-    assert "leave.md" in result.stdout
+    assert "security.md" in result.stdout
