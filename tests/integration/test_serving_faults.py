@@ -240,3 +240,26 @@ async def test_a_client_that_leaves_frees_the_replica(
         await client.chat.completions.create(**(request | {"max_completion_tokens": 1}))
         waits.append(time.monotonic() - started)
     assert min(waits) < whole / 2, f"waited {min(waits):.2f} s of an answer's {whole:.2f} s"
+
+
+async def test_without_weaviate_chat_goes_on(
+    chat: str,
+    embedder: str,
+    shared_namespace: str,
+    stack: LocalStack,
+    cluster: Cluster,
+    client: openai.AsyncOpenAI,
+) -> None:
+    """While Weaviate does not answer, retrieval fails in words and chat works; then retrieval is back by itself."""
+    source = {"docs": manifests.inline({"a.md": "The zebra is purple."})}
+    cluster.apply(manifests.index(shared_namespace, "notes", embedder, source))
+    cluster.wait_ready("ragindexes.lateen.dev", shared_namespace, "notes", timeout=120)
+    store = f"{shared_namespace}.notes"
+    request = long_answer(f"{shared_namespace}.{chat}", max_completion_tokens=4)
+    with stopped(stack.pid("weaviate")):
+        with pytest.raises(openai.APIStatusError) as caught:
+            await client.vector_stores.search(store, query="zebra")
+        assert caught.value.status_code in {503, 504}
+        assert (await client.chat.completions.create(**request)).choices
+    page = await client.vector_stores.search(store, query="zebra")
+    assert page.data[0].filename == "a.md"
