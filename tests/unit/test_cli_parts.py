@@ -26,6 +26,7 @@ USER = {
     "LATEEN_OPERATOR_RESYNC_SECONDS": "1",
     "HF_HOME": "/hub",
     "no_proxy": "example.org",
+    "PYTHONDONTWRITEBYTECODE": "1",
 }
 
 

@@ -16,6 +16,10 @@ from lateen_cli.state import MARKER, StateDir
 FOREIGN = ("RAY_", "LATEEN_", "ETCD_", "KUBE", "SERVE_")
 """Prefixes of variables that belong to some other stack of the user and would change ours."""
 
+SLOWING = frozenset({"PYTHONDONTWRITEBYTECODE"})
+"""Variables that are left out too. Without kept bytecode every replica compiles torch and transformers anew, and takes
+twice as long to start."""
+
 WANTED = "LATEEN_OPERATOR_"
 """Prefix of the operator's settings, which a user may give to `lateen up`."""
 
@@ -39,7 +43,7 @@ class Site:
         kept = {
             name: value
             for name, value in self.inherited.items()
-            if name.startswith(WANTED) or not name.startswith(FOREIGN)
+            if name.startswith(WANTED) or not (name.startswith(FOREIGN) or name in SLOWING)
         }
         for name in ("NO_PROXY", "no_proxy"):
             kept[name] = ",".join(filter(None, (kept.get(name), "127.0.0.1", "localhost")))
