@@ -8,6 +8,7 @@
     │   └── ContextTooLong        prompt and answer do not fit the model
     ├── AuthenticationError       no key, or an unknown one
     ├── ModelError                generation or embedding failed inside the engine
+    │   └── BrokenOff             the answer has no end
     ├── Overloaded                queue full; try again later
     ├── QueueTimeout              no replica was free within the model's queue timeout
     ├── DeadlineExceeded          not done within the model's request timeout
@@ -145,6 +146,12 @@ class ModelError(ServiceError):
     severity = Severity.HIGH
     retry_allowed = True
     default_code = "model_error"
+
+
+class BrokenOff(ModelError):
+    """The answer ended without its last event."""
+
+    default_code = "answer_incomplete"
 
 
 class Overloaded(ServiceError):

@@ -124,8 +124,8 @@ def test_embeddings_are_the_same_in_both_encodings(
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
-        ({"n": 2}, "n"),
-        ({"logprobs": True}, "logprobs"),
+        ({"n": 9}, "n"),
+        ({"modalities": ["audio"]}, "modalities"),
         ({"temperature": 3}, "temperature"),
         ({"max_completion_tokens": 0}, "max_completion_tokens"),
         ({"no_such_field": 1}, "no_such_field"),

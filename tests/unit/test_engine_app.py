@@ -33,7 +33,9 @@ def test_the_model_is_the_deployment_with_the_agreed_name() -> None:
     (inner,) = front.init_args
     deployment = inner._bound_deployment
     assert (front.name, deployment.name) == (names.FRONT_DEPLOYMENT, names.MODEL_DEPLOYMENT)
-    assert front._deployment_config.autoscaling_config.min_replicas == 0
+    scaling = front._deployment_config.autoscaling_config
+    assert scaling is not None
+    assert scaling.min_replicas == 0
     assert deployment._deployment_config.max_constructor_retry_count == 2
 
 

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from lateen_serving.engine.protocol import GenerateRequest, TokenEvent
-from lateen_serving.errors import InputError
-from lateen_serving.gateway import generate
+from lateen_serving.errors import BrokenOff, InputError, Unavailable
+from lateen_serving.gateway import calling, generate
 from lateen_serving.gateway.choice import Choice
 from lateen_serving.gateway.context import RequestContext, Service
 from lateen_serving.gateway.generate import Answer
@@ -76,6 +76,30 @@ async def start(
         if len(requests) == 1:
             return Answers([await generate.start(service, context, requests[0], 0)], params)
         return Answers(await _start_all(service, context, requests), params)
+
+
+async def whole(
+    service: Service,
+    context: RequestContext,
+    requests: Sequence[GenerateRequest],
+    params: Mapping[str, str],
+    reads_calls: bool = False,
+) -> list[Choice]:
+    """The whole answers to `requests`, for a reply that is sent at its end.
+
+    Nothing of it has been sent before, so what breaks off in the middle is begun again, `calling.ATTEMPTS` times in all.
+    """
+    attempt = 1
+    while True:
+        going = await start(service, context, requests, params)
+        try:
+            return await complete(going, reads_calls)
+        except (Unavailable, BrokenOff) as error:
+            if attempt == calling.ATTEMPTS:
+                raise
+            service.log.warning("an answer is begun again", attempt=attempt, **error.to_dict())
+            service.metrics.models.retried(context.model.id if context.model else "")
+        attempt += 1
 
 
 async def complete(answers: Answers, reads_calls: bool = False) -> list[Choice]:

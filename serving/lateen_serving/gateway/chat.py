@@ -31,13 +31,14 @@ async def chat(service: Service, context: RequestContext, document: dict[str, An
         parallel=request.parallel_tool_calls,
     )
     params = {"max_tokens": "max_completion_tokens"} if request.max_completion_tokens else {}
-    going = await answers.start(service, context, asking.requests(context), params)
     reply = ChatObject(request.model, request.logprobs)
+    asked = asking.requests(context)
     if request.stream:
+        going = await answers.start(service, context, asked, params)
         return stream.EventStream(
             chunks(service, context, going, reply, reads_calls, request.with_usage), going
         )
-    choices = await answers.complete(going, reads_calls)
+    choices = await answers.whole(service, context, asked, params, reads_calls)
     return replies.json_response(reply.completion(choices, context))
 
 

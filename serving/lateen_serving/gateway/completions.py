@@ -27,11 +27,12 @@ async def completions(service: Service, context: RequestContext, document: dict[
     resolve.model(context, request.model, "generate")
     context.sampling = sampling(request, request.max_tokens, request.logprobs)
     context.choices = request.n
-    going = await answers.start(service, context, asking.requests(context, request.prompt), _PARAMS)
     reply = _Completion(request)
+    asked = asking.requests(context, request.prompt)
     if request.stream:
+        going = await answers.start(service, context, asked, _PARAMS)
         return stream.EventStream(_chunks(service, context, going, reply, request.with_usage), going)
-    choices = await answers.complete(going)
+    choices = await answers.whole(service, context, asked, _PARAMS)
     documents = [
         reply.choice(number, choice.text, choice.logprobs, 0, choice.finish_reason)
         for number, choice in enumerate(choices)

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 
 from lateen_api.catalog import Model
 from lateen_serving.engine.protocol import GenerateRequest, TokenEvent
-from lateen_serving.errors import ModelError, ServiceError
+from lateen_serving.errors import BrokenOff, ModelError, ServiceError
 from lateen_serving.gateway import calling
 from lateen_serving.gateway.calling import Obtained
 from lateen_serving.gateway.context import RequestContext, Service
@@ -111,4 +111,4 @@ async def _next(events: _Events) -> TokenEvent:
     try:
         return await anext(events)
     except StopAsyncIteration:
-        raise ModelError("The model's answer broke off.", code="answer_incomplete") from None
+        raise BrokenOff("The model's answer broke off.") from None

@@ -40,11 +40,12 @@ async def responses(service: Service, context: RequestContext, document: dict[st
     if request.search is not None:
         await retrieve.retrieve(service, context, request.search.max_num_results)
     _render(context, request)
-    going = await answers.start(service, context, asking.requests(context), _PARAMS)
+    asked = asking.requests(context)
     reply = ResponseObject(context, request)
     if request.stream:
+        going = await answers.start(service, context, asked, _PARAMS)
         return stream.EventStream(chunks(service, context, going, reply, reads_calls), going)
-    (choice,) = await answers.complete(going, reads_calls)
+    (choice,) = await answers.whole(service, context, asked, _PARAMS, reads_calls)
     reply.finish(choice)
     return replies.json_response(reply.document())
 
