@@ -120,7 +120,8 @@ async def test_a_killed_replica_loses_no_request_that_has_not_streamed(
     )
     answers = await asyncio.gather(*asked)
     assert {answer.choices[0].finish_reason for answer in answers} == {"length"}
-    assert len({answer.choices[0].message.content for answer in answers}) == 1
+    # Not their texts: bfloat16 rounds differently in batches of different sizes.
+    assert {answer.usage.completion_tokens for answer in answers if answer.usage} == {TOKENS}
 
 
 def test_a_killed_replica_is_replaced_under_load(
