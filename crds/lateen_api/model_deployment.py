@@ -68,7 +68,7 @@ class ModelLimits(SpecType):
     max_ongoing_requests: Annotated[int, Field(ge=1, le=4096)] = 32
     """Requests one replica works on at the same time; more wait."""
 
-    max_queued_requests: Annotated[int, Field(ge=0, le=65536)] = 128
+    max_queued_requests: Annotated[int, Field(ge=1, le=65536)] = 128
     """Requests that may wait for a replica; beyond it callers get 503 with Retry-After."""
 
     queue_timeout: Duration = "30s"
@@ -87,6 +87,10 @@ class ModelDeploymentSpec(SpecType):
             rule(
                 "has(self.replicas) != has(self.autoscaling)",
                 "set exactly one of replicas (a fixed number) and autoscaling",
+            ),
+            rule(
+                "self.engine.type != 'vllm' || self.task == 'generate'",
+                "engine.type: vllm is for task: generate",
             ),
             rule(
                 "!has(self.adapters) || self.adapters.size() == 0 || self.task == 'generate'",

@@ -30,7 +30,7 @@ SPECS: dict[str, dict[str, Any]] = {
             "nodeLabels": {"ray.io/market-type": "spot"},
         },
     },
-    "extreme limits": {"replicas": 1, "limits": {"maxQueuedRequests": 0, "maxOngoingRequests": 4096}},
+    "extreme limits": {"replicas": 1, "limits": {"maxQueuedRequests": 1, "maxOngoingRequests": 4096}},
     "adapted": {
         "replicas": 1,
         "adapters": [{"name": "sales", "uri": "hf://org/sales", "secretRef": {"name": "hub"}}],

@@ -128,18 +128,20 @@ def lateen(stack: LocalStack, *words: str) -> str:
 def test_recreate_leaves_room_for_one(
     cluster: Cluster, namespace: str, ray: RayServe, sdk: openai.OpenAI
 ) -> None:
-    """The old revision has left Ray when the new one starts."""
-    before = start(cluster, namespace, "one", rollout={"strategy": "Recreate"})
-    cluster.patch(KIND, namespace, "one", NEW)
+    """The old revision has left Ray when the new one starts; requests wait for it, and none is lost."""
+    patient = {"queueTimeout": "2m", "requestTimeout": "3m"}
+    before = start(cluster, namespace, "one", rollout={"strategy": "Recreate"}, limits=patient)
 
     def changed() -> bool:
         assert len(ray.of_model(namespace, "one")) <= 1
         return before["application"] not in ray.of_model(namespace, "one")
 
-    wait_for(changed, 120, "the old revision stays", interval=0.3)
-    after = cluster.wait_ready(KIND, namespace, "one", timeout=180)["status"]
+    with traffic(lambda: asking.say(sdk, f"{namespace}.one")) as going:
+        cluster.patch(KIND, namespace, "one", NEW)
+        wait_for(changed, 120, "the old revision stays", interval=0.3)
+        after = cluster.wait_ready(KIND, namespace, "one", timeout=180)["status"]
+        going.wait_for_more(2)
     assert after["application"] != before["application"]
-    assert asking.say(sdk, f"{namespace}.one")
 
 
 def test_a_rollback_without_a_lost_request(

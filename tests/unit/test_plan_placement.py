@@ -7,7 +7,7 @@ import pytest
 
 from lateen_api.conditions import Reason
 from lateen_api.model_deployment import Resources
-from lateen_operator.plan.placement import malformed, unschedulable
+from lateen_operator.plan.placement import crowded, malformed, unschedulable
 from lateen_operator.seams import Node
 
 GIB = 2.0**30
@@ -52,6 +52,17 @@ def test_what_is_missing_is_named_with_numbers(asked: dict[str, Any], words: str
 def test_what_one_node_has_can_be_placed(asked: dict[str, Any]) -> None:
     """One node that has all of it is enough."""
     assert unschedulable(Resources.model_validate(asked), (SMALL, GPU)) is None
+
+
+def test_a_long_wait_for_room_is_told_in_rays_words() -> None:
+    """Nodes that are large enough but taken are no silent wait."""
+    said = (
+        "Deployment 'Model' has 1 replicas that have taken more than 30s to be scheduled. Resources: 4 CPU."
+    )
+    verdict = crowded(["", said])
+    assert verdict is not None
+    assert (verdict.reason, said in verdict.message) == (Reason.UNSCHEDULABLE, True)
+    assert crowded(["Deployment 'Model' has 1 replicas that have taken more than 30s to initialize."]) is None
 
 
 def test_unknown_nodes_prove_nothing() -> None:

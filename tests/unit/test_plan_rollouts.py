@@ -100,17 +100,17 @@ def test_a_canary_that_was_given_up_does_not_start() -> None:
     [
         ("Immediate", "DEPLOYING", False, "a", True),
         ("Immediate", "RUNNING", False, "b", True),
-        ("Recreate", "DEPLOYING", False, None, False),
+        ("Recreate", "DEPLOYING", False, "b", False),
         ("Recreate", "DEPLOYING", True, "a", True),
         ("Recreate", "RUNNING", False, "b", True),
     ],
 )
 def test_the_other_strategies_go_in_one_step(
-    strategy: Any, status: str, pinned: bool, revision: str | None, start: bool
+    strategy: Any, status: str, pinned: bool, revision: str, start: bool
 ) -> None:
-    """Immediate runs both for a while; Recreate runs one, unless an index needs the old one."""
+    """Immediate runs both for a while; Recreate runs one, which requests wait for, unless an index needs the old one."""
     move = rollouts.move(change(status=status, rollout=Rollout(strategy=strategy), pinned=pinned))
-    assert (move.entry.revision if move.entry else None) == revision
+    assert move.entry.revision == revision
     assert move.start == start
 
 

@@ -261,7 +261,7 @@ def _end(world: FakeWorld) -> dict[str, Any]:
 
 
 async def test_recreate_stops_the_old_revision_before_the_new_one_starts() -> None:
-    """The old one leaves the catalog, then Ray; only then is there room for the new one."""
+    """The old one leaves the catalog, then Ray; only then is there room for the new one, for which requests wait."""
     world, operator = await settled()
     old = entry(world).application
     world.put(Kind.MODEL_DEPLOYMENT, "llm", model(uri="pvc://models/b", rollout={"strategy": "Recreate"}))
@@ -272,6 +272,7 @@ async def test_recreate_stops_the_old_revision_before_the_new_one_starts() -> No
         together = max(together, len(ours))
         served = [each.application for each in catalog(world).models if each.id == "llm"]
         assert old in world.applications or old not in served
+        assert served, "clients would get 404"
         world.tick()
     assert together == 1
     await operator.settle()

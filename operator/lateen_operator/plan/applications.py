@@ -143,8 +143,7 @@ def _in_place(spec: ModelDeploymentSpec, present: ServeApplication | None) -> di
     return {
         **_replicas(spec, present),
         "max_ongoing_requests": spec.limits.max_ongoing_requests,
-        # Ray knows no queue of length 0.
-        "max_queued_requests": max(1, spec.limits.max_queued_requests),
+        "max_queued_requests": spec.limits.max_queued_requests,
         "graceful_shutdown_timeout_s": float(seconds(spec.limits.request_timeout)),
     }
 

@@ -132,15 +132,23 @@ def _settled(
     present = world.serve.applications.get(name)
     attempt, retry_in = _attempt(present, world.now)
     runs = present is not None and present.status == RUNNING
-    entry = _entry(resource, run) if runs else _alone(main, spec) if main is not None else None
+    entry = _alone(main, spec) if main is not None and not runs else None
+    if runs or (main is None and _is_announced(resource, name, world)):
+        entry = _entry(resource, run)
     history = model_revisions.plan(spec, stored, _in_use(main))
     if main is None and _waits_for_room(resource, run, world, name):
         words = f"the old revision stops before revision {run.revision()} starts"
-        return ModelPlan(None, None, spec, words=words, again=rollouts.LOOK_SECONDS, history=history)
+        return ModelPlan(entry, None, spec, words=words, again=rollouts.LOOK_SECONDS, history=history)
     wanted = applications.config(resource, run, present, attempt)
     found = problem or _problem(run, present, world)
-    words = "" if entry is not None else f"revision {run.revision()} is starting"
+    words = "" if runs or main is not None else f"revision {run.revision()} is starting"
     return ModelPlan(entry, wanted, spec, found, words=words, again=retry_in, history=history)
+
+
+def _is_announced(resource: Resource, name: str, world: World) -> bool:
+    """Whether requests are told to wait for the application `name`: it takes another one's place, or was lost."""
+    entry = _find(resource, world.deployed_catalog)
+    return entry is not None and entry.application == name
 
 
 def _waits_for_room(resource: Resource, spec: ModelDeploymentSpec, world: World, name: str) -> bool:
@@ -157,7 +165,7 @@ def _changing(resource: Resource, spec: ModelDeploymentSpec, world: World, main:
     move, known, present = rollouts.move(change), change.stored, change.present
     attempt, retry_in = _attempt(present, world.now)
     aborted = move.abort or (known.aborted if known is not None and not move.start else "")
-    keeps = move.entry is not None and move.entry.application == main.application
+    keeps = move.entry.application == main.application
     problem = _problem(spec, present, world) if move.start else None
     return ModelPlan(
         entry=move.entry,
@@ -264,7 +272,7 @@ def _problem(spec: ModelDeploymentSpec, present: ServeApplication | None, world:
     if present.status == RUNNING:
         return unschedulable if present.running_replicas < present.target_replicas else None
     text = "\n".join((present.message, *present.deployment_messages))
-    found = failure(text) or unschedulable
+    found = failure(text) or unschedulable or placement.crowded(present.deployment_messages)
     if found is not None or present.status not in (DEPLOY_FAILED, UNHEALTHY):
         return found
     return Verdict("False", Reason.REPLICA_FAILED, last_line(text) or "replicas fail to start")

@@ -10,6 +10,9 @@ from lateen_api.quantities import quantity
 from lateen_operator.seams import Node
 from lateen_operator.status import Verdict
 
+_SLOW = "to be scheduled"
+"""In Ray's words about a deployment whose replicas have waited for half a minute."""
+
 _ACCELERATOR = "accelerator_type:"
 _WORD = r"[a-zA-Z0-9]([-a-zA-Z0-9_.]{0,61}[a-zA-Z0-9])?"
 _LABEL = re.compile(rf"([a-zA-Z0-9]([-a-zA-Z0-9.]{{0,251}}[a-zA-Z0-9])?/)?{_WORD}")
@@ -22,6 +25,16 @@ def malformed(asked: Resources) -> Verdict | None:
             message = f"spec.resources.nodeLabels: {name!r}: {value!r} is not a label such as ray.io/market-type: spot"
             return Verdict("False", Reason.INVALID_SPEC, message)
     return None
+
+
+def crowded(messages: Iterable[str]) -> Verdict | None:
+    """The verdict where Ray says that replicas have waited long for a node that has room: all that are large enough are
+    taken. None where it says no such thing.
+    """
+    said = next((message for message in messages if _SLOW in message), None)
+    if said is None:
+        return None
+    return Verdict("False", Reason.UNSCHEDULABLE, f"no node has room now: {' '.join(said.split())[:400]}")
 
 
 def unschedulable(asked: Resources, nodes: Sequence[Node]) -> Verdict | None:

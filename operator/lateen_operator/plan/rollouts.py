@@ -4,7 +4,8 @@
     Immediate   the new one starts beside the old one and takes everything once it is RUNNING
     Canary      RUNNING -> step 1 -> ... -> last step -> everything
                              |_________________|  does worse than `abort` allows: nothing, remembered as aborted
-    Recreate    the old one leaves the catalog, is drained and removed; then the new one starts
+    Recreate    the new one takes the old one's place in the catalog, where requests wait for it; the old one is
+                drained and removed; then the new one starts
 
 Nothing is remembered between two looks: the step is read back from the deployed catalog (weight and since), and an
 aborted revision from its ControllerRevision. So an operator that was killed goes on where it was.
@@ -51,8 +52,8 @@ class Change:
 class Move:
     """What to do about a change."""
 
-    entry: catalog.Model | None
-    """What is to take requests; None: nothing, until the old revision is gone."""
+    entry: catalog.Model
+    """What is to take requests; they wait where it does not run yet."""
     start: bool = True
     """Whether the wanted revision's application is to run."""
     words: str = ""
@@ -73,7 +74,7 @@ def move(change: Change) -> Move:
         return Move(change.wanted)
     if strategy == "Recreate" and not change.pinned:
         words = f"revision {change.main.revision} stops before revision {change.wanted.revision} starts"
-        return Move(None, start=False, words=words, again=LOOK_SECONDS)
+        return Move(change.wanted, start=False, words=words, again=LOOK_SECONDS)
     return _starting(change)
 
 

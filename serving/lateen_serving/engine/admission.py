@@ -13,7 +13,7 @@ from lateen_serving.engine.protocol import ChatMessage, GenerateRequest
 from lateen_serving.errors import ContextTooLong, InputError
 
 _ROLE = re.compile(r"[a-z][a-z_]{0,31}")
-_MOST_BIASES = 300
+_MOST_BIASES = 1024
 _MOST_LOGPROBS = 20
 _MOST_TOOLS = 128
 

@@ -74,7 +74,6 @@ class Model:
         except Exception as error:
             raise ReplicaFailure(LoadError(f"{type(error).__name__}: {error}")) from error
         self._ready_seconds = time.time() - psutil.Process().create_time()
-        await self._publish({})
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Called by Ray Serve with a `ModelUserConfig`: have these adapters. Never raises: that would end the replica."""

@@ -33,7 +33,7 @@ _LENGTH_FIELDS = (
 _LOAD_FAILURES = (
     OSError, ValueError, KeyError, ImportError, AttributeError, RuntimeError, TypeError, SafetensorError
 )  # fmt: skip
-"""What transformers raises about folders it can't read; running out of memory is no such thing."""
+"""What transformers raises about folders it can't read, and torch where memory is short."""
 
 _UNLIMITED = 10**9
 _DEFAULT_LENGTH = 8192
@@ -155,13 +155,20 @@ def _load(options: LoadOptions, auto_class: Any) -> Loaded:
             local_files_only=True,
             output_loading_info=True,
         )
+        model = model.eval().requires_grad_(False).to(options.device)
     except _LOAD_FAILURES as error:
-        raise LoadError(
-            f"the weights can't be loaded: {_first_line(error)}", code="ModelUnsupported"
-        ) from error
+        raise _unloadable(error) from error
     _check_complete(report, type(model).__name__)
-    model.eval().requires_grad_(False)
-    return Loaded(model.to(options.device), folder.tokenizer, dtype, folder.max_tokens)
+    return Loaded(model, folder.tokenizer, dtype, folder.max_tokens)
+
+
+def _unloadable(error: Exception) -> LoadError:
+    """Why weights can't be loaded: too little memory is no fault of theirs."""
+    words = _first_line(error)
+    if isinstance(error, torch.OutOfMemoryError) or "not enough memory" in words or "can't allocate" in words:
+        message = f"the weights don't fit into memory: {words}; ask for more in spec.resources"
+        return LoadError(message, code="ReplicaFailed")
+    return LoadError(f"the weights can't be loaded: {words}", code="ModelUnsupported")
 
 
 def trained_length(config: Any) -> int | None:

@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Weights that don't fit are told apart from weights that don't load."""
+
+import pytest
+import torch
+
+from lateen_serving.engine.loading import _unloadable
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), "ReplicaFailed"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), "ReplicaFailed"),
+        (
+            RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes."),
+            "ReplicaFailed",
+        ),
+        (RuntimeError("size mismatch for lm_head.weight"), "ModelUnsupported"),
+        (OSError("no file named model.safetensors"), "ModelUnsupported"),
+    ],
+    ids=["a GPU's", "a CPU's", "a CPU's in other words", "other weights", "no weights"],
+)
+def test_too_little_memory_is_no_fault_of_the_weights(error: Exception, code: str) -> None:
+    """The reason says who has to act: more memory helps, other weights don't."""
+    assert _unloadable(error).code == code
