@@ -62,7 +62,7 @@ def _fill(folder: Path, content: Mapping[str, bytes]) -> None:
 
 def _write(path: Path, value: bytes) -> None:
     """Replace a file in one step; at no moment may others read it."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent)  # mode 0600
+    descriptor, name = tempfile.mkstemp(prefix=".", dir=path.parent)  # mode 0600; readers skip dots
     with os.fdopen(descriptor, "wb") as file:
         file.write(value)
     Path(name).replace(path)

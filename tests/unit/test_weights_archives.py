@@ -56,3 +56,23 @@ def test_an_archive_that_does_not_fit_on_the_disk(tmp_path: Path, monkeypatch: p
     with pytest.raises(LoadError) as caught:
         archives.unpack(tmp_path / "a", tmp_path, "it")
     assert caught.value.code == "CacheFull"
+
+
+def test_a_header_is_no_way_to_fill_the_memory(tmp_path: Path) -> None:
+    """A long name of many bytes is refused before it is read; one of the usual length is read."""
+    for size, refused in ((archives.LONGEST_HEADER + 1, True), (300, False)):
+        output = io.BytesIO()
+        with tarfile.open(fileobj=output, mode="w", format=tarfile.GNU_FORMAT) as archive:
+            info = tarfile.TarInfo("config.json" if refused else f"{'d' * 200}/{'e' * 99}/config.json")
+            if refused:
+                long = tarfile.TarInfo("././@LongLink")
+                long.type, long.size = tarfile.GNUTYPE_LONGNAME, size
+                archive.addfile(long, io.BytesIO(b"a" * size))
+            archive.addfile(info)
+        (tmp_path / "a").write_bytes(output.getvalue())
+        (tmp_path / "x").mkdir(exist_ok=True)
+        if refused:
+            with pytest.raises(LoadError, match="too long"):
+                archives.unpack(tmp_path / "a", tmp_path / "x", "it")
+        else:
+            archives.unpack(tmp_path / "a", tmp_path / "x", "it")

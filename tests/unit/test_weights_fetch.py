@@ -14,7 +14,7 @@ from lateen_api.serve_config import WeightsArguments
 from lateen_serving.addresses import Allowed
 from lateen_serving.errors import LoadError
 from lateen_serving.settings import ServingSettings
-from lateen_serving.weights import bucket, credentials, local, retrying, source, uris
+from lateen_serving.weights import bucket, credentials, local, remote, retrying, source, uris
 from lateen_serving.weights.cache import Cache
 from lateen_serving.weights.credentials import NONE, Credentials
 from lateen_serving.weights.hub import Hub
@@ -216,6 +216,12 @@ def test_secrets_are_files(tmp_path: Path) -> None:
         ("s3", {"access_key_id": "a", "metadata_endpoint": "http://x"}, "metadata_endpoint"),
         ("s3", {"web_identity_token_file": "/etc/passwd"}, "web_identity_token_file"),
         ("s3", {"endpoint": "https://x.example"}, "endpoint"),
+        ("s3", {"endpoint": "https://x.example", "session_token": "t"}, "endpoint"),
+        ("s3", {"endpoint": "https://x.example", "skip_signature": "false"}, "endpoint"),
+        ("s3", {"region": "@10.0.0.5/#"}, "region"),
+        ("az", {"endpoint": "https://x.example", "account_name": "abc", "sas_key": "sv=x"}, "endpoint"),
+        ("az", {"account_name": "evil.example/x"}, "account_name"),
+        ("az", {"tenant_id": "../../x"}, "tenant_id"),
         ("gs", {"service_account": "/etc/passwd"}, "service_account"),
         ("gs", {"base_url": "https://10.0.0.1"}, "base_url"),
         ("gs", {"service_account_key": "{}"}, "service_account_key"),
@@ -229,6 +235,22 @@ def test_keys_by_which_the_node_would_act_for_a_stranger(
     """A Secret brings an identity; it can't make the node read files, ask hosts or lend its own identity."""
     with pytest.raises(LoadError, match=word):
         bucket.configuration(store, Credentials("team/s", values))
+
+
+def test_credentials_for_an_endpoint_leave_nothing_to_the_node() -> None:
+    """The store's client is told them directly, so that it can't prefer others from its environment."""
+    config = {"access_key_id": "a", "secret_access_key": "b", "endpoint": "https://x.example"}
+    own = bucket.provider("s3", config)
+    assert own is not None
+    assert own() == {"access_key_id": "a", "secret_access_key": "b", "token": None, "expires_at": None}
+    assert config == {"endpoint": "https://x.example"}
+    assert bucket.provider("s3", {"skip_signature": "true", "endpoint": "https://x.example"}) is None
+
+
+def test_equal_names_in_two_stores_are_two_sources() -> None:
+    """What one endpoint calls `s3://models/x` says nothing of what another one does."""
+    part = remote.Part("a", "x/a", "tag", 1)
+    assert remote.Survey((part,), "endpoint=a").identity != remote.Survey((part,), "endpoint=b").identity
 
 
 def test_a_service_account_names_no_hosts() -> None:

@@ -62,13 +62,13 @@ class ModelPlan:
 
 def plan(resource: Resource, world: World) -> ModelPlan:
     """Which applications `resource` wants and which of them take its traffic."""
+    if resource.deleting and not users(resource, world):
+        return ModelPlan(None, None)
     try:
         spec = ModelDeploymentSpec.model_validate(resource.spec)
     except ValidationError as error:
         problem = Verdict("False", Reason.INVALID_SPEC, describe(error))
         return ModelPlan(_deployed(resource, world), None, problem=problem)
-    if resource.deleting and not users(resource, world):
-        return ModelPlan(None, None, spec)
     if spec.suspend:
         return _suspended(resource, spec, world)
     if spec.replicas == 0:
@@ -90,12 +90,28 @@ def users(resource: Resource, world: World) -> list[str]:
 
 
 def _suspended(resource: Resource, spec: ModelDeploymentSpec, world: World) -> ModelPlan:
-    entry = _deployed(resource, world)
+    entry, abort = _frozen(resource, spec, world)
     verdict = Verdict(
         "True" if entry else "False", Reason.SUSPENDED, "spec.suspend is true: changes are ignored"
     )
     present = world.serve.applications.get(applications.name(resource, spec))
-    return ModelPlan(entry, present.config if present else None, spec, verdict)
+    return ModelPlan(entry, present.config if present else None, spec, verdict, abort=abort)
+
+
+def _frozen(
+    resource: Resource, spec: ModelDeploymentSpec, world: World
+) -> tuple[catalog.Model | None, Abort | None]:
+    """What serves while nothing is to change; a canary that does badly is given up all the same."""
+    entry = _deployed(resource, world)
+    if entry is None or entry.canary is None:
+        return entry, None
+    application = entry.canary.application
+    traffic = world.serve.traffic.get(application, Traffic())
+    why = rollouts.fault(world.serve.applications.get(application), traffic, spec.rollout)
+    known = model_revisions.find(world.revisions.get(resource.uid, ()), entry.canary.revision)
+    if not why or known is None:
+        return entry, None
+    return entry.model_copy(update={"canary": None}), Abort(known.name, why)
 
 
 def _missing_secrets(resource: Resource, spec: ModelDeploymentSpec, world: World) -> Verdict | None:
@@ -107,7 +123,8 @@ def _missing_secrets(resource: Resource, spec: ModelDeploymentSpec, world: World
 def _held(resource: Resource, spec: ModelDeploymentSpec, world: World, obstacle: Verdict) -> ModelPlan:
     """Everything stays as it is until the obstacle is gone."""
     present = world.serve.applications.get(applications.name(resource, spec))
-    return ModelPlan(_deployed(resource, world), present.config if present else None, spec, obstacle)
+    entry, abort = _frozen(resource, spec, world)
+    return ModelPlan(entry, present.config if present else None, spec, obstacle, abort=abort)
 
 
 def _served(resource: Resource, spec: ModelDeploymentSpec, world: World) -> ModelPlan:

@@ -95,17 +95,19 @@ def _canary(change: Change) -> Move:
     present = change.main.canary
     if present is None or present.application != change.wanted.application:
         return _step(change, 0) if status == RUNNING else _starting(change)
-    why = _failure(change) or breach(change.traffic, change.rollout.abort or RolloutAbort())
+    why = fault(change.present, change.traffic, change.rollout)
     if why:
         return Move(_alone(change), start=False, abort=why)
     return _onward(change, present, may_go_on=status == RUNNING)
 
 
-def _failure(change: Change) -> str:
-    present = change.present
-    if present is None:
-        return ""
-    if present.status not in (UNHEALTHY, DEPLOY_FAILED):
+def fault(present: ServeApplication | None, traffic: Traffic, rollout: Rollout) -> str:
+    """Why a canary is to be given up; empty when it is not. `present` is its application."""
+    return _failure(present) or breach(traffic, rollout.abort or RolloutAbort())
+
+
+def _failure(present: ServeApplication | None) -> str:
+    if present is None or present.status not in (UNHEALTHY, DEPLOY_FAILED):
         return ""
     said = last_line("\n".join((present.message, *present.deployment_messages)))
     return f"its replicas fail: {said or present.status}"

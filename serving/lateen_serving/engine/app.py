@@ -43,6 +43,7 @@ from lateen_serving.errors import LoadError
 from lateen_serving.facts import publish
 from lateen_serving.settings import ServingSettings
 from lateen_serving.weights import source
+from lateen_serving.weights.uris import shown
 
 _log = logging.getLogger(__name__)
 _START_FAILURES = 2
@@ -80,7 +81,7 @@ class Model:
         try:
             await self._take(ModelUserConfig.model_validate(user_config))
         except Exception:  # noqa: BLE001 - see above
-            _log.exception("the user_config can't be followed: %s", user_config)
+            _log.exception("the user_config can't be followed")
 
     async def generate(self, request: GenerateRequest) -> AsyncIterator[TokenEvent]:
         """See `protocol.Engine`; called with `handle.options(stream=True)`. The first event says that work has begun."""
@@ -131,6 +132,9 @@ class Model:
                 weights.append(await _adapter_weights(adapter))
             except LoadError as error:
                 outcome[adapter.name] = error.message
+            except Exception as error:  # noqa: BLE001 - one adapter's failure is its own
+                _log.exception("adapter %s can't be had", adapter.name)
+                outcome[adapter.name] = f"it can't be had ({type(error).__name__})"
         outcome |= await self._engine.set_adapters(weights)
         for name, reason in outcome.items():
             _log.info("adapter %s: %s", name, reason or "answers")
@@ -205,7 +209,7 @@ async def _adapter_weights(adapter: AdapterArguments) -> AdapterWeights:
         states = [(folder / name).stat() for name in ("adapter_config.json", "adapter_model.safetensors")]
     except OSError as error:
         raise LoadError(
-            f"{adapter.uri} must hold adapter_config.json and adapter_model.safetensors",
+            f"{shown(adapter.uri)} must hold adapter_config.json and adapter_model.safetensors",
             code="SourceNotFound",
         ) from error
     stamp = " ".join(f"{state.st_mtime_ns}/{state.st_size}" for state in states)

@@ -5,6 +5,8 @@ Only regular files whose names belong to a model are written, below the target f
 owners, links and devices are never made.
 """
 
+import gzip
+import lzma
 import shutil
 import stat
 import tarfile
@@ -24,7 +26,13 @@ from lateen_serving.weights.selection import MOST_FILES, check_name
 MOST_BYTES = 4 * 2**40
 """Bytes that all members of one archive may have when unpacked."""
 
-_BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
+LONGEST_HEADER = 2**20
+"""Bytes of a tar header that says more of the next member, such as a long name."""
+
+_BROKEN = (
+    tarfile.TarError, zipfile.BadZipFile, zlib.error, gzip.BadGzipFile, lzma.LZMAError, EOFError,
+    NotImplementedError, RuntimeError,
+)  # fmt: skip
 _MARKS = ("config.json", "adapter_config.json")
 
 
@@ -104,8 +112,19 @@ def _opened(archive: Path) -> Iterator[Iterator[_Member]]:
         with zipfile.ZipFile(archive) as zipped:
             yield _of_zip(zipped, archive.name)
         return
-    with tarfile.open(archive, "r:*") as tar:
+    with tarfile.open(archive, "r:*", tarinfo=_BoundedInfo) as tar:
         yield _of_tar(tar)
+
+
+class _BoundedInfo(tarfile.TarInfo):
+    """A header; `tarfile` reads headers that extend the next one whole, however long they say they are."""
+
+    def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
+        extends = self.type not in (*tarfile.REGULAR_TYPES, tarfile.DIRTYPE, tarfile.LNKTYPE, tarfile.SYMTYPE)
+        if extends and self.size > LONGEST_HEADER:
+            raise tarfile.ReadError("a header is too long")
+        found: tarfile.TarInfo = super()._proc_member(tar)  # type: ignore[misc]  # not in its stubs
+        return found
 
 
 def _of_tar(tar: tarfile.TarFile) -> Iterator[_Member]:

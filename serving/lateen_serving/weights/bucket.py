@@ -6,7 +6,7 @@ Without credentials of its own a source is read with those of the node (its envi
 
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -38,6 +38,16 @@ _OWN = {
 }
 """Keys by which a Secret brings an identity of its own."""
 
+_COMPLETE = {"s3": {"access_key_id", "secret_access_key"}, "az": {"account_key"}}
+"""Of these, what must be there for an endpoint of the author's choice: then nothing is asked of the node."""
+
+_SHAPES = {
+    "region": re.compile(r"[a-z0-9-]{1,64}"),
+    "account_name": re.compile(r"[a-z0-9]{3,24}"),
+    "tenant_id": re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,62}"),
+}
+"""Values that become part of a host's name or of an address: nothing else can be in them."""
+
 _KEYS = {
     "s3": {*_OWN["s3"], "region", "endpoint", "allow_http", "virtual_hosted_style_request", "request_payer"},
     "gs": {*_OWN["gs"]},
@@ -48,6 +58,7 @@ _KEYS = {
 _ACCOUNT_FIELDS = ("type", "project_id", "private_key_id", "private_key", "client_email")
 """What is taken of a service account: its other fields would name hosts."""
 
+Provider = Callable[[], dict[str, Any]]
 _Store = S3Store | GCSStore | AzureStore
 
 
@@ -67,7 +78,12 @@ class Bucket:
         if not found:
             raise LoadError(f"{self.where} holds no objects", code="SourceNotFound")
         chosen = choose(found, self.kind, self.where)
-        return Survey(tuple(found[name] for name in chosen))
+        return Survey(tuple(found[name] for name in chosen), place=self._place())
+
+    def _place(self) -> str:
+        """Which store it is: a bucket's name means nothing without it."""
+        names = ("endpoint", "account_name", "region")
+        return " ".join(f"{name}={self.credentials.values.get(name, '')}" for name in names)
 
     async def fill(self, survey: Survey, folder: Path) -> list[str]:
         """See `Remote`."""
@@ -92,13 +108,14 @@ class Bucket:
         """The store's client, for the block; raises LoadError."""
         config = configuration(self.source.store, self.credentials)
         if "endpoint" not in config:  # the node's own, which is the administrator's choice
-            yield self._made(config, None)
+            yield self._made(config, None, None)
             return
         await self._check(config["endpoint"])
+        own = provider(self.source.store, config)
         async with tunnel(self.allowed) as proxy:
-            yield self._made(config, proxy)
+            yield self._made(config, proxy, own)
 
-    def _made(self, config: dict[str, str], proxy: str | None) -> _Store:
+    def _made(self, config: dict[str, str], proxy: str | None, own: Provider | None) -> _Store:
         plain = config.pop("allow_http", "") == "true"
         client: dict[str, Any] = {"connect_timeout": _CONNECT, "timeout": _WHOLE, "allow_http": plain}
         if proxy is not None:
@@ -107,7 +124,11 @@ class Bucket:
         kinds: dict[ObjectStore, Any] = {"s3": S3Store, "gs": GCSStore, "az": AzureStore}
         try:
             store: _Store = kinds[self.source.store](
-                self.source.bucket, config=config, client_options=client, retry_config=retry
+                self.source.bucket,
+                config=config,
+                client_options=client,
+                retry_config=retry,
+                credential_provider=own,
             )
         except (exceptions.BaseError, ValueError) as error:
             raise LoadError(
@@ -188,12 +209,36 @@ def configuration(store: ObjectStore, credentials: Credentials) -> dict[str, str
     if unknown:
         known = ", ".join(sorted(_KEYS[store]))
         raise refused(f"Secret {credentials.name} has the key {unknown[0]}; known for {store}:// are {known}")
-    if "endpoint" in config and not config.keys() & set(_OWN[store]):
+    for name, shape in _SHAPES.items():
+        if name in config and not shape.fullmatch(config[name]):
+            raise refused(f"Secret {credentials.name}: {name} is not one")
+    anonymous = config.get("skip_signature") == "true"
+    if "endpoint" in config and not anonymous and not _COMPLETE[store] <= config.keys():
         # The node's identity is for the stores that the administrator chose.
-        raise refused(f"Secret {credentials.name} names an endpoint but no credentials for it")
+        needed = ", ".join(sorted(_COMPLETE[store]))
+        raise refused(
+            f"Secret {credentials.name} names an endpoint but no credentials for it: it needs {needed},"
+            " or skip_signature: true"
+        )
     if account := config.get("service_account_key"):
         config["service_account_key"] = _account(account, credentials.name)
     return config
+
+
+def provider(store: ObjectStore, config: dict[str, str]) -> Provider | None:
+    """What answers whenever the store's client wants credentials for an endpoint of the author's choice; taken out of
+    `config`. Without it the client would prefer what it finds in the node's environment. None: it signs nothing.
+    """
+    taken = {name: config.pop(name) for name in _OWN[store] if name in config and name != "skip_signature"}
+    if config.get("skip_signature") == "true":
+        return None
+    found: dict[str, Any] = {"expires_at": None}
+    if store == "s3":
+        found |= {name: taken[name] for name in ("access_key_id", "secret_access_key")}
+        found["token"] = taken.get("session_token")
+    else:
+        found["access_key"] = taken["account_key"]
+    return lambda: found
 
 
 def _account(text: str, secret: str) -> str:

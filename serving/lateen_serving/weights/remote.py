@@ -46,9 +46,15 @@ class Survey:
 
     parts: tuple[Part, ...]
 
+    place: str = ""
+    """What of the source's place is not in its uri, such as a store's endpoint."""
+
     @property
     def identity(self) -> tuple[str, ...]:
         """The same for the same content."""
+        return (self.place, *self._contents())
+
+    def _contents(self) -> tuple[str, ...]:
         return tuple(f"{part.name} {part.version} {part.size} {part.sha256}" for part in self.parts)
 
     @property
