@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench import figures, table
+from bench import figures, serving, table
 from lateen_cli.state import StateDir
 from stack.local import REPOSITORY, LocalStack
 from stack.parts import RayServe, Weaviate
@@ -42,6 +42,13 @@ def measure(stack: LocalStack) -> dict[str, Any]:
         figures.settle(ray)
         say("gateway overhead")
         result["gateway"] = figures.gateway_overhead(stack, ray)
+        say("requests a second")
+        result["rate"] = serving.rate(stack, ray, figures.NAMESPACE)
+        say("tokens a second")
+        result["streams"] = serving.streams(stack, figures.NAMESPACE)
+        say("scaling")
+        result["scaling"] = serving.scaling(stack, ray, figures.NAMESPACE)
+        figures.settle(ray)
         say("ingest")
         result["ingest"] = figures.ingest(stack, ray, weaviate)
     return result

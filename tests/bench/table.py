@@ -14,7 +14,8 @@ def render(result: dict[str, Any]) -> str:
     rows = [
         ("Nothing running to the first answer", f"{first['total_s']:.0f} s"),
         ("… of that: stack up, resources Ready, answer", _parts(first)),
-        ("Gateway over the model's own handle, p50 / p99", _overhead(gateway)),
+        ("Gateway over the model's own handle, one client, p50 / p99", _overhead(gateway)),
+        *_serving(result),
         ("Index build, of the bare embedder's rate", f"{100 * ingest['ratio']:.0f} %"),
         *((f"Create to Ready, {kind}", f"{seconds:.1f} s") for kind, seconds in ready.items()),
         ("Idle memory, all processes (PSS)", f"{memory['total_mib'] / 1024:.1f} GiB"),
@@ -37,6 +38,30 @@ def replace(text: str, table: str) -> str:
     if not (found and ended):
         raise ValueError(f"{BEGIN} and {END} must both be there")
     return f"{start}{BEGIN}\n{table}\n{END}{after}"
+
+
+def _serving(result: dict[str, Any]) -> list[tuple[str, str]]:
+    rate, scaling = result["rate"], result["scaling"]
+    added = f"+{rate['added_p50_ms']:.1f} / +{rate['added_p99_ms']:.1f} ms"
+    times = f"{rate['gateway_requests_per_s']:.0f} ({rate['ratio_to_plain']:.1f} times)"
+    streams = [
+        (
+            f"Tokens/s of {count} stream{'' if count == '1' else 's'} (of the bare engine's)",
+            f"{found['tokens_per_s']:.0f} ({100 * found['ratio']:.0f} %)",
+        )
+        for count, found in result["streams"].items()
+    ]
+    return [
+        (f"The same with {rate['clients']} clients", added),
+        (f"Requests/s of {rate['clients']} clients (of plain Ray Serve's)", times),
+        *streams,
+        ("Load to three replicas instead of one", f"{scaling['one_to_three_s']:.1f} s"),
+        ("No replica to the first token (load time)", _woken(scaling)),
+    ]
+
+
+def _woken(scaling: dict[str, Any]) -> str:
+    return f"{scaling['zero_to_first_token_s']:.1f} s ({scaling['load_s']} s)"
 
 
 def _parts(first: dict[str, float]) -> str:

@@ -148,6 +148,18 @@ async def test_a_canary_whose_replicas_die_is_given_up() -> None:
     assert entry(world) == old
 
 
+@pytest.mark.parametrize("frozen", [{"suspend": True}, {"resources": {"nodeLabels": {"not a label": "x"}}}])
+async def test_a_frozen_canary_that_does_worse_is_given_up_all_the_same(frozen: dict[str, Any]) -> None:
+    """Suspending a rollout, or breaking its spec, does not leave requests with a revision that fails them."""
+    world, operator, old, new = await begun()
+    world.put(Kind.MODEL_DEPLOYMENT, "llm", changed(**frozen))
+    await operator.settle()
+    assert weight(world) == 10
+    world.traffic[new] = Traffic(requests=10, errors=9)
+    await rounds(world, operator, 3)
+    assert (weight(world), entry(world).application) == (0, old.application)
+
+
 async def test_requests_leave_a_failing_canary_though_it_can_not_be_noted() -> None:
     """Clients come first, and other models' changes are not held up."""
     world, operator, old, application = await begun()
@@ -291,6 +303,18 @@ async def test_recreate_does_not_stop_an_embedder_that_an_index_needs() -> None:
         world.tick()
     await operator.settle()
     assert ready(world, EMBEDDER) == ("True", "Ready")
+
+
+async def test_a_model_whose_spec_became_unreadable_can_be_deleted() -> None:
+    """Another version of the operator may not know a field any more; that is no reason to keep the model for ever."""
+    world, operator = await settled()
+    world.put(Kind.MODEL_DEPLOYMENT, "llm", {"task": "odd"})
+    await operator.settle()
+    assert ready(world, LLM) == ("False", "InvalidSpec")
+    world.delete(LLM)
+    await operator.settle()
+    assert LLM not in world.resources
+    assert not [name for name in world.applications if "_llm_" in name]
 
 
 async def test_the_history_of_a_model_is_bounded_and_ends_with_the_wanted_revision() -> None:
