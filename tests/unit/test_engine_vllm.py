@@ -105,6 +105,14 @@ def test_json_has_bounded_white_space(grammar: Any, schema: dict[str, Any]) -> N
     assert LLMatcher.validate_grammar(compiled, None) == ""
 
 
+def test_a_schema_that_is_no_strict_one_stays_so() -> None:
+    """What the gateway says of a schema reaches llguidance through vLLM too."""
+    source = json.dumps({"type": "object", "x-guidance": {"lenient": True}})
+    arguments = vllm_mapping.grammar(request("hi", grammar={"kind": "json_schema", "source": source}))
+    assert arguments is not None
+    assert json.loads(arguments["json"])["x-guidance"]["lenient"] is True
+
+
 def test_other_grammars() -> None:
     """A grammar goes to vLLM as it is; a request without one is free."""
     lark = {"kind": "lark", "source": 'start: "a"'}

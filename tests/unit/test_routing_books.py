@@ -183,6 +183,19 @@ def test_word_of_the_end_may_come_before_word_of_the_beginning() -> None:
     assert not books._accepted
 
 
+def test_word_that_comes_too_late_is_not_kept() -> None:
+    """A slow client reads an error long after its request has ended; nothing is left of it in the books."""
+    books = balancer()
+    books.sent("a", "late", 2.0)
+    books.accepted("a", "late")
+    books.ended("a", "late", 2.1)
+    books.rank(None, "abc", 9.0)
+    books.failed("a", "late", 9.0)
+    books.accepted("a", "late")
+    assert not books._failed
+    assert not books._accepted
+
+
 SYSTEM = {"role": "system", "content": "You are a pirate."}
 
 

@@ -70,14 +70,18 @@ def sampling(request: GenerateRequest, limit: int) -> dict[str, Any]:
 
 
 def grammar(request: GenerateRequest) -> dict[str, str] | None:
-    """Arguments of vLLM's StructuredOutputsParams; None: the answer is free. Raises InputError for what is no schema."""
+    """Arguments of vLLM's StructuredOutputsParams; None: the answer is free. Raises InputError for what is no schema.
+
+    A schema's own `x-guidance` stays: the gateway says there how strictly it is meant.
+    """
     wanted = request.get("grammar")
     if wanted is None:
         return None
     if wanted["kind"] == "lark":
         return {"grammar": wanted["source"]}
     schema = {"type": "object"} if wanted["kind"] == "json_object" else _schema(wanted["source"])
-    return {"json": json.dumps(schema | {"x-guidance": {"whitespace_pattern": _WHITESPACE}})}
+    options = {"whitespace_pattern": _WHITESPACE} | dict(schema.get("x-guidance") or {})
+    return {"json": json.dumps(schema | {"x-guidance": options})}
 
 
 def _schema(source: str) -> dict[str, Any]:

@@ -82,14 +82,16 @@ class Balancer:
 
     def accepted(self, replica: str, request: str) -> None:
         """`replica` works on `request`, or has just done so. One that it refuses says nothing about durations."""
-        self._accepted[replica, request] += 1
+        if self._is_open(replica, request):
+            self._accepted[replica, request] += 1
 
     def failed(self, replica: str, request: str, now: float, *, is_to_blame: bool = True) -> None:
         """`replica` answered `request` with an error, or broke off; told once for each request.
 
         Where the request is to blame and not the replica, it only says nothing about durations.
         """
-        self._failed[replica, request] += 1
+        if self._is_open(replica, request):
+            self._failed[replica, request] += 1
         if not is_to_blame:
             return
         usual = self._pace.usual() or FIRST_PENALTY_SECONDS
@@ -120,6 +122,12 @@ class Balancer:
         kept = set(replicas)
         self._failures = Counter({name: count for name, count in self._failures.items() if name in kept})
         self._suspended = {name: until for name, until in self._suspended.items() if name in kept}
+
+    def _is_open(self, replica: str, request: str) -> bool:
+        """Whether word of `request` will still be looked at: a client may read an error long after the request's end."""
+        return self._ledger.has(replica, request) or any(
+            (ended.replica, ended.request) == (replica, request) for ended in self._ended
+        )
 
     def _settle(self, now: float) -> None:
         """Learn from the requests that ended long enough ago for all word of them to have come."""

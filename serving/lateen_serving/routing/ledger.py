@@ -53,6 +53,10 @@ class Ledger:
         self._sent[replica].setdefault(request, deque()).append(Sent(now, self.ongoing(replica, now)))
         self._starts[replica] += now
 
+    def has(self, replica: str, request: str) -> bool:
+        """Whether `request` is ongoing on `replica`."""
+        return bool(self._sent.get(replica, {}).get(request))
+
     def ended(self, replica: str, request: str) -> Sent | None:
         """Strike out `request` and return what is known of it; None if it was not sent, or has ended already."""
         requests = self._sent.get(replica, {})
