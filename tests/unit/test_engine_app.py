@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The edge to Ray Serve, without Ray: arguments in, failure text out."""
 
+import asyncio
 import importlib.util
 from pathlib import Path
 from types import SimpleNamespace
@@ -149,6 +150,22 @@ async def test_adapters_come_and_go_with_the_user_config(
     with pytest.raises(NotFound):
         async for _ in replica.model.generate(request("hi", adapter="red")):
             pass
+    await replica.model._engine.aclose()
+
+
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
+async def test_an_adapter_that_appears_later_is_loaded(
+    volumes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What failed is tried again by itself; nothing but the weights is needed."""
+    monkeypatch.setattr(app, "_FIRST_RETRY_SECONDS", 0.01)
+    replica = await Replica(monkeypatch).start()
+    await replica.model.reconfigure({"adapters": [{"name": "late", "uri": "pvc://models/late"}]})
+    assert replica.facts[-1].adapters["late"]
+    save_adapter(volumes / "tiny", volumes / "late", 1)
+    assert replica.model._insisting is not None
+    await asyncio.wait_for(replica.model._insisting, 30)
+    assert replica.facts[-1].adapters == {"late": ""}
     await replica.model._engine.aclose()
 
 

@@ -5,7 +5,9 @@ Thin: resolves the weights, makes the engine and forwards. Replicas, resources a
 config. Imports no torch: Ray Serve builds the application in a process of its own.
 """
 
+import asyncio
 import importlib.util
+import itertools
 import logging
 import time
 from collections.abc import AsyncIterator
@@ -46,6 +48,8 @@ from lateen_serving.weights import source
 from lateen_serving.weights.uris import shown
 
 _log = logging.getLogger(__name__)
+_FIRST_RETRY_SECONDS = 5.0
+_LAST_RETRY_SECONDS = 300.0
 _START_FAILURES = 2
 """Failed starts after which Ray Serve gives up; the operator retries with backoff. Not a field of the Serve config."""
 
@@ -75,11 +79,16 @@ class Model:
         except Exception as error:
             raise ReplicaFailure(LoadError(f"{type(error).__name__}: {error}")) from error
         self._ready_seconds = time.time() - psutil.Process().create_time()
+        self._taking = asyncio.Lock()
+        self._wanted: ModelUserConfig | None = None
+        self._insisting: asyncio.Task[None] | None = None
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Called by Ray Serve with a `ModelUserConfig`: have these adapters. Never raises: that would end the replica."""
         try:
-            await self._take(ModelUserConfig.model_validate(user_config))
+            self._wanted = ModelUserConfig.model_validate(user_config)
+            if not await self._take(self._wanted):
+                self._insisting = asyncio.create_task(self._insist(self._wanted))
         except Exception:  # noqa: BLE001 - see above
             _log.exception("the user_config can't be followed")
 
@@ -123,7 +132,26 @@ class Model:
         """Called by Ray Serve, which replaces the replica when this raises."""
         await self._engine.check_health()
 
-    async def _take(self, config: ModelUserConfig) -> None:
+    async def _insist(self, config: ModelUserConfig) -> None:
+        """Try adapters that failed again, ever more slowly, until all answer or others are wanted."""
+        for attempt in itertools.count():
+            await asyncio.sleep(min(_FIRST_RETRY_SECONDS * 2.0**attempt, _LAST_RETRY_SECONDS))
+            if self._wanted is not config:
+                return
+            try:
+                if await self._take(config):
+                    return
+            except Exception:  # noqa: BLE001 - a retry that fails is followed by another
+                _log.exception("adapters can't be had")
+
+    async def _take(self, config: ModelUserConfig) -> bool:
+        """Have the adapters of `config` and tell of them; whether all answer."""
+        async with self._taking:
+            outcome = await self._adapted(config)
+        await self._publish(outcome)
+        return not any(outcome.values())
+
+    async def _adapted(self, config: ModelUserConfig) -> dict[str, str]:
         weights: list[AdapterWeights] = []
         outcome: dict[str, str] = {}
         for adapter in config.adapters:
@@ -138,7 +166,7 @@ class Model:
         outcome |= await self._engine.set_adapters(weights)
         for name, reason in outcome.items():
             _log.info("adapter %s: %s", name, reason or "answers")
-        await self._publish(outcome)
+        return outcome
 
     async def _publish(self, adapters: dict[str, str]) -> None:
         """Tell the gateway what is loaded; outside a replica there is nobody to tell."""

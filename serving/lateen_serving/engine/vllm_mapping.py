@@ -79,7 +79,9 @@ def grammar(request: GenerateRequest) -> dict[str, str] | None:
         return None
     if wanted["kind"] == "lark":
         return {"grammar": wanted["source"]}
-    schema = {"type": "object"} if wanted["kind"] == "json_object" else _schema(wanted["source"])
+    schema: dict[str, Any] = (
+        {"type": "object"} if wanted["kind"] == "json_object" else _schema(wanted["source"])
+    )
     options = {"whitespace_pattern": _WHITESPACE} | dict(schema.get("x-guidance") or {})
     return {"json": json.dumps(schema | {"x-guidance": options})}
 
