@@ -34,7 +34,7 @@ DELETING = "DELETING"
 
 METRICS_INTERVAL_SECONDS = 0.25
 LOOK_BACK_SECONDS = 2.0
-"""What the autoscaler averages over: 1 to 3 replicas within two seconds of load, where Ray's default takes 42."""
+"""What the autoscaler averages over; short, so that replicas follow the load within seconds (docs/bench.json)."""
 
 
 def name(resource: Resource, spec: ModelDeploymentSpec) -> str:
