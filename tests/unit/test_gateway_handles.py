@@ -292,6 +292,18 @@ async def test_one_requests_end_does_not_end_a_shared_look_up(monkeypatch: pytes
     assert reply == "reply"
 
 
+async def test_an_application_that_ray_does_not_know_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a new revision takes an old one's place there is none; that is no failure of the model."""
+
+    def look_up(*_: str) -> Handle:
+        raise KeyError("Deployment(name='Model', app='app') does not exist.")
+
+    monkeypatch.setattr(serve, "get_deployment_handle", look_up)
+    with pytest.raises(Unavailable) as caught:
+        await RayModels().embed("app", ["a"])
+    assert caught.value.retry_allowed
+
+
 async def test_a_failed_look_up_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     """An application that is not there yet is looked up again by the next try."""
     handle = Handle(Stream([None, "reply"]))

@@ -106,9 +106,7 @@ class RayModels:
         finding = self._handles.get(application)
         if finding is None:
             # It asks the Serve controller and blocks: in a thread, so that other requests go on.
-            finding = asyncio.create_task(
-                asyncio.to_thread(serve.get_deployment_handle, names.MODEL_DEPLOYMENT, application)
-            )
+            finding = asyncio.create_task(asyncio.to_thread(_look_up, application))
             self._handles[application] = finding
         try:
             # One request's end must not be the end of all that wait for the same handle.
@@ -142,6 +140,14 @@ class RayModels:
             "The model failed on this request.",
             context={"application": application, "cause": type(cause).__qualname__},
         )
+
+
+def _look_up(application: str) -> DeploymentHandle[Any]:
+    """The handle of a model; raises RayServeException where Ray does not know it (yet)."""
+    try:
+        return serve.get_deployment_handle(names.MODEL_DEPLOYMENT, application)
+    except KeyError as error:  # Ray's way to say so
+        raise RayServeException(f"there is no application {application}") from error
 
 
 def _lost(application: str, cause: BaseException) -> Unavailable:

@@ -30,7 +30,7 @@ class ServeEmbedder:
         """Raises BuildFailure(ReferenceNotReady) when the application does not exist."""
         try:
             self._model: Any = serve.get_deployment_handle(names.MODEL_DEPLOYMENT, application)
-        except (RayServeException, ray.exceptions.RayError) as error:
+        except (KeyError, RayServeException, ray.exceptions.RayError) as error:
             raise BuildFailure(
                 "ReferenceNotReady", f"the embedder's application is not there: {error}"
             ) from error
