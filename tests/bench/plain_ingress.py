@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> None:
     port, model_arguments = int(arguments[0]), json.loads(arguments[1])
     ray.init(num_cpus=8, include_dashboard=False, log_to_driver=False)
     serve.start(http_options={"host": "127.0.0.1", "port": port})
-    model = engine.build(model_arguments)
+    model = engine.bound(model_arguments)
     serve.run(PlainIngress.bind(model), route_prefix="/")  # type: ignore[attr-defined]  # a deployment
     sys.stdout.write(f"READY {port}\n")
     sys.stdout.flush()

@@ -258,8 +258,13 @@ class Front:
 
 def build(args: dict[str, Any]) -> Application:
     """The application for one `ModelArguments` document; raises pydantic.ValidationError if it is not one."""
-    arguments = ModelArguments.model_validate(args)
-    deployment = serve.deployment(name=names.MODEL_DEPLOYMENT, max_constructor_retry_count=_START_FAILURES)
     nobody = {"min_replicas": 0, "initial_replicas": 0, "max_replicas": 1}
     front = serve.deployment(name=names.FRONT_DEPLOYMENT, autoscaling_config=nobody)
-    return front(Front).bind(deployment(Model).bind(arguments.dump()))
+    return front(Front).bind(bound(args))
+
+
+def bound(args: dict[str, Any]) -> Application:
+    """The model's deployment alone; raises pydantic.ValidationError if `args` is no `ModelArguments` document."""
+    arguments = ModelArguments.model_validate(args)
+    deployment = serve.deployment(name=names.MODEL_DEPLOYMENT, max_constructor_retry_count=_START_FAILURES)
+    return deployment(Model).bind(arguments.dump())
