@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A gateway in memory for unit tests: real FastAPI application and pipeline, fake models and fake search."""
+"""A gateway in memory for unit tests: real web application and pipeline, fake models and fake search."""
 
 import asyncio
 import io
@@ -11,8 +11,8 @@ from typing import Any
 import httpx2
 import numpy as np
 import openai
-from fastapi import FastAPI
 from pydantic import SecretStr
+from starlette.applications import Starlette
 
 from lateen_api import names
 from lateen_api.catalog import Index
@@ -264,7 +264,7 @@ class World:
             report_token=TOKEN,
             roll=lambda: self.roll,
         )
-        self.app: FastAPI = ingress.create(self.service)
+        self.app: Starlette = ingress.create(self.service)
         self.accept()
 
     async def _pause(self, seconds: float) -> None:
@@ -305,7 +305,7 @@ class World:
 class RawExchange:
     """One request driven at the ASGI level, so that the client can go away when the test says so."""
 
-    app: FastAPI
+    app: Starlette
     path: str
     body: bytes
     messages: list[dict[str, Any]] = field(default_factory=list)

@@ -4,6 +4,7 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -151,12 +152,19 @@ class Handle:
 
     def options(self, *, method_name: str, stream: bool) -> Any:
         assert stream
-        self.method = method_name
-        return self
+        return Method(self, method_name)
+
+
+@dataclass(frozen=True)
+class Method:
+    """The handle of one method."""
+
+    handle: Handle
+    name: str
 
     def remote(self, *arguments: Any) -> Stream:
-        self.calls.append((self.method, arguments))
-        return self.stream
+        self.handle.calls.append((self.name, arguments))
+        return self.handle.stream
 
 
 REQUEST: Any = {"messages": []}

@@ -104,6 +104,8 @@ def gateway(document: catalog.Catalog, options: ServingOptions) -> dict[str, Any
 
 def _config(applications: list[Mapping[str, Any]], options: ServingOptions) -> dict[str, Any]:
     return {
+        # The gateway writes a line for every request, with more in it; Ray's own, twice for each, would be paid for too.
+        "logging_config": {"enable_access_log": False},
         "proxy_location": "EveryNode",
         "http_options": {"host": options.host, "port": options.port},
         "applications": applications,

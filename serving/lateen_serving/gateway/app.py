@@ -5,8 +5,8 @@ import asyncio
 import sys
 from typing import Any
 
-from fastapi import FastAPI
 from ray import serve
+from starlette.applications import Starlette
 
 from lateen_api import names
 from lateen_serving import facts
@@ -47,7 +47,7 @@ class Gateway:
             echoes_request_id=False,  # Ray Serve does, and a second header would be joined to the first
         )
 
-    def __serve_build_asgi_app__(self) -> FastAPI:
+    def __serve_build_asgi_app__(self) -> Starlette:
         """The web application; Ray Serve calls this once, after the constructor."""
         return ingress.create(self._service)
 

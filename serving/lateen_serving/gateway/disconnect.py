@@ -11,19 +11,32 @@ ResultT = TypeVar("ResultT")
 
 
 async def guard(request: Request, work: Coroutine[Any, Any, ResultT]) -> ResultT:
-    """The result of `work`; cancels it and raises ClientDisconnect when the client goes away first."""
-    working = asyncio.create_task(work)
+    """The result of `work`; cancels it and raises ClientDisconnect when the client goes away first.
+
+    The work runs in the request's own task, in the way of `asyncio.timeout`, because every request would pay for
+    another one. Its clean-up (stopping the replica) is finished before this is.
+    """
+    task = asyncio.current_task()
+    assert task is not None
+    has_left = False
+
+    def leave(_watch: asyncio.Task[None]) -> None:
+        nonlocal has_left
+        has_left = True
+        task.cancel()
+
     leaving = asyncio.create_task(_gone(request))
+    leaving.add_done_callback(leave)
     try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            return working.result()
-        raise ClientDisconnect
+        return await work
+    except asyncio.CancelledError:
+        if has_left and task.uncancel() == 0:
+            raise ClientDisconnect from None
+        raise
     finally:
-        for task in (leaving, working):
-            task.cancel()
-        # The work's own clean-up (stopping the replica) is finished before the request is.
-        await asyncio.gather(leaving, working, return_exceptions=True)
+        leaving.remove_done_callback(leave)
+        leaving.cancel()
+        await asyncio.gather(leaving, return_exceptions=True)
 
 
 async def _gone(request: Request) -> None:

@@ -51,7 +51,7 @@ class RayModels:
     """Calls model applications of this Ray cluster. One per replica."""
 
     def __init__(self) -> None:
-        self._handles: dict[str, asyncio.Task[DeploymentHandle[Any]]] = {}
+        self._handles: dict[str, asyncio.Task[_Application]] = {}
         self._strategies: Mapping[str, RoutingStrategy] = {}
 
     def generate(self, application: str, request: GenerateRequest) -> AsyncGenerator[TokenEvent, None]:
@@ -83,9 +83,9 @@ class RayModels:
     async def _items(self, application: str, method: str, *arguments: object) -> AsyncGenerator[Any, None]:
         """What a method of the application yields, after the item that says that work has begun."""
         with self._translated(application):
-            handle = await self._handle(application)
-            steering.steer(handle, self._strategies.get(application, "LeastLoaded"))
-            response = cast("_Stream", handle.options(method_name=method, stream=True).remote(*arguments))
+            called = await self._handle(application)
+            steering.steer(called.handle, self._strategies.get(application, "LeastLoaded"))
+            response = cast("_Stream", called.method(method).remote(*arguments))
             has_begun = False
             is_done = False
             try:
@@ -101,7 +101,7 @@ class RayModels:
                 if not is_done:
                     _cancel(response)
 
-    async def _handle(self, application: str) -> DeploymentHandle[Any]:
+    async def _handle(self, application: str) -> "_Application":
         """The one handle of an application: each has a queue of its own, so a second one would double its bound."""
         finding = self._handles.get(application)
         if finding is None:
@@ -142,10 +142,25 @@ class RayModels:
         )
 
 
-def _look_up(application: str) -> DeploymentHandle[Any]:
+class _Application:
+    """The handle of a model, and those of its methods: making one is work that every request would pay for."""
+
+    def __init__(self, handle: DeploymentHandle[Any]) -> None:
+        self.handle = handle
+        self._methods: dict[str, DeploymentHandle[Any]] = {}
+
+    def method(self, name: str) -> DeploymentHandle[Any]:
+        """The handle that streams what the method `name` yields."""
+        found = self._methods.get(name)
+        if found is None:
+            found = self._methods[name] = self.handle.options(method_name=name, stream=True)
+        return found
+
+
+def _look_up(application: str) -> _Application:
     """The handle of a model; raises RayServeException where Ray does not know it (yet)."""
     try:
-        return serve.get_deployment_handle(names.MODEL_DEPLOYMENT, application)
+        return _Application(serve.get_deployment_handle(names.MODEL_DEPLOYMENT, application))
     except KeyError as error:  # Ray's way to say so
         raise RayServeException(f"there is no application {application}") from error
 

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The FastAPI application: routes, and what they have in common. Built once per replica by `app.py`.
+"""The web application: routes, and what they have in common. Built once per replica by `app.py`.
 
-Bodies are read and validated by `body.py` instead of FastAPI's own way, which ignores unknown fields and answers with
-error objects that OpenAI's clients don't know; the API's description is therefore made by `openapi.py`.
+Plain Starlette: bodies are read and validated by `body.py`, because FastAPI's own way ignores unknown fields and answers
+with error objects that OpenAI's clients don't know, and the API's description is made by `openapi.py`. What else FastAPI
+adds would be three layers around every request.
 """
 
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-from fastapi import FastAPI
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
@@ -31,15 +32,15 @@ Handler = Callable[[Request], Awaitable[Response]]
 _CLIENT_CLOSED_REQUEST = 499
 
 
-def create(service: Service) -> FastAPI:
+def create(service: Service) -> Starlette:
     """The application of one replica."""
-    return FastAPI(
+    application = Starlette(
         routes=[*_probes(service), *_reads(service), *_writes(service)],
-        openapi_url=None,
-        redirect_slashes=False,
         middleware=[Middleware(Accounting, service=service)],
         exception_handlers={ServiceError: _service_error, HTTPException: _http_error},
     )
+    application.router.redirect_slashes = False
+    return application
 
 
 def _probes(service: Service) -> list[Route]:
