@@ -44,6 +44,7 @@ def measure(stack: LocalStack) -> dict[str, Any]:
         result["gateway"] = figures.gateway_overhead(stack, ray)
         say("requests a second")
         result["rate"] = serving.rate(stack, ray, figures.NAMESPACE)
+        result["paced"] = serving.paced(stack, ray, figures.NAMESPACE)
         say("tokens a second")
         result["streams"] = serving.streams(stack, figures.NAMESPACE)
         say("scaling")

@@ -6,6 +6,7 @@ Runs as a Ray job on the stack's own cluster (`ray_jobs.py` submits it); prints 
 
 import asyncio
 import json
+import random
 import sys
 import time
 from collections.abc import Sequence
@@ -20,8 +21,13 @@ def _handle(application: str) -> Any:
     return serve.get_deployment_handle(names.MODEL_DEPLOYMENT, application)
 
 
-async def generate(application: str, requests: int, tokens: int, clients: int = 1) -> dict[str, Any]:
-    """Seconds of each of `requests` answers, `clients` of them at the same time, and of all together."""
+async def generate(
+    application: str, requests: int, tokens: int, clients: int = 1, pause: float = 0.0
+) -> dict[str, Any]:
+    """Seconds of each of `requests` answers, `clients` of them at the same time, and of all together; each client waits
+    at most `pause` seconds (half of it on average, by chance) before every request.
+    """
+    dice = random.Random(0)  # noqa: S311  # nothing secret
     handle = _handle(application).generate.options(stream=True)
     request = {
         "messages": [{"role": "user", "content": "what is a zebra"}],
@@ -36,6 +42,7 @@ async def generate(application: str, requests: int, tokens: int, clients: int = 
 
     async def client() -> None:
         for _ in todo:
+            await asyncio.sleep(pause * dice.random())
             started = time.perf_counter()
             async for _event in handle.remote(request):
                 pass

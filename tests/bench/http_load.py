@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Clients that send requests as fast as they are answered, in one process and one event loop; used by `serving.py`.
+"""Clients that send requests as fast as they are answered, or with pauses, in one process and one event loop; used by
+`serving.py`.
 
 A plain HTTP client, because the official SDK's own work would be a large part of what is measured.
 """
 
 import asyncio
 import json
+import random
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -38,8 +40,11 @@ class Load:
         return self.tokens / self.seconds
 
 
-async def send(url: str, key: str, body: Body, clients: int, requests: int) -> Load:
-    """`requests` requests by `clients` clients; a reply other than 200, or a stream without its end, is an error."""
+async def send(url: str, key: str, body: Body, clients: int, requests: int, pause: float = 0.0) -> Load:
+    """`requests` requests by `clients` clients, each with at most `pause` seconds (half of it on average, by chance)
+    before every request; a reply other than 200, or a stream without its end, is an error.
+    """
+    dice = random.Random(0)  # noqa: S311  # nothing secret
     todo = iter(range(requests))
     latencies: list[float] = []
     tokens = 0
@@ -47,6 +52,7 @@ async def send(url: str, key: str, body: Body, clients: int, requests: int) -> L
     async def client(session: aiohttp.ClientSession) -> None:
         nonlocal tokens
         for _ in todo:
+            await asyncio.sleep(pause * dice.random())
             started = time.perf_counter()
             tokens += await _one(session, url, body)
             latencies.append(time.perf_counter() - started)

@@ -30,6 +30,10 @@ MODEL = "modeldeployments.lateen.dev"
 CLIENTS = 16
 REQUESTS = 800
 ROUNDS = 3
+PACED_REQUESTS = 600
+PAUSE_SECONDS = 0.8
+"""Longest pause of a paced client: 16 of them send about 40 requests a second, which leaves the machine room."""
+
 STREAMS = (1, 8, 32)
 TOKENS = 64
 SHORT: dict[str, Any] = {
@@ -60,6 +64,30 @@ def rate(stack: LocalStack, ray: RayServe, namespace: str) -> Figures:
             ours.append(_load(_chats(stack), stack.api_key, SHORT | {"model": status["modelId"]}, REQUESTS))
             plain.append(_load(plain_url, "none", SHORT, REQUESTS // 4))
     return _compared(ours, direct, plain)
+
+
+def paced(stack: LocalStack, ray: RayServe, namespace: str) -> Figures:
+    """Milliseconds that the gateway adds to the model's handle for 16 clients that pause between their requests.
+
+    Clients that never pause saturate the machine: their times say how much work a request is, not how long it waits
+    for the gateway. Call it after `rate`, whose model it uses.
+    """
+    status = stack.cluster.status(MODEL, namespace, "short")
+    order = {"kind": "generate", "application": status["application"], "tokens": 1, "pause": PAUSE_SECONDS}
+    handle: list[float] = []
+    through: list[float] = []
+    for _ in range(ROUNDS):
+        handle += ray_jobs.run(ray, order | {"requests": PACED_REQUESTS, "clients": CLIENTS})["seconds"]
+        body = SHORT | {"model": status["modelId"]}
+        sent = http_load.send(_chats(stack), stack.api_key, body, CLIENTS, PACED_REQUESTS, PAUSE_SECONDS)
+        through += asyncio.run(sent).latencies
+    found = {
+        f"{name}_p{p}_ms": 1000 * percentile(values, p / 100)
+        for name, values in (("gateway", through), ("handle", handle))
+        for p in (50, 99)
+    }
+    added = {f"added_p{p}_ms": found[f"gateway_p{p}_ms"] - found[f"handle_p{p}_ms"] for p in (50, 99)}
+    return {"clients": CLIENTS, **found, **added}
 
 
 def _compared(ours: list[Load], direct: list[dict[str, Any]], plain: list[Load]) -> Figures:
@@ -126,13 +154,14 @@ def scaling(stack: LocalStack, ray: RayServe, namespace: str) -> Figures:
     slow = {"task": "generate", "path": "tiny-chat"}
     stack.cluster.apply(_scaled(namespace, "grows", **slow, autoscaling=fast))
     grown = stack.cluster.wait_ready(MODEL, namespace, "grows", timeout=180)["status"]
-    to_three = _seconds_to_three(stack, ray, grown)
+    asked, to_three = _seconds_to_three(stack, ray, grown)
     idle = {"minReplicas": 0, "maxReplicas": 1, "scaleToZeroDelay": "2s"}
     stack.cluster.apply(_scaled(namespace, "sleeps", "generate", "smollm2-135m-instruct", autoscaling=idle))
     asleep = stack.cluster.wait_ready(MODEL, namespace, "sleeps", timeout=180)["status"]
     woken = [_wake(stack, ray, asleep) for _ in range(ROUNDS)]
     status = stack.cluster.status(MODEL, namespace, "sleeps")
     return {
+        "three_wanted_s": asked,
         "one_to_three_s": to_three,
         "zero_to_first_token_s": statistics.median(woken),
         "load_s": (status.get("facts") or {}).get("loadSeconds"),
@@ -145,17 +174,21 @@ def _scaled(namespace: str, name: str, task: str, path: str, **spec: Any) -> man
     return made
 
 
-def _seconds_to_three(stack: LocalStack, ray: RayServe, status: dict[str, Any]) -> float:
+def _seconds_to_three(stack: LocalStack, ray: RayServe, status: dict[str, Any]) -> tuple[float, float]:
+    """From the first request until Ray has started to make two more replicas, and until three serve."""
     body = SHORT | {"model": status["modelId"], "max_completion_tokens": 200}
 
-    async def busy() -> float:
+    def grow(states: Sequence[str]) -> None:
+        wait_for(lambda: len(ray.replicas(status["application"], states)) >= 3, 120, "it does not grow")
+
+    async def busy() -> tuple[float, float]:
         load = asyncio.create_task(http_load.send(_chats(stack), stack.api_key, body, 24, 4000))
         started = time.perf_counter()
         try:
-            await asyncio.to_thread(
-                wait_for, lambda: len(ray.replicas(status["application"])) >= 3, 120, "it does not grow"
-            )
-            return time.perf_counter() - started
+            await asyncio.to_thread(grow, ("STARTING", "RUNNING"))
+            asked = time.perf_counter() - started
+            await asyncio.to_thread(grow, ("RUNNING",))
+            return asked, time.perf_counter() - started
         finally:
             load.cancel()
             await asyncio.gather(load, return_exceptions=True)

@@ -41,8 +41,9 @@ def replace(text: str, table: str) -> str:
 
 
 def _serving(result: dict[str, Any]) -> list[tuple[str, str]]:
-    rate, scaling = result["rate"], result["scaling"]
+    rate, paced, scaling = result["rate"], result["paced"], result["scaling"]
     added = f"+{rate['added_p50_ms']:.1f} / +{rate['added_p99_ms']:.1f} ms"
+    calm = f"+{paced['added_p50_ms']:.1f} / +{paced['added_p99_ms']:.1f} ms"
     times = f"{rate['gateway_requests_per_s']:.0f} ({rate['ratio_to_plain']:.1f} times)"
     streams = [
         (
@@ -52,12 +53,17 @@ def _serving(result: dict[str, Any]) -> list[tuple[str, str]]:
         for count, found in result["streams"].items()
     ]
     return [
-        (f"The same with {rate['clients']} clients", added),
+        (f"The same with {rate['clients']} clients, 40 requests/s in all", calm),
+        (f"The same with {rate['clients']} clients that never pause (the machine is full)", added),
         (f"Requests/s of {rate['clients']} clients (of plain Ray Serve's)", times),
         *streams,
-        ("Load to three replicas instead of one", f"{scaling['one_to_three_s']:.1f} s"),
+        ("Load to three replicas wanted, serving", _grown(scaling)),
         ("No replica to the first token (load time)", _woken(scaling)),
     ]
+
+
+def _grown(scaling: dict[str, Any]) -> str:
+    return f"{scaling['three_wanted_s']:.1f}, {scaling['one_to_three_s']:.1f} s"
 
 
 def _woken(scaling: dict[str, Any]) -> str:

@@ -5,7 +5,7 @@ import json
 import os
 import re
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,10 +50,10 @@ class RayServe:
         prefix = f"{namespace}_{name}_"
         return {key: value for key, value in self.applications().items() if key.startswith(prefix)}
 
-    def replicas(self, application: str) -> set[str]:
-        """Ids of the running replicas of a model's application."""
+    def replicas(self, application: str, states: Sequence[str] = ("RUNNING",)) -> set[str]:
+        """Ids of the replicas of a model's application that are in one of `states`."""
         found = self.applications()[application]["deployments"]["Model"]["replicas"]
-        return {replica["replica_id"] for replica in found if replica["state"] == "RUNNING"}
+        return {replica["replica_id"] for replica in found if replica["state"] in states}
 
     def remove(self, *names: str) -> None:
         """PUT the present config without some applications, as a careless administrator would."""
