@@ -196,8 +196,8 @@ def save_adapter(folder: Path, seed: int, rank: int = 4) -> AdapterWeights:
     tensors = {}
     for layer in range(config["num_hidden_layers"]):
         prefix = f"base_model.model.model.layers.{layer}.self_attn.o_proj"
-        tensors[f"{prefix}.lora_A.weight"] = dice.normal(0, 0.1, (rank, hidden)).astype(np.float32)
-        tensors[f"{prefix}.lora_B.weight"] = dice.normal(0, 0.1, (hidden, rank)).astype(np.float32)
+        tensors[f"{prefix}.lora_A.weight"] = dice.normal(0, 0.3, (rank, hidden)).astype(np.float32)
+        tensors[f"{prefix}.lora_B.weight"] = dice.normal(0, 0.3, (hidden, rank)).astype(np.float32)
     save_file(tensors, folder / "adapter_model.safetensors")
     settings = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": rank, "lora_alpha": rank}
     (folder / "adapter_config.json").write_text(
