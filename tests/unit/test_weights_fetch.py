@@ -210,6 +210,40 @@ def test_secrets_are_files(tmp_path: Path) -> None:
     assert caught.value.code == "SourceUnauthorized"
 
 
+def test_a_secret_that_changes_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The keys come from one state of it, the new one: the link that all of them are behind is followed once."""
+    mounted, real = tmp_path / "team" / "s", credentials._value
+    for name in ("old", "new"):
+        (mounted / f"..{name}").mkdir(parents=True)
+        for key in ("password", "user"):
+            (mounted / f"..{name}" / key).write_text(name)
+    (mounted / "..data").symlink_to("..old")
+    for key in ("password", "user"):
+        (mounted / key).symlink_to(f"..data/{key}")
+
+    def changed(path: Path) -> str:
+        value = real(path)
+        if path.name == "password" and (mounted / "..old").exists():
+            (mounted / "..fresh").symlink_to("..new")
+            (mounted / "..fresh").replace(mounted / "..data")
+            (mounted / "..old" / "password").unlink()  # as far as the kubelet's removal has come
+            (mounted / "..old").rename(mounted / "..gone")
+        return value
+
+    monkeypatch.setattr(credentials, "_value", changed)
+    assert dict(credentials.read("team/s", tmp_path).values) == {"password": "new", "user": "new"}
+
+
+def test_a_secret_that_is_being_removed(tmp_path: Path) -> None:
+    """Links without what they lead to are not a Secret without keys."""
+    mounted = tmp_path / "team" / "s"
+    mounted.mkdir(parents=True)
+    (mounted / "token").symlink_to("..data/token")
+    with pytest.raises(LoadError, match="team/s") as caught:
+        credentials.read("team/s", tmp_path)
+    assert caught.value.code == "SourceUnauthorized"
+
+
 @pytest.mark.parametrize(
     ("store", "values", "word"),
     [
