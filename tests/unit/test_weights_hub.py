@@ -52,7 +52,7 @@ class Handler(BaseHTTPRequestHandler):
         """The same without a body."""
         self._answer()
 
-    def log_message(self, format: str, *arguments: object) -> None:
+    def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - its name in the base
         """The test's output stays clean."""
 
     def _answer(self) -> None:
