@@ -83,7 +83,7 @@ class World:
 
 def files(folder: Path) -> dict[str, bytes]:
     """Content by name."""
-    found = (path for path in folder.rglob("*") if path.is_file())
+    found = (path for path in folder.rglob("[!.]*") if path.is_file())
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
 
 
@@ -231,7 +231,7 @@ def test_a_killed_download_is_taken_up(with_s3: World, s3: Server) -> None:
     folder = Path(answer(with_s3.start("s3://models/large", secret="team/s3"))["folder"])
     assert (folder / "config.json").stat().st_ino == number
     assert (folder / "model.safetensors").stat().st_size == LARGE
-    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
+    assert sorted(path.name for path in folder.glob("[!.]*")) == ["config.json", "model.safetensors"]
     assert not list(cache.glob("scratch/*"))
 
 

@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Secrets as files for Ray nodes of the same machine."""
 
+import asyncio
+import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lateen_operator import mirror as mirror_module
 from lateen_operator.mirror import SecretsMirror
 from lateen_operator.seams import Kind
 from unit.operator_fakes import FakeOperator, FakeWorld, ready
@@ -20,8 +24,8 @@ def protected(uri: str = "hf://org/a", reference: str = "hub", **more: Any) -> d
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    """Content by path of all files below a folder."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    """Content by the path that a replica's administrator sees, `NAMESPACE/NAME/KEY`."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.glob("*/*/[!.]*")}
 
 
 async def test_a_mirror_writes_what_is_new_and_removes_what_is_not_there(tmp_path: Path) -> None:
@@ -33,8 +37,10 @@ async def test_a_mirror_writes_what_is_new_and_removes_what_is_not_there(tmp_pat
     modes = {path.stat().st_mode & 0o777 for path in (folder, *folder.rglob("*")) if path.is_dir()}
     assert modes == {0o700}
     assert {path.stat().st_mode & 0o777 for path in folder.rglob("*") if path.is_file()} == {0o600}
+    assert len(list((folder / "a" / "one").iterdir())) == 4
     await mirror.sync({("a", "one"): {"token": b"3"}})
     assert files(folder) == {"a/one/token": b"3"}
+    assert len(list((folder / "a" / "one").iterdir())) == 3
     assert not (folder / "b").exists()
     await mirror.sync({})
     assert list(folder.iterdir()) == []
@@ -47,6 +53,78 @@ async def test_a_mirror_leaves_alone_what_is_right(tmp_path: Path) -> None:
     before = (tmp_path / "a" / "one" / "token").stat().st_ino
     await mirror.sync({("a", "one"): {"token": b"1"}})
     assert (tmp_path / "a" / "one" / "token").stat().st_ino == before
+
+
+async def test_a_reader_never_sees_keys_of_two_versions(tmp_path: Path) -> None:
+    """User and password change together, whenever somebody looks: all keys of one state are behind one link."""
+    mirror, done = SecretsMirror(tmp_path), threading.Event()
+    content: Mapping[str, bytes] = {"user": b"0", "password": b"0"}
+    await mirror.sync({("a", "one"): content})
+    seen: set[tuple[bytes, ...]] = set()
+
+    def look() -> None:
+        while not done.is_set():
+            try:
+                real = (tmp_path / "a" / "one" / "..data").resolve(strict=True)
+                seen.add(tuple((real / name).read_bytes() for name in ("user", "password")))
+            except FileNotFoundError:
+                continue  # replaced meanwhile: a reader looks again
+
+    reader = asyncio.create_task(asyncio.to_thread(look))
+    try:
+        for number in range(200):
+            content = dict.fromkeys(("user", "password"), str(number).encode())
+            await mirror.sync({("a", "one"): content})
+    finally:
+        done.set()
+        await reader
+    assert seen
+    assert not [pair for pair in seen if len(set(pair)) != 1]
+    assert files(tmp_path) == {"a/one/user": b"199", "a/one/password": b"199"}
+
+
+@pytest.mark.parametrize("step", ["write", "rename", "links", "removal"])
+async def test_a_killed_write_shows_the_old_secret_and_is_ended_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """Wherever it stops, a reader gets one whole state; the next look leaves nothing of the attempt."""
+    mirror, secret = SecretsMirror(tmp_path), tmp_path / "a" / "one"
+    old, new = {"user": b"u", "old": b"o"}, {"user": b"v", "new": b"n"}
+    await mirror.sync({("a", "one"): old})
+    with monkeypatch.context() as killed:
+        if step == "write":
+            killed.setattr("os.open", fail)
+        elif step == "rename":
+            killed.setattr(Path, "replace", fail)
+        else:
+            killed.setattr(mirror_module, {"links": "_is_link", "removal": "_remove"}[step], fail)
+        with pytest.raises(OSError, match="killed"):
+            await mirror.sync({("a", "one"): new})
+    shown = {path.name: path.read_bytes() for path in (secret / "..data").iterdir()}
+    assert shown == (old if step in {"write", "rename"} else new)
+    await mirror.sync({("a", "one"): new})
+    assert files(tmp_path) == {"a/one/user": b"v", "a/one/new": b"n"}
+    assert len(list(secret.iterdir())) == 4
+
+
+def fail(*_: Any, **__: Any) -> None:
+    """The process ends here."""
+    raise OSError("killed")
+
+
+async def test_what_is_in_the_way_is_replaced(tmp_path: Path) -> None:
+    """Plain files, and links that lead elsewhere, become what they should be; their targets are left alone."""
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "token").write_bytes(b"of somebody else")
+    folder = tmp_path / "secrets"
+    (folder / "a" / "one").mkdir(parents=True, mode=0o755)
+    (folder / "a" / "one" / "token").write_bytes(b"plain")
+    (folder / "a" / "one" / "..data").symlink_to(other)
+    (folder / "a" / "two").symlink_to(other)
+    await SecretsMirror(folder).sync({("a", "one"): {"token": b"1"}, ("a", "two"): {"token": b"2"}})
+    assert files(folder) == {"a/one/token": b"1", "a/two/token": b"2"}
+    assert (other / "token").read_bytes() == b"of somebody else"
 
 
 async def test_a_secret_is_there_before_the_model_that_needs_it_starts(

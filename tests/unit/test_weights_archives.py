@@ -10,6 +10,7 @@ import pytest
 
 from lateen_serving.errors import LoadError
 from lateen_serving.weights import archives
+from unit.weights_fakes import room
 
 FILES = {"config.json": b"{}", "model.safetensors": b"w" * 3000, "tokenizer.json": b"[]"}
 
@@ -44,18 +45,20 @@ def test_archives_are_bounded(
         (tmp_path / "a").write_bytes(body)
         (tmp_path / "x").mkdir(exist_ok=True)
         with pytest.raises(LoadError) as caught:
-            archives.unpack(tmp_path / "a", tmp_path / "x", "it")
+            archives.unpack(tmp_path / "a", tmp_path / "x", "it", room(tmp_path / "cache"))
         assert caught.value.code == "SourceRefused"
         assert not list((tmp_path / "x").iterdir())
 
 
-def test_an_archive_that_does_not_fit_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What it unpacks to is compared with the room first."""
-    (tmp_path / "a").write_bytes(zipped())
-    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 2000})())
-    with pytest.raises(LoadError) as caught:
-        archives.unpack(tmp_path / "a", tmp_path, "it")
-    assert caught.value.code == "CacheFull"
+def test_an_archive_that_does_not_fit(tmp_path: Path) -> None:
+    """What it unpacks to is compared with the room first: nothing of it is written."""
+    for body in (zipped(), tarred()):
+        (tmp_path / "a").write_bytes(body)
+        (tmp_path / "x").mkdir(exist_ok=True)
+        with pytest.raises(LoadError, match="LATEEN_MODEL_CACHE_BYTES") as caught:
+            archives.unpack(tmp_path / "a", tmp_path / "x", "it", room(tmp_path / "cache", limit=2000))
+        assert caught.value.code == "CacheFull"
+        assert not list((tmp_path / "x").iterdir())
 
 
 def test_a_header_is_no_way_to_fill_the_memory(tmp_path: Path) -> None:
@@ -73,6 +76,6 @@ def test_a_header_is_no_way_to_fill_the_memory(tmp_path: Path) -> None:
         (tmp_path / "x").mkdir(exist_ok=True)
         if refused:
             with pytest.raises(LoadError, match="too long"):
-                archives.unpack(tmp_path / "a", tmp_path / "x", "it")
+                archives.unpack(tmp_path / "a", tmp_path / "x", "it", room(tmp_path / "cache"))
         else:
-            archives.unpack(tmp_path / "a", tmp_path / "x", "it")
+            archives.unpack(tmp_path / "a", tmp_path / "x", "it", room(tmp_path / "cache"))

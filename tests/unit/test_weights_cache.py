@@ -14,8 +14,10 @@ from typing import NamedTuple
 import pytest
 
 from lateen_serving.errors import LoadError
-from lateen_serving.weights import cache
+from lateen_serving.weights import cache, folders, locks
 from lateen_serving.weights.cache import Cache, Fill
+from lateen_serving.weights.quota import Room
+from stack.waiting import wait_for
 
 KEYS = [cache.key((letter,)) for letter in "abcd"]
 
@@ -31,13 +33,13 @@ class Usage(NamedTuple):
 def filling(size: int = 10, name: str = "f") -> Fill:
     """Writes one file."""
 
-    async def fill(folder: Path) -> None:
+    async def fill(folder: Path, _: Room) -> None:
         (folder / name).write_bytes(b"x" * size)
 
     return fill
 
 
-async def never(folder: Path) -> None:
+async def never(folder: Path, _: Room) -> None:
     """What must not be called."""
     raise AssertionError(f"{folder} was filled again")
 
@@ -57,12 +59,12 @@ async def test_an_entry_is_made_once(tmp_path: Path) -> None:
     started, go_on = asyncio.Event(), asyncio.Event()
     fetches = 0
 
-    async def slowly(folder: Path) -> None:
+    async def slowly(folder: Path, room: Room) -> None:
         nonlocal fetches
         fetches += 1
         started.set()
         await go_on.wait()
-        await filling()(folder)
+        await filling()(folder, room)
 
     store = Cache(tmp_path)
     loaders = [asyncio.create_task(store.obtain(KEYS[0], 10, slowly)) for _ in range(5)]
@@ -80,7 +82,7 @@ async def test_a_waiting_loader_can_be_cancelled(tmp_path: Path) -> None:
     """Cancelling one that waits leaves the maker alone; cancelling the maker lets the next one make it."""
     started, forever = asyncio.Event(), asyncio.Event()
 
-    async def stuck(folder: Path) -> None:
+    async def stuck(folder: Path, _: Room) -> None:
         (folder / "complete").write_text("kept")
         started.set()
         await forever.wait()
@@ -94,14 +96,14 @@ async def test_a_waiting_loader_can_be_cancelled(tmp_path: Path) -> None:
     maker.cancel()
     await asyncio.gather(waiter, maker, return_exceptions=True)
     use = await store.obtain(KEYS[0], None, filling())
-    assert sorted(path.name for path in use.folder.iterdir()) == ["complete", "f"]
+    assert sorted(path.name for path in use.folder.glob("[!.]*")) == ["complete", "f"]
 
 
 @pytest.mark.parametrize(("code", "kept"), [("SourceUnavailable", True), ("DigestMismatch", False)])
 async def test_what_a_failed_download_leaves(tmp_path: Path, code: str, kept: bool) -> None:
     """What was cut short can go on with its complete files; what is wrong starts from nothing."""
 
-    async def broken(folder: Path) -> None:
+    async def broken(folder: Path, _: Room) -> None:
         (folder / "part").write_text("x")
         raise LoadError("no", code=code)
 
@@ -116,7 +118,7 @@ async def test_what_a_failed_download_leaves(tmp_path: Path, code: str, kept: bo
 async def test_a_full_disk_is_cache_full(tmp_path: Path, number: int) -> None:
     """Whatever word the system has for it; the room that was taken is given back."""
 
-    async def write(folder: Path) -> None:
+    async def write(folder: Path, _: Room) -> None:
         (folder / "part").write_text("x")
         raise OSError(number, os.strerror(number))
 
@@ -139,7 +141,7 @@ async def test_too_little_room_is_said_before_the_download(
     partial.mkdir(parents=True)
     (partial / "done").write_bytes(b"x" * 20)
     use = await Cache(tmp_path).obtain(KEYS[1], 60, filling(40))
-    assert {path.name for path in use.folder.iterdir()} == {"done", "f"}
+    assert {path.name for path in use.folder.glob("[!.]*")} == {"done", "f"}
 
 
 async def test_the_least_recently_used_goes_first(tmp_path: Path) -> None:
@@ -201,7 +203,7 @@ def test_a_hold_ends_with_its_process(tmp_path: Path) -> None:
     holder = (
         "import os, sys, asyncio, pathlib\n"
         "from lateen_serving.weights.cache import Cache\n"
-        "async def fill(folder): (folder / 'f').write_bytes(b'x' * 30)\n"
+        "async def fill(folder, room): (folder / 'f').write_bytes(b'x' * 30)\n"
         f"asyncio.run(Cache(pathlib.Path({str(tmp_path)!r})).obtain({KEYS[0]!r}, 30, fill))\n"
         "print('held', flush=True); sys.stdin.read()\n"
     )
@@ -220,11 +222,136 @@ def test_a_hold_ends_with_its_process(tmp_path: Path) -> None:
     assert entries(store) == {KEYS[1]}
 
 
-def test_what_a_source_meant_last_is_remembered(tmp_path: Path) -> None:
-    """The note is replaced whole; a source that never answered has none."""
-    store = Cache(tmp_path)
+async def test_what_a_source_meant_last_is_remembered(tmp_path: Path) -> None:
+    """The note is replaced whole; a source that never answered has none; it goes when its entry has gone."""
+    store = Cache(tmp_path, limit=15)
     assert store.known(KEYS[0]) is None
-    store.remember(KEYS[0], KEYS[1])
-    store.remember(KEYS[0], KEYS[2])
+    use = await store.obtain(KEYS[3], 10, filling())
+    store.remember(KEYS[0], KEYS[1], use)
+    store.remember(KEYS[0], KEYS[2], use)
+    (tmp_path / "known" / ".unfinished").touch()
     assert store.known(KEYS[0]) == KEYS[2]
-    assert [path.name for path in (tmp_path / "known").iterdir()] == [KEYS[0]]
+    use.release()
+    (await store.obtain(KEYS[1], 10, filling())).release()
+    (await store.obtain(KEYS[2], 10, filling())).release()
+    assert store.known(KEYS[0]) is None
+    assert not list((tmp_path / "known").iterdir())
+
+
+async def test_locks_go_with_what_they_are_for(tmp_path: Path) -> None:
+    """However many entries come and go, only the locks of those that are there stay."""
+    store = Cache(tmp_path, limit=25)
+    for name in KEYS:
+        (await store.obtain(name, 10, filling())).release()
+    (tmp_path / "locks" / f"{cache.key('x')}.make").touch()
+    (tmp_path / "locks" / f"{cache.key('y')}.use").touch()
+    (await store.obtain(KEYS[0], 10, filling())).release()
+    names = {path.name for path in (tmp_path / "locks").iterdir()}
+    assert names == {"books", *(f"{name}.use" for name in entries(store))}
+
+
+async def test_a_lock_that_was_removed_is_no_lock(tmp_path: Path) -> None:
+    """Who waited for a file that its holder removed takes the new one: two never hold one name."""
+    lock = tmp_path / "x.make"
+    held = locks.tried(lock)
+    assert held is not None
+    waiting = asyncio.create_task(asyncio.to_thread(locks.shared, lock))
+    await asyncio.to_thread(wait_for_waiter, lock)
+    locks.remove(lock, held)
+    got = await waiting
+    assert os.path.samestat(os.fstat(got), lock.stat())
+    assert locks.tried(lock) is None
+    os.close(got)
+
+
+def wait_for_waiter(lock: Path) -> None:
+    """Until somebody waits for `lock`, as the kernel lists it."""
+    number = f":{lock.stat().st_ino} "
+    wait_for(
+        lambda: any("->" in line and number in line for line in Path("/proc/locks").read_text().splitlines()),
+        10,
+        "nobody waits",
+        interval=0.01,
+    )
+
+
+@pytest.mark.parametrize("harm", ["file", "size", "list", "all"])
+async def test_an_entry_that_was_harmed_is_made_anew(tmp_path: Path, harm: str) -> None:
+    """A file that is gone or shorter makes it no entry, even while somebody uses it; it is replaced as a whole."""
+    store = Cache(tmp_path)
+    first = await store.obtain(KEYS[0], 10, filling())
+    if harm == "all":
+        shutil.rmtree(first.folder)
+    elif harm == "size":
+        (first.folder / "f").write_bytes(b"x" * 9)
+    else:
+        (first.folder / {"file": "f", "list": ".contents.json"}[harm]).unlink()
+    assert store.use(KEYS[0]) is None
+    second = await store.obtain(KEYS[0], 10, filling(10))
+    assert (second.folder / "f").read_bytes() == b"x" * 10
+    assert (await store.obtain(KEYS[0], 10, never)).folder == second.folder
+    assert not list((tmp_path / "scratch").iterdir())
+
+
+@pytest.mark.parametrize("limit", [100, None])
+async def test_a_download_of_unstated_size_is_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int | None
+) -> None:
+    """At the limit, or when the disk has no more; nothing of it stays, and what others hold is left alone."""
+    store, written = Cache(tmp_path, limit), 0
+    kept = await store.obtain(KEYS[0], 30, filling(30))
+    disk(monkeypatch, lambda: 100 - sum(path.stat().st_size for path in tmp_path.rglob("f*")))
+
+    async def endless(folder: Path, room: Room) -> None:
+        nonlocal written
+        with (folder / "f2").open("wb", buffering=0) as file:
+            while True:
+                await asyncio.to_thread(room.take, 10)
+                written += file.write(b"x" * 10)
+
+    with pytest.raises(LoadError, match=r"needed in .* free: .*(raise LATEEN|give the volume)") as caught:
+        await store.obtain(KEYS[1], None, endless)
+    assert caught.value.code == "CacheFull"
+    assert written == 70
+    assert not list((tmp_path / "scratch").iterdir())
+    assert kept.folder.is_dir()
+
+
+async def test_makers_do_not_count_on_the_same_bytes(tmp_path: Path) -> None:
+    """What is promised to one who has not written it yet is taken; its end gives it back."""
+    store = Cache(tmp_path, limit=100)
+    started, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slowly(folder: Path, room: Room) -> None:
+        started.set()
+        await go_on.wait()
+        raise LoadError("no", code="DigestMismatch")
+
+    maker = asyncio.create_task(store.obtain(KEYS[0], 60, slowly))
+    await started.wait()
+    with pytest.raises(LoadError, match="being made") as caught:
+        await store.obtain(KEYS[1], 60, never)
+    assert caught.value.code == "CacheFull"
+    go_on.set()
+    with pytest.raises(LoadError, match="no"):
+        await maker
+    (await store.obtain(KEYS[1], 60, filling(60))).release()
+
+
+def test_sizes_of_what_vanishes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files and folders that another process removes while they are counted count nothing."""
+    for name in ("a/x", "b/y", "c/z"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(b"xx")
+    real = Path.lstat
+
+    def vanishing(path: Path) -> os.stat_result:
+        if path.name == "x":
+            shutil.rmtree(tmp_path / "b", ignore_errors=True)
+            shutil.rmtree(tmp_path / "c", ignore_errors=True)
+        return real(path)
+
+    monkeypatch.setattr(Path, "lstat", vanishing)
+    assert folders.size(tmp_path) in {2, 4, 6}
+    assert folders.size(tmp_path / "absent") == 0
+    assert folders.age(tmp_path / "absent") == 0.0

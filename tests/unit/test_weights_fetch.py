@@ -17,7 +17,9 @@ from lateen_serving.settings import ServingSettings
 from lateen_serving.weights import bucket, credentials, local, remote, retrying, source, uris
 from lateen_serving.weights.cache import Cache
 from lateen_serving.weights.credentials import NONE, Credentials
+from lateen_serving.weights.folders import CONTENTS
 from lateen_serving.weights.hub import Hub
+from lateen_serving.weights.quota import Room
 from lateen_serving.weights.remote import Part, Survey
 
 COMMIT = "0123456789" * 4
@@ -41,7 +43,7 @@ class Store:
             tuple(Part(name, name, str(hash(data)), len(data)) for name, data in self.files.items())
         )
 
-    async def fill(self, survey: Survey, folder: Path) -> list[str]:
+    async def fill(self, survey: Survey, folder: Path, room: Room) -> list[str]:
         self.asked.append("fill")
         for name, data in self.files.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -66,8 +68,8 @@ async def test_only_the_model_stays(fetch: Callable[..., source.Fetch]) -> None:
     """Archives, notes of clients and files that are no part of a model are gone when the folder appears."""
     extra = {".layer-0": b"tar", ".cache/x/y.json": b"{}", "README.md": b"r", "onnx/model.safetensors": b"o"}
     use = await fetch(Store({**FILES, **extra})).folder()
-    assert local.names(use.folder) == sorted(FILES)
-    assert sorted(path.name for path in use.folder.iterdir()) == sorted(FILES)
+    assert set(local.names(use.folder)) == {*FILES, CONTENTS}
+    assert sorted(path.name for path in use.folder.glob("[!.]*")) == sorted(FILES)
 
 
 async def test_an_archive_of_pickles_is_refused(fetch: Callable[..., source.Fetch], tmp_path: Path) -> None:
@@ -125,7 +127,7 @@ async def test_a_digest_that_does_not_fit(fetch: Callable[..., source.Fetch], tm
     assert not list((tmp_path / "cache" / "entries").iterdir())
 
 
-async def test_the_hub_gets_the_token_and_a_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_hub_gets_the_token_and_a_commit(monkeypatch: pytest.MonkeyPatch) -> None:
     """A branch is read as one commit, and only the model's files, with the Secret's token."""
     calls: list[dict[str, Any]] = []
     names = ("config.json", "model.safetensors", "model.bin", "README.md", "a.gguf")
@@ -139,22 +141,14 @@ async def test_the_hub_gets_the_token_and_a_commit(tmp_path: Path, monkeypatch: 
             siblings = [SimpleNamespace(rfilename=name, size=7) for name in names]
             return SimpleNamespace(sha=COMMIT, siblings=siblings)
 
-    def download(repository: str, **options: Any) -> None:
-        calls.append({"repository": repository, **options})
-        (options["local_dir"] / ".cache").mkdir()
-        (options["local_dir"] / ".cache" / "note").touch()
-
     monkeypatch.setattr("huggingface_hub.HfApi", Api)
-    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
     hub = Hub(uris.HubSource("org/name", "main"), "model", Credentials("team/hub", {"token": "hf_x"}))
     survey = await hub.survey()
     assert survey.size == 14
-    await hub.fill(survey, tmp_path)
-    assert [call.get("token") for call in calls] == ["hf_x", None, "hf_x"]
+    assert [part.name for part in survey.parts] == ["config.json", "model.safetensors"]
+    assert {part.version for part in survey.parts} == {COMMIT}
+    assert [call.get("token") for call in calls] == ["hf_x", None]
     assert calls[1]["revision"] == "main"
-    assert calls[2]["revision"] == COMMIT
-    assert calls[2]["allow_patterns"] == ["config.json", "model.safetensors"]
-    assert not local.names(tmp_path)
 
 
 async def test_an_unreachable_hub(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,6 +200,40 @@ def test_secrets_are_files(tmp_path: Path) -> None:
     assert "hunter2" not in repr(found)
     (mounted / "..data" / "token").write_bytes(b"\xff")
     with pytest.raises(LoadError) as caught:
+        credentials.read("team/s", tmp_path)
+    assert caught.value.code == "SourceUnauthorized"
+
+
+def test_a_secret_that_changes_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The keys come from one state of it, the new one: the link that all of them are behind is followed once."""
+    mounted, real = tmp_path / "team" / "s", credentials._value
+    for name in ("old", "new"):
+        (mounted / f"..{name}").mkdir(parents=True)
+        for key in ("password", "user"):
+            (mounted / f"..{name}" / key).write_text(name)
+    (mounted / "..data").symlink_to("..old")
+    for key in ("password", "user"):
+        (mounted / key).symlink_to(f"..data/{key}")
+
+    def changed(path: Path) -> str:
+        value = real(path)
+        if path.name == "password" and (mounted / "..old").exists():
+            (mounted / "..fresh").symlink_to("..new")
+            (mounted / "..fresh").replace(mounted / "..data")
+            (mounted / "..old" / "password").unlink()  # as far as the kubelet's removal has come
+            (mounted / "..old").rename(mounted / "..gone")
+        return value
+
+    monkeypatch.setattr(credentials, "_value", changed)
+    assert dict(credentials.read("team/s", tmp_path).values) == {"password": "new", "user": "new"}
+
+
+def test_a_secret_that_is_being_removed(tmp_path: Path) -> None:
+    """Links without what they lead to are not a Secret without keys."""
+    mounted = tmp_path / "team" / "s"
+    mounted.mkdir(parents=True)
+    (mounted / "token").symlink_to("..data/token")
+    with pytest.raises(LoadError, match="team/s") as caught:
         credentials.read("team/s", tmp_path)
     assert caught.value.code == "SourceUnauthorized"
 

@@ -14,6 +14,7 @@ from lateen_api.serve_config import WeightsArguments
 from lateen_serving.errors import LoadError
 from lateen_serving.settings import ServingSettings
 from lateen_serving.weights import gguf, local, source
+from lateen_serving.weights.quota import Room
 
 HIDDEN, LAYERS, WIDE = 32, 1, 64
 WORDS = ["<s>", "</s>", *map(chr, range(33, 127)), "Ġ", "ab"]
@@ -68,10 +69,10 @@ async def test_a_gguf_file_becomes_a_folder_once(
     runs = 0
     real = gguf._run
 
-    async def counted(origin: Path, folder: Path) -> None:
+    async def counted(origin: Path, folder: Path, room: Room) -> None:
         nonlocal runs
         runs += 1
-        await real(origin, folder)
+        await real(origin, folder, room)
 
     monkeypatch.setattr(gguf, "_run", counted)
     uris = ("pvc://m", "pvc://m/tiny.gguf", "pvc://m")

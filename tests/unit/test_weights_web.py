@@ -19,7 +19,7 @@ from lateen_serving.weights.credentials import NONE, Credentials
 from lateen_serving.weights.registry import Registry
 from lateen_serving.weights.remote import Remote
 from lateen_serving.weights.web import Web
-from unit.weights_fakes import Server
+from unit.weights_fakes import Server, room
 
 HOST = "93.184.216.34"
 FILES = {"config.json": b"{}", "model.safetensors": b"w" * 3000, "tokenizer.json": b"[]"}
@@ -51,7 +51,7 @@ def listed(prefix: str = "/m/", names: dict[str, bytes] | None = None, sums: boo
 async def load(remote: Remote, folder: Path) -> dict[str, bytes]:
     """What the source puts into `folder`."""
     Path.mkdir(folder, exist_ok=True)
-    await remote.fill(await remote.survey(), folder)
+    await remote.fill(await remote.survey(), folder, room(folder.parent / "cache"))
     return content(folder)
 
 
@@ -119,13 +119,13 @@ async def test_complete_files_are_not_fetched_again(tmp_path: Path) -> None:
     (tmp_path / "x").mkdir()
     server.pages["/m/model.safetensors"] = b"short"
     with pytest.raises(LoadError, match="broke off") as caught:
-        await remote.fill(survey, tmp_path / "x")
+        await remote.fill(survey, tmp_path / "x", room(tmp_path / "cache"))
     assert caught.value.code == "SourceUnavailable"
     assert server.paths().count("/m/model.safetensors") == retrying.ATTEMPTS
     (tmp_path / "x" / "config.json").write_bytes(b"{}")
     server.pages["/m/model.safetensors"] = broken
     server.asked.clear()
-    await remote.fill(survey, tmp_path / "x")
+    await remote.fill(survey, tmp_path / "x", room(tmp_path / "cache"))
     assert "/m/model.safetensors" in server.paths()
     assert "/m/config.json" not in server.paths()
 
@@ -279,7 +279,7 @@ async def test_dangerous_and_broken_archives(tmp_path: Path, body: bytes, code: 
     """Names and links that lead out, devices and cut archives are refused, and nothing is written outside."""
     error = await failing(web(Server({"/m.tar.gz": body}), "/m.tar.gz"), tmp_path / "x")
     assert error.code == code
-    assert all(name.startswith("x/") for name in content(tmp_path))
+    assert all(name.startswith(("x/", "cache/locks/")) for name in content(tmp_path))
 
 
 def artifact(server: Server, layers: list[tuple[str, bytes, dict[str, str]]]) -> str:

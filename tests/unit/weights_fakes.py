@@ -4,8 +4,20 @@
 import hashlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import httpx
+
+from lateen_serving.weights.folders import Folders
+from lateen_serving.weights.quota import Quota, Room
+
+
+def room(cache: Path, limit: int | None = None) -> Room:
+    """Room for the entry `k` of a new cache."""
+    places = Folders(cache)
+    for folder in (places.entries, places.scratch, places.locks):
+        folder.mkdir(parents=True, exist_ok=True)
+    return Room(Quota(places, limit), "k", None)
 
 
 class Body(httpx.AsyncByteStream):

@@ -7,7 +7,6 @@ owners, links and devices are never made.
 
 import gzip
 import lzma
-import shutil
 import stat
 import tarfile
 import zipfile
@@ -20,7 +19,7 @@ from typing import IO
 
 from lateen_api.digests import model_files
 from lateen_serving.errors import LoadError
-from lateen_serving.weights import cache
+from lateen_serving.weights.quota import Room
 from lateen_serving.weights.selection import MOST_FILES, check_name
 
 MOST_BYTES = 4 * 2**40
@@ -29,6 +28,7 @@ MOST_BYTES = 4 * 2**40
 LONGEST_HEADER = 2**20
 """Bytes of a tar header that says more of the next member, such as a long name."""
 
+_BLOCK = 2**20
 _BROKEN = (
     tarfile.TarError, zipfile.BadZipFile, zlib.error, gzip.BadGzipFile, lzma.LZMAError, EOFError,
     NotImplementedError, RuntimeError,
@@ -43,40 +43,41 @@ class _Member:
     open: Callable[[], IO[bytes] | None]
 
 
-def unpack(archive: Path, folder: Path, where: str) -> list[str]:
+def unpack(archive: Path, folder: Path, where: str, room: Room) -> list[str]:
     """Write the archive's model files into `folder`; the names of the files it left out.
 
     Where everything lies in one top folder, that folder's name is dropped. Blocks; runs in a thread. Raises
     LoadError SourceRefused for links, names that leave the folder and too much content, CacheFull beforehand when
-    the disk has too little room, and OSError when the disk fails.
+    `room` gives too little, and OSError when the disk fails.
     """
     try:
         with _opened(archive) as members:
-            return _unpack(_checked(members, where), folder, where)
+            return _unpack(_checked(members, where), folder, where, room)
     except _BROKEN as error:
         raise LoadError(f"{where} is a broken archive: {error}", code="ModelUnsupported") from error
 
 
-def _unpack(members: Sequence[_Member], folder: Path, where: str) -> list[str]:
+def _unpack(members: Sequence[_Member], folder: Path, where: str, room: Room) -> list[str]:
     top = _top([member.name for member in members])
     by_name = {member.name.removeprefix(top): member for member in members}
     taken = model_files(by_name)
-    needed = sum(by_name[name].size for name in taken)
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise cache.full(needed, folder, free, f"{where} is unpacked there")
     for name in taken:
-        _write(by_name[name], folder / name, where)
+        room.give_back(folder / name)
+    room.expect(sum(by_name[name].size for name in taken))
+    for name in taken:
+        _write(by_name[name], folder / name, where, room)
     return sorted(by_name.keys() - set(taken))
 
 
-def _write(member: _Member, target: Path, where: str) -> None:
+def _write(member: _Member, target: Path, where: str, room: Room) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     source = member.open()
     if source is None:
         raise LoadError(f"{where}: {member.name} is no file", code="SourceRefused")
     with source, target.open("wb") as file:
-        shutil.copyfileobj(source, file, 2**20)
+        while block := source.read(_BLOCK):
+            room.take(len(block))
+            file.write(block)
     if target.stat().st_size != member.size:
         raise LoadError(f"{where}: {member.name} is cut short", code="ModelUnsupported")
 

@@ -23,6 +23,7 @@ from lateen_serving.addresses import Allowed
 from lateen_serving.errors import LoadError
 from lateen_serving.weights import remote, retrying
 from lateen_serving.weights.credentials import Credentials
+from lateen_serving.weights.quota import Room
 from lateen_serving.weights.remote import Part, Survey
 from lateen_serving.weights.selection import MOST_FILES, Kind, choose
 from lateen_serving.weights.tunnel import tunnel
@@ -85,14 +86,14 @@ class Bucket:
         names = ("endpoint", "account_name", "region")
         return " ".join(f"{name}={self.credentials.values.get(name, '')}" for name in names)
 
-    async def fill(self, survey: Survey, folder: Path) -> list[str]:
+    async def fill(self, survey: Survey, folder: Path, room: Room) -> list[str]:
         """See `Remote`."""
         async with self._open() as store:
 
             async def fetch(part: Part) -> None:
                 if not remote.is_complete(part, folder):
                     await retrying.insist(
-                        lambda: remote.save(self._stream(store, part.address), part, folder, self.where)
+                        lambda: remote.save(self._stream(store, part.address), part, folder, self.where, room)
                     )
 
             await remote.each(survey.parts, fetch)

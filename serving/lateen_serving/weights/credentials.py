@@ -14,6 +14,8 @@ from lateen_serving.errors import LoadError
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 _MOST_KEYS = 64
 _LARGEST_BYTES = 64 * 2**10
+_LOOKS = 5
+"""Times that a Secret which changes while it is read is looked at."""
 
 
 @dataclass(frozen=True)
@@ -49,20 +51,39 @@ def read(name: str | None, folder: Path) -> Credentials:
     if len(parts) != 2 or not all(_NAME.fullmatch(part) for part in parts):
         raise LoadError(f"{name!r} is not the NAMESPACE/NAME of a Secret", code="SourceUnauthorized")
     place = folder.joinpath(*parts)
-    if not place.is_dir():
-        raise LoadError(
-            f"Secret {name} is not mounted on this Ray node: mount its keys as files below {place}",
-            code="SourceUnauthorized",
-        )
-    try:
-        # Kubernetes keeps the real files in a folder `..data` and links to them.
-        keys = sorted(path for path in place.iterdir() if not path.name.startswith(".") and path.is_file())
-        values = {path.name: _value(path) for path in keys[:_MOST_KEYS]}
-    except (OSError, UnicodeDecodeError) as error:
-        raise LoadError(
-            f"Secret {name} can't be read from {place}: {type(error).__name__}", code="SourceUnauthorized"
-        ) from None
-    return Credentials(name, values)
+    for attempt in range(1, _LOOKS + 1):
+        try:
+            return Credentials(name, _values(place))
+        except (OSError, UnicodeDecodeError) as error:
+            if not place.is_dir():
+                break
+            if attempt == _LOOKS or not isinstance(error, FileNotFoundError):
+                raise LoadError(
+                    f"Secret {name} can't be read from {place}: {type(error).__name__}",
+                    code="SourceUnauthorized",
+                ) from None
+    raise LoadError(
+        f"Secret {name} is not mounted on this Ray node: mount its keys as files below {place}",
+        code="SourceUnauthorized",
+    )
+
+
+def _values(place: Path) -> dict[str, str]:
+    """The keys as they were at one moment; raises FileNotFoundError when the Secret changes meanwhile.
+
+    Kubernetes keeps the files in a folder that `..data` links to, and changes all keys by changing that link: so it is
+    followed once. Files are removed only after the link has changed.
+    """
+    data = place / "..data"
+    target = data.readlink() if data.is_symlink() else None
+    folder = place if target is None else place / target
+    keys = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    if target is None and any(path.is_symlink() and not path.exists() for path in keys):
+        raise FileNotFoundError(data)
+    values = {path.name: _value(path) for path in [key for key in keys if key.is_file()][:_MOST_KEYS]}
+    if target is not None and data.readlink() != target:
+        raise FileNotFoundError(folder)
+    return values
 
 
 def _value(path: Path) -> str:

@@ -2,21 +2,18 @@
 """Turns a GGUF file into a safetensors folder, once, in a process of its own. Called by `source.py`.
 
 The child (`python -m lateen_serving.weights.gguf FILE FOLDER`) gives its memory back when it is done, and a file that
-breaks the reader breaks nothing else. It ends with its parent: its standard input closes.
+breaks the reader breaks nothing else.
 """
 
 import asyncio
-import errno
-import logging
-import os
 import sys
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 from lateen_serving.errors import LoadError
-from lateen_serving.weights import cache, local
+from lateen_serving.weights import cache, child, local
 from lateen_serving.weights.cache import Cache, Use
+from lateen_serving.weights.quota import Room
 from lateen_serving.weights.selection import gguf
 
 _RECIPE = "gguf to bfloat16 safetensors, 1"
@@ -24,9 +21,6 @@ _RECIPE = "gguf to bfloat16 safetensors, 1"
 
 _BYTES_PER_WEIGHT = 6
 """The reader holds every weight as float32 while the model fills with bfloat16."""
-
-_BROKEN, _DISK_FULL = 1, 3
-_MOST_WORDS = 400
 
 
 def key(origin: str) -> str:
@@ -60,32 +54,18 @@ async def converted(file: Path, origin: str, store: Cache) -> Use:
     weights = await asyncio.to_thread(_count, file)
     _check_memory(weights * _BYTES_PER_WEIGHT, file.name)
 
-    async def fill(folder: Path) -> None:
-        await _run(file, folder)
+    async def fill(folder: Path, room: Room) -> None:
+        await _run(file, folder, room)
 
     return await store.obtain(key(origin), weights * 2, fill)
 
 
-async def _run(file: Path, folder: Path) -> None:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", __name__, str(file), str(folder),
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
+async def _run(file: Path, folder: Path, room: Room) -> None:
     try:
-        assert process.stderr is not None
-        printed = await process.stderr.read()
-        status = await process.wait()
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    if status == _DISK_FULL:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    if status == 0:
-        return
-    last = (printed.decode("utf-8", "replace").strip().splitlines() or [""])[-1][:_MOST_WORDS]
-    why = "it was killed, most likely for want of memory" if status < 0 else last
-    raise LoadError(f"{file.name} can't be converted: {why}", code="ModelUnsupported")
+        await child.run(__name__, (str(file), str(folder)), folder, room)
+    except child.Failed as failed:
+        why = "it was killed, most likely for want of memory" if failed.killed else failed.words
+        raise LoadError(f"{file.name} can't be converted: {why}", code="ModelUnsupported") from failed
 
 
 def _count(file: Path) -> int:
@@ -155,23 +135,10 @@ def convert(file: Path, folder: Path, *, chat_template: bool = False) -> None:
     model.save_pretrained(folder)
 
 
-def _end_with_parent() -> None:
-    while os.read(0, 1):  # not through sys.stdin: its lock, held at the end, would abort the interpreter
-        pass
-    os._exit(_BROKEN)
-
-
 def main(arguments: Sequence[str]) -> int:
     """The child; its exit status."""
-    logging.disable(logging.WARNING)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
     file, folder = map(Path, arguments)
-    try:
-        convert(file, folder)
-    except Exception as error:  # noqa: BLE001 - the parent makes it a LoadError
-        sys.stderr.write(f"\n{type(error).__name__}: {' '.join(str(error).split())}\n")
-        return _DISK_FULL if isinstance(error, OSError) and cache.is_full(error) else _BROKEN
-    return 0
+    return child.serve(lambda _: convert(file, folder))
 
 
 if __name__ == "__main__":

@@ -4,13 +4,18 @@
 import asyncio
 import glob
 import shutil
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, Field
+
 from lateen_serving.errors import LoadError
-from lateen_serving.weights import cache, retrying
+from lateen_serving.weights import child, quota, retrying
 from lateen_serving.weights.credentials import Credentials
+from lateen_serving.weights.quota import Room
 from lateen_serving.weights.remote import Part, Survey
 from lateen_serving.weights.selection import Kind, choose
 from lateen_serving.weights.uris import HubSource
@@ -33,9 +38,11 @@ class Hub:
         chosen = choose(files, self.kind, self.where)
         return Survey(tuple(Part(name, name, info.sha, files[name].size) for name in chosen))
 
-    async def fill(self, survey: Survey, folder: Path) -> list[str]:
+    async def fill(self, survey: Survey, folder: Path, room: Room) -> list[str]:
         """See `Remote`."""
-        await retrying.insist(lambda: asyncio.to_thread(self._download, survey, folder))
+        await retrying.insist(lambda: self._download(survey, folder, room))
+        # The client's notes about what it has; they are needed until everything is there.
+        await asyncio.to_thread(shutil.rmtree, folder / ".cache", ignore_errors=True)
         return []
 
     @property
@@ -57,26 +64,54 @@ class Hub:
         except Exception as error:
             raise failure(error, self.where, self.credentials) from error
 
-    def _download(self, survey: Survey, folder: Path) -> None:
-        from huggingface_hub import snapshot_download
-
+    async def _download(self, survey: Survey, folder: Path, room: Room) -> None:
+        """In a process of its own: the hub's client can't be told when to stop."""
+        order = _Order(
+            where=self.where,
+            repository=self.source.repository,
+            commit=survey.parts[0].version,
+            names=[part.name for part in survey.parts],
+            secret=self.credentials.name,
+            token=self.credentials.get("token"),
+        )
         try:
-            snapshot_download(
-                self.source.repository,
-                revision=survey.parts[0].version,
-                local_dir=folder,
-                allow_patterns=[glob.escape(part.name) for part in survey.parts],
-                token=self.credentials.get("token"),
-                etag_timeout=_PATIENCE_SECONDS,
-            )
-        except OSError as error:
-            if cache.is_full(error):
-                raise
-            raise failure(error, self.where, self.credentials) from error
-        except Exception as error:
-            raise failure(error, self.where, self.credentials) from error
-        # The client's notes about what it has; they are needed until everything is there.
-        shutil.rmtree(folder / ".cache", ignore_errors=True)
+            await child.run(__name__, [str(folder)], folder, room, order.model_dump_json())
+        except child.Failed as failed:
+            why = "its process was killed" if failed.killed else failed.words
+            raise LoadError(
+                f"{self.where} can't be downloaded now: {why}", code="SourceUnavailable"
+            ) from failed
+
+
+class _Order(BaseModel):
+    """What the child is to fetch."""
+
+    where: str
+    repository: str
+    commit: str
+    names: list[str]
+    secret: str
+    """The Secret's `NAMESPACE/NAME`, for messages."""
+    token: str | None = Field(default=None, repr=False)
+
+
+def _fetch(order: _Order, folder: Path) -> None:
+    """The child's work: raises LoadError, and OSError when the disk is full."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        snapshot_download(
+            order.repository,
+            revision=order.commit,
+            local_dir=folder,
+            allow_patterns=[glob.escape(name) for name in order.names],
+            token=order.token,
+            etag_timeout=_PATIENCE_SECONDS,
+        )
+    except Exception as error:
+        if isinstance(error, OSError) and quota.is_full(error):
+            raise
+        raise failure(error, order.where, Credentials(order.secret)) from error
 
 
 def failure(error: Exception, name: str, credentials: Credentials) -> LoadError:
@@ -99,3 +134,12 @@ def failure(error: Exception, name: str, credentials: Credentials) -> LoadError:
     return LoadError(
         f"{name} can't be downloaded now ({kind}); is the hub reachable?", code="SourceUnavailable"
     )
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The child (`python -m lateen_serving.weights.hub FOLDER`, the order on its standard input)."""
+    return child.serve(lambda order: _fetch(_Order.model_validate_json(order), Path(arguments[0])))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -7,7 +7,6 @@
 A registry that answers 401 says where a token is to be had (distribution specification, token authentication).
 """
 
-import asyncio
 import hashlib
 import re
 from collections.abc import AsyncIterator
@@ -22,9 +21,10 @@ from pydantic.alias_generators import to_camel
 
 from lateen_serving.addresses import Allowed
 from lateen_serving.errors import LoadError
-from lateen_serving.weights import archives, client, remote, retrying
+from lateen_serving.weights import client, remote, retrying
 from lateen_serving.weights.client import Client
 from lateen_serving.weights.credentials import Credentials
+from lateen_serving.weights.quota import Room
 from lateen_serving.weights.remote import Part, Survey
 from lateen_serving.weights.selection import Kind, check_name, choose
 from lateen_serving.weights.uris import RegistrySource
@@ -103,7 +103,7 @@ class Registry:
         chosen = set(choose(files, self.kind, self.where))
         return Survey(tuple(part for part in parts if part.name in chosen))
 
-    async def fill(self, survey: Survey, folder: Path) -> list[str]:
+    async def fill(self, survey: Survey, folder: Path, room: Room) -> list[str]:
         """See `Remote`."""
         left_out: list[str] = []
         async with client.connect(self.credentials.hint, self.allowed, transport=self.transport) as http:
@@ -112,11 +112,10 @@ class Registry:
             async def fetch(part: Part) -> None:
                 if not remote.is_complete(part, folder):
                     await retrying.insist(
-                        lambda: remote.save(session.blob(part.address), part, folder, self.where)
+                        lambda: remote.save(session.blob(part.address), part, folder, self.where, room)
                     )
                 if part.archive:
-                    archive = folder / part.name
-                    left_out.extend(await asyncio.to_thread(archives.unpack, archive, folder, self.where))
+                    left_out.extend(await remote.unpack(part, folder, self.where, room))
 
             await remote.each(survey.parts, fetch)
         return left_out

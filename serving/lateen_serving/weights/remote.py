@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from lateen_serving.errors import LoadError
+from lateen_serving.weights import archives
+from lateen_serving.weights.quota import Room
 
 _AT_ONCE = 4
 """Files that are fetched at the same time."""
@@ -71,10 +73,10 @@ class Remote(Protocol):
         """What is there, and whether it is a model; raises LoadError."""
         ...
 
-    async def fill(self, survey: Survey, folder: Path) -> list[str]:
+    async def fill(self, survey: Survey, folder: Path, room: Room) -> list[str]:
         """Put the parts into `folder`, keeping complete ones that are there; the names in archives it left out.
 
-        Raises LoadError, and OSError when the disk fails.
+        Raises LoadError, CacheFull when it takes more than `room` gives, and OSError when the disk fails.
         """
         ...
 
@@ -95,31 +97,48 @@ async def each(parts: Iterable[Part], fetch: Callable[[Part], Awaitable[None]]) 
         raise failures.exceptions[0] from None
 
 
-async def save(chunks: AsyncIterator[bytes], part: Part, folder: Path, where: str) -> None:
+async def save(chunks: AsyncIterator[bytes], part: Part, folder: Path, where: str, room: Room) -> None:
     """Write a part's content under its name, which appears only when size and checksum are right.
 
-    Raises LoadError DigestMismatch, SourceUnavailable when it is cut short, and OSError when the disk fails.
+    Raises LoadError DigestMismatch, SourceUnavailable when it is cut short, CacheFull when it takes more than `room`
+    gives, and OSError when the disk fails.
     """
     target = folder / part.name
     partial = target.with_name(f".{target.name}.part")
     await asyncio.to_thread(partial.parent.mkdir, parents=True, exist_ok=True)
     digest, size = sha256(), 0
+    room.give_back(partial)
     with _opened(partial) as file:
         async for chunk in chunks:
             size += len(chunk)
             if part.size is not None and size > part.size:
                 break
-            await asyncio.to_thread(_write, file.write, digest.update, chunk)
-    if part.sha256 is not None and size == (part.size or size) and digest.hexdigest() != part.sha256:
+            await asyncio.to_thread(_write, room, file.write, digest.update, chunk)
+    _check(part, size, digest.hexdigest(), where)
+    await asyncio.to_thread(partial.replace, target)
+
+
+def _check(part: Part, size: int, digest: str, where: str) -> None:
+    if part.sha256 is not None and size == (part.size or size) and digest != part.sha256:
         raise LoadError(
-            f"{where}: {part.name} has SHA-256 {digest.hexdigest()}, expected is {part.sha256}",
+            f"{where}: {part.name} has SHA-256 {digest}, expected is {part.sha256}",
             code="DigestMismatch",
         )
     if part.size is not None and size != part.size:
         raise LoadError(
             f"{where}: {part.name} broke off after {size} of {part.size} bytes", code="SourceUnavailable"
         )
-    await asyncio.to_thread(partial.replace, target)
+
+
+async def unpack(part: Part, folder: Path, where: str, room: Room) -> list[str]:
+    """Unpack an archive that `save` has written, as `archives.unpack`; nothing is written after a cancellation."""
+    work = asyncio.create_task(asyncio.to_thread(archives.unpack, folder / part.name, folder, where, room))
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        room.stop()
+        await asyncio.wait({work})
+        raise
 
 
 def _opened(path: Path) -> BinaryIO:
@@ -127,7 +146,10 @@ def _opened(path: Path) -> BinaryIO:
     return path.open("wb")
 
 
-def _write(write: Callable[[bytes], object], update: Callable[[bytes], object], chunk: bytes) -> None:
+def _write(
+    room: Room, write: Callable[[bytes], object], update: Callable[[bytes], object], chunk: bytes
+) -> None:
+    room.take(len(chunk))
     write(chunk)
     update(chunk)
 

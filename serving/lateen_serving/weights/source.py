@@ -16,11 +16,12 @@ from lateen_api.serve_config import WeightsArguments
 from lateen_serving.addresses import Allowed
 from lateen_serving.errors import LoadError
 from lateen_serving.settings import ServingSettings
-from lateen_serving.weights import cache, credentials, gguf, local, uris
+from lateen_serving.weights import cache, credentials, gguf, local, quota, uris
 from lateen_serving.weights.bucket import Bucket
 from lateen_serving.weights.cache import Cache, Use
 from lateen_serving.weights.credentials import Credentials
 from lateen_serving.weights.hub import Hub
+from lateen_serving.weights.quota import Room
 from lateen_serving.weights.registry import Registry
 from lateen_serving.weights.remote import Remote, Survey
 from lateen_serving.weights.selection import Kind, choose
@@ -54,12 +55,13 @@ async def _resolve(weights: WeightsArguments, settings: ServingSettings, kind: K
             if file is None:
                 return place
             return (await gguf.converted(file, gguf.identity(file), store)).folder
+        await asyncio.to_thread(store.prepare)
         secret = await asyncio.to_thread(credentials.read, weights.secret, settings.secrets)
         remote = _remote(source, kind, secret, Allowed.of(settings.source_hosts))
         return (await Fetch(weights, source, kind, remote, store).folder()).folder
     except OSError as error:
-        if cache.is_full(error):
-            raise cache.full(None, store.root, 0, str(error.strerror)) from error
+        if quota.is_full(error):
+            raise quota.full(None, store.root, 0, f"{error.strerror}; give the volume more room") from error
         raise LoadError(
             f"{uris.shown(weights.uri)} can't be read: {error.strerror or type(error).__name__}",
             code="SourceUnavailable",
@@ -107,7 +109,7 @@ class Fetch:
             return use
         entry = cache.key((self._source.place, *survey.identity, self._weights.digest or ""))
         use = self._ready(entry) or await self._obtain(entry, survey)
-        await asyncio.to_thread(self._store.remember, self._asked, entry)
+        await asyncio.to_thread(self._store.remember, self._asked, entry, use)
         return use
 
     def _known(self) -> Use | None:
@@ -127,8 +129,8 @@ class Fetch:
     async def _obtain(self, entry: str, survey: Survey) -> Use:
         started = time.monotonic()
 
-        async def fill(folder: Path) -> None:
-            left_out = await self._remote.fill(survey, folder)
+        async def fill(folder: Path, room: Room) -> None:
+            left_out = await self._remote.fill(survey, folder, room)
             await asyncio.to_thread(self._finish, folder, left_out)
 
         use = await self._store.obtain(entry, survey.size, fill)

@@ -4,7 +4,6 @@
 Each line of the list is a relative name, or `SHA256  NAME` as `sha256sum` prints it.
 """
 
-import asyncio
 import base64
 import re
 from collections.abc import Iterator
@@ -17,9 +16,10 @@ import httpx
 
 from lateen_serving.addresses import Allowed
 from lateen_serving.errors import LoadError
-from lateen_serving.weights import archives, client, remote, retrying
+from lateen_serving.weights import client, remote, retrying
 from lateen_serving.weights.client import Client
 from lateen_serving.weights.credentials import Credentials
+from lateen_serving.weights.quota import Room
 from lateen_serving.weights.remote import Part, Survey
 from lateen_serving.weights.selection import MOST_FILES, Kind, check_name, choose
 from lateen_serving.weights.uris import WebSource, shown
@@ -50,18 +50,17 @@ class Web:
             part = Part(f".{name}" if archive else name, self.source.url, archive=archive)
             return Survey((await self._probed(http, part),))
 
-    async def fill(self, survey: Survey, folder: Path) -> list[str]:
+    async def fill(self, survey: Survey, folder: Path, room: Room) -> list[str]:
         """See `Remote`."""
         left_out: list[str] = []
 
         async def fetch(part: Part) -> None:
             if not remote.is_complete(part, folder):
                 await retrying.insist(
-                    lambda: remote.save(http.stream(part.address), part, folder, self._where)
+                    lambda: remote.save(http.stream(part.address), part, folder, self._where, room)
                 )
             if part.archive:
-                archive = folder / part.name
-                left_out.extend(await asyncio.to_thread(archives.unpack, archive, folder, self._where))
+                left_out.extend(await remote.unpack(part, folder, self._where, room))
 
         async with self._connect() as http:
             await remote.each(survey.parts, fetch)
