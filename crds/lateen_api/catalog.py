@@ -72,7 +72,13 @@ class Model(SpecType):
     """How a request's replica is chosen."""
 
     adapters: list[str] = Field(default=[])
-    """Names of the LoRA adapters, sorted; clients call one as `ID:NAME`."""
+    """Names of the LoRA adapters that every replica has loaded, sorted; clients call one as `ID:NAME`."""
+
+    loading_adapters: list[str] = Field(default=[])
+    """Names of those that are not loaded yet, sorted: not listed, and calls are asked to come again."""
+
+    failed_adapters: list[str] = Field(default=[])
+    """Names of those that could not be loaded, sorted: not listed, and calls are told so."""
 
     canary: Canary | None = None
     """A new revision that takes part of the requests."""

@@ -5,6 +5,7 @@ their models, and how the traffic of each application goes.
 The route asks for Ray's token (`Authorization: Bearer`), which both sides have; clients' keys don't open it.
 """
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import Field
@@ -36,8 +37,21 @@ LATENCY_BOUNDS = (
 """Upper bounds in seconds of the latency buckets; one more bucket takes everything beyond."""
 
 
+class AdapterFact(SpecType):
+    """What a replica said of a LoRA adapter it was asked to have."""
+
+    identity: str
+    """`AdapterArguments.identity` of what it was asked for; empty where replicas of one model differ."""
+
+    reason: str = ""
+    """Why it doesn't answer, as a word of `conditions.Reason`; empty where it does."""
+
+    message: str = ""
+    """The same for people."""
+
+
 class Facts(SpecType):
-    """What a replica said of the model it loaded."""
+    """What a replica said of the model it loaded, or what all replicas of an application said, as one."""
 
     parameters: int
     """Number of parameters."""
@@ -60,8 +74,28 @@ class Facts(SpecType):
     engine_reason: str
     """Why this engine was chosen."""
 
-    adapters: dict[str, str] = Field(default={})
-    """The LoRA adapters it was asked to have; the text is empty where the adapter answers, else it says why not."""
+    adapters: dict[str, AdapterFact] = Field(default={})
+    """The LoRA adapters it was asked to have and has tried to load, by name. Of several replicas: those that all of
+    them have, and those that one of them could not load."""
+
+
+def agreed(said: Sequence[Facts]) -> Facts:
+    """The facts of several replicas (or reports), at least one, as one: figures of the first, adapters of all."""
+    known = sorted({name for facts in said for name in facts.adapters})
+    adapters = {name: _adapter([facts.adapters.get(name) for facts in said]) for name in known}
+    found = {name: fact for name, fact in adapters.items() if fact is not None}
+    return said[0].model_copy(update={"adapters": found})
+
+
+def _adapter(said: Sequence[AdapterFact | None]) -> AdapterFact | None:
+    """The first failure; None where one replica has not tried yet."""
+    failed = next((fact for fact in said if fact is not None and fact.reason), None)
+    if failed is not None:
+        return failed
+    if None in said:
+        return None
+    identities = {fact.identity for fact in said if fact is not None}
+    return AdapterFact(identity=identities.pop() if len(identities) == 1 else "")
 
 
 class Traffic(SpecType):
@@ -90,7 +124,7 @@ class GatewayReport(SpecType):
     """Revision of the catalog it serves; empty before the first."""
 
     facts: dict[str, Facts] = Field(default={})
-    """By application, for those in the catalog whose replicas have said anything."""
+    """By application, for all that have ever had a replica: also for those that the catalog does not name yet."""
 
     traffic: dict[str, Traffic] = Field(default={})
     """By application."""

@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from lateen_api import names
 from lateen_api.model_deployment import Task
 from lateen_api.schema import SpecType
 
@@ -43,12 +44,20 @@ class AdapterArguments(WeightsArguments):
     name: str
     """As in `spec.adapters[].name`."""
 
+    @property
+    def identity(self) -> str:
+        """Hash of all of it: what a replica says it has can be told from what it is to have."""
+        return names.revision(self.dump())
+
 
 class ModelUserConfig(SpecType):
     """The `user_config` of a model's deployment: what replicas take while they serve, through `reconfigure`."""
 
     adapters: list[AdapterArguments] = Field(default=[])
     """The adapters to have, sorted by name; all others are unloaded."""
+
+    max_ongoing_requests: int | None = None
+    """Requests a replica works on at the same time, which Ray Serve enforces too; None: as it was started."""
 
 
 class ModelArguments(WeightsArguments):
@@ -73,7 +82,7 @@ class ModelArguments(WeightsArguments):
     """Memory for keys and values, as in `spec.engine.kvCacheMemory`; None: the engine's own default."""
 
     max_ongoing_requests: int = 32
-    """Requests a replica works on at the same time, when it was started; Ray Serve enforces the present number."""
+    """Requests a replica works on at the same time, when it was started; `ModelUserConfig` has the present number."""
 
     threads: int = 1
     """Compute threads of a replica."""

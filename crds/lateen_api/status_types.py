@@ -125,10 +125,13 @@ class AdapterStatus(StatusType):
     """What clients put in `model=`."""
 
     ready: bool
-    """Whether it answers."""
+    """Whether it answers: every replica has loaded it. Only then `/v1/models` lists it."""
+
+    reason: str | None = None
+    """Why not, as a stable word of docs/reasons.md: `Progressing` while it loads."""
 
     message: str | None = None
-    """Why not."""
+    """Why not, for people."""
 
 
 class LastFailure(StatusType):
@@ -148,7 +151,9 @@ class ModelDeploymentStatus(Status):
     """What a ModelDeployment has become."""
 
     url: str | None = None
-    """Where clients call it, relative to the gateway's address: the path of its task's API."""
+    """Base URL of the API through which clients call it, as OpenAI's clients take it (`base_url`); beside it
+    `modelId` is all they need. Only the path `/v1` where the operator was not told the gateway's address
+    (`LATEEN_OPERATOR_GATEWAY_URL`)."""
 
     model_id: str | None = None
     """What clients put in `model=`."""

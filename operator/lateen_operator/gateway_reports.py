@@ -4,7 +4,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from lateen_api.gateway_report import LATENCY_BOUNDS, Facts, GatewayReport, Traffic
+from lateen_api.gateway_report import LATENCY_BOUNDS, Facts, GatewayReport, Traffic, agreed
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ def merged(reports: Mapping[str, GatewayReport] | None) -> Merged:
     return Merged(
         catalog=(catalogs.pop() or None) if len(catalogs) == 1 else None,
         facts={
-            name: _facts([report.facts[name] for report in said if name in report.facts])
+            name: agreed([report.facts[name] for report in said if name in report.facts])
             for name in sorted({name for report in said for name in report.facts})
         },
         traffic={
@@ -34,15 +34,6 @@ def merged(reports: Mapping[str, GatewayReport] | None) -> Merged:
             for name in sorted({name for report in said for name in report.traffic})
         },
     )
-
-
-def _facts(said: list[Facts]) -> Facts:
-    """The first replica's word; of an adapter the first complaint, because every replica must have it."""
-    adapters: dict[str, str] = {}
-    for facts in said:
-        for name, problem in facts.adapters.items():
-            adapters[name] = adapters.get(name) or problem
-    return said[0].model_copy(update={"adapters": adapters})
 
 
 def total(parts: Iterable[Traffic]) -> Traffic:

@@ -59,6 +59,10 @@ class OperatorSettings(BaseSettings):
     gateway_replicas: Annotated[int, Field(ge=1, le=1000)] = 1
     """Replicas of the gateway."""
 
+    gateway_url: Annotated[str, Field(pattern=r"^(https?://[^\s/?#]+(/[^\s?#]*)?)?$")] = ""
+    """Base URL of the API as clients reach it, with its path, such as `https://models.example.com/v1`; every
+    ModelDeployment shows it as `status.url`. Empty: it is not known, and only the path is shown."""
+
     secrets_folder: str = ""
     """Folder in which the Secrets that specs refer to are kept as `NAMESPACE/NAME/KEY` for Ray nodes of the same
     machine; it belongs to the operator alone. Empty: Ray nodes get them another way."""

@@ -126,9 +126,18 @@ def test_adapters_come_and_go_without_a_restart(
         both = [{"name": "lora", "uri": adapters}, {"name": "lost", "uri": "pvc://models/nowhere"}]
         cluster.patch(KIND, namespace, "base", {"adapters": both})
         found = cluster.wait_reason(KIND, namespace, "base", "AdapterFailed")
-        assert "lost" in condition(found)["message"]
+        assert "lost: " in condition(found)["message"]
+        told = {each["name"]: each.get("reason") for each in found["status"]["adapters"]}
+        assert told == {"lora": None, "lost": "SourceNotFound"}
+        wait_for(lambda: f"{model}:lora" in asking.listed(sdk), 30, "the adapter is not listed")
+        assert f"{model}:lost" not in asking.listed(sdk)
+        with pytest.raises(openai.InternalServerError) as refused:
+            asking.say(sdk, f"{model}:lost")
+        assert (refused.value.status_code, refused.value.code) == (503, "adapter_failed")
+        assert refused.value.response.headers["retry-after"] == "60"
         cluster.patch(KIND, namespace, "base", {"adapters": both[:1]})
         status = cluster.wait_ready(KIND, namespace, "base", timeout=60)["status"]
+        assert status["url"] == str(sdk.base_url).rstrip("/")
         assert [(each["modelId"], each["ready"]) for each in status["adapters"]] == [(f"{model}:lora", True)]
         assert f"{model}:lora" in asking.listed(sdk)
         assert asking.say(sdk, f"{model}:lora", tokens=24) != asking.say(sdk, model, tokens=24)

@@ -25,6 +25,7 @@ from lateen_serving.engine.protocol import (
     TokenEvent,
     TokenLogprob,
 )
+from lateen_serving.facts import Living, Record
 from lateen_serving.gateway import ingress, logs, waiting
 from lateen_serving.gateway.context import Service
 from lateen_serving.gateway.metrics import Metrics
@@ -208,17 +209,25 @@ class FakeCluster:
 
     facts: dict[str, Facts] = field(default_factory=dict)
     serving: dict[str, int] = field(default_factory=dict)
-    reads: list[str] = field(default_factory=list)
+    reads: int = 0
+    forgotten: list[tuple[str, str]] = field(default_factory=list)
     error: Exception | None = None
 
-    async def read(self, application: str) -> Facts | None:
-        self.reads.append(application)
+    async def records(self) -> list[Record]:
+        self.reads += 1
         if self.error is not None:
             raise self.error
-        return self.facts.get(application)
+        return [Record(name, "replica-0", 1.0, facts) for name, facts in self.facts.items()]
 
-    async def count_serving(self) -> dict[str, int]:
-        return self.serving
+    async def living(self) -> dict[str, Living]:
+        numbers = dict.fromkeys(self.facts, 0) | self.serving
+        found = {
+            name: Living(frozenset(f"replica-{n}" for n in range(number))) for name, number in numbers.items()
+        }
+        return found | {"gateway": Living()}
+
+    async def forget(self, records: tuple[Record, ...]) -> None:
+        self.forgotten += [(record.application, record.replica) for record in records]
 
 
 @dataclass
@@ -252,7 +261,7 @@ class World:
         self.cluster = FakeCluster()
         self.roll = 0.0
         self.now = 0.0
-        replicas = Replicas(self.cluster.read, self.cluster.count_serving, log, lambda: self.now)
+        replicas = Replicas(self.cluster, log, lambda: self.now)
         self.service = Service(
             self.state,
             self.models,

@@ -6,10 +6,22 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from lateen_api.gateway_report import AdapterFact, Facts
+from lateen_api.serve_config import AdapterArguments
 from lateen_operator.seams import Job, JobStatus, ServeApplication, ServeState
 
 if TYPE_CHECKING:
     from unit.operator_fakes import FakeWorld
+
+FACTS = Facts(
+    parameters=100,
+    context_tokens=512,
+    dtype="float32",
+    memory_bytes=12345,
+    load_seconds=1.2,
+    engine="transformers",
+    engine_reason="there is no GPU",
+)
 
 
 class FakeServe:
@@ -20,7 +32,8 @@ class FakeServe:
 
     async def observe(self) -> ServeState:
         world = self.world
-        facts, traffic = dict(world.facts), dict(world.traffic)
+        adapted = {name: found for name, app in world.applications.items() if (found := _adapted(app))}
+        facts, traffic = adapted | world.facts, dict(world.traffic)
         return ServeState(dict(world.applications), world.served_catalog, world.nodes, facts, traffic)
 
     async def apply(self, config: Mapping[str, Any]) -> None:
@@ -71,6 +84,17 @@ class FakeServe:
     async def forget(self, job_id: str) -> None:
         self.world.jobs.pop(job_id, None)
         self.world.wrote(f"forget {job_id}")
+
+
+def _adapted(app: ServeApplication) -> Facts | None:
+    """What replicas say that have loaded all adapters they were told of, unless a test says otherwise."""
+    if app.status != "RUNNING" or app.config is None:
+        return None
+    told = (app.config["deployments"][0].get("user_config") or {}).get("adapters") or []
+    loaded = {
+        each["name"]: AdapterFact(identity=AdapterArguments.model_validate(each).identity) for each in told
+    }
+    return FACTS.model_copy(update={"adapters": loaded}) if loaded else None
 
 
 def _version(entry: Mapping[str, Any]) -> list[Any]:

@@ -312,6 +312,12 @@ class FakeOperator:
                 return
         raise AssertionError(f"still writing after {rounds} rounds: {self.world.writes[-10:]}")
 
+    async def settle_rounds(self, rounds: int) -> None:
+        """Reconcile and let a second pass, that many times: for a state that is not the last one."""
+        for _ in range(rounds):
+            await self.once()
+            self.world.tick()
+
     def _waits(self) -> bool:
         starting = any(app.status in ("DEPLOYING", "DELETING") for app in self.world.applications.values())
         working = any(job.status is JobStatus.RUNNING for job in self.world.jobs.values())

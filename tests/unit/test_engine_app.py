@@ -13,12 +13,13 @@ from ray import serve
 from engine_models import request, save_adapter, save_llama
 from lateen_api import names
 from lateen_api.conditions import Reason
-from lateen_api.gateway_report import Facts
-from lateen_api.serve_config import REPLICA_FAILURE
+from lateen_api.gateway_report import AdapterFact, Facts
+from lateen_api.serve_config import REPLICA_FAILURE, AdapterArguments
 from lateen_serving.engine import app
 from lateen_serving.engine.generator import TextGenerator
+from lateen_serving.engine.jobs import RoomJob
 from lateen_serving.engine.options import LoadOptions
-from lateen_serving.errors import InputError, LoadError, NotFound
+from lateen_serving.errors import InputError, LoadError, NotFound, Unavailable
 
 
 def arguments(uri: str, **changes: object) -> dict[str, object]:
@@ -75,12 +76,12 @@ class Replica:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.model = app.Model.__new__(app.Model)
         self.facts: list[Facts] = []
-        context = SimpleNamespace(app_name="tiny-1")
+        context = SimpleNamespace(app_name="tiny-1", replica_tag="r1")
         monkeypatch.setattr(serve, "get_replica_context", lambda: context)
         monkeypatch.setattr(app, "publish", self._publish)
 
-    async def _publish(self, application: str, facts: Facts) -> None:
-        assert application == "tiny-1"
+    async def _publish(self, application: str, replica: str, facts: Facts) -> None:
+        assert (application, replica) == ("tiny-1", "r1")
         self.facts.append(facts)
 
     async def start(self, **changes: object) -> "Replica":
@@ -141,8 +142,12 @@ async def test_adapters_come_and_go_with_the_user_config(
     ]
     await replica.model.reconfigure({"adapters": adapters})
     told = replica.facts[-1].adapters
-    assert told["red"] == ""
-    assert all(told[name] for name in ("absent", "empty"))
+    assert told["red"] == AdapterFact(identity=AdapterArguments.model_validate(adapters[2]).identity)
+    assert [told[name].reason for name in ("absent", "empty")] == ["SourceNotFound"] * 2
+    assert all(told[name].message for name in ("absent", "empty"))
+    with pytest.raises(Unavailable, match="has not loaded the adapter"):
+        async for _ in replica.model.generate(request("hi", adapter="absent")):
+            pass
     events = [event async for event in replica.model.generate(request("hi", adapter="red", max_tokens=2))]
     assert events[-1]["completion_tokens"] == 2
     await replica.model.reconfigure({})
@@ -161,11 +166,11 @@ async def test_an_adapter_that_appears_later_is_loaded(
     monkeypatch.setattr(app, "_FIRST_RETRY_SECONDS", 0.01)
     replica = await Replica(monkeypatch).start()
     await replica.model.reconfigure({"adapters": [{"name": "late", "uri": "pvc://models/late"}]})
-    assert replica.facts[-1].adapters["late"]
+    assert replica.facts[-1].adapters["late"].reason == "SourceNotFound"
     save_adapter(volumes / "tiny", volumes / "late", 1)
     assert replica.model._insisting is not None
     await asyncio.wait_for(replica.model._insisting, 30)
-    assert replica.facts[-1].adapters == {"late": ""}
+    assert replica.facts[-1].adapters["late"].reason == ""
     await replica.model._engine.aclose()
 
 
@@ -192,6 +197,20 @@ async def test_the_number_of_requests_and_their_memory_reach_the_engine(
     with pytest.raises(app.ReplicaFailure):
         await Replica(monkeypatch).start(maxOngoingRequests=5, kvCacheBytes=12345)
     assert (made[0].max_rows, made[0].cache_bytes) == (5, 12345)
+
+
+async def test_room_for_more_requests_comes_with_the_user_config(
+    volumes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A running engine works on as many as the present number says, without a restart."""
+    replica = await Replica(monkeypatch).start(maxOngoingRequests=1)
+    thread = replica.model._engine._thread  # type: ignore[attr-defined]  # TextGenerator's
+    submitted: list[object] = []
+    monkeypatch.setattr(thread, "submit", submitted.append)
+    await replica.model.reconfigure({"maxOngoingRequests": 7})
+    monkeypatch.undo()
+    assert submitted == [RoomJob(7)]
+    await replica.model._engine.aclose()
 
 
 async def test_vllm_must_be_installed_where_it_is_asked_for(

@@ -11,7 +11,7 @@ import torch
 from engine_models import Reference, save_llama
 from lateen_serving.engine.channel import Channel
 from lateen_serving.engine.decoder import Decoder, State
-from lateen_serving.engine.jobs import GenerateJob, Rules
+from lateen_serving.engine.jobs import GenerateJob, RoomJob, Rules
 from lateen_serving.engine.prompt import own_copy
 from lateen_serving.engine.protocol import TokenEvent
 from lateen_serving.engine.scheduler import Limits, Scheduler
@@ -105,6 +105,22 @@ async def test_a_cancelled_request_leaves_at_the_next_step(reference: Reference)
     before = bench.model.passes
     assert bench.scheduler.step() is False
     assert bench.model.passes == before
+
+
+async def test_another_number_of_rows_counts_from_the_next_step(reference: Reference) -> None:
+    """More requests join at once; after a smaller number those under way go on."""
+    bench = Bench(reference, Limits(rows=1, cache_tokens=10_000, chunk_tokens=512))
+    channels = [bench.ask(text) for text in ("ab", "cd")]
+    bench.scheduler.step()
+    assert len(list(bench.scheduler._running())) == 1
+    bench.scheduler.add(RoomJob(2))
+    bench.scheduler.step()
+    assert len(list(bench.scheduler._running())) == 2
+    bench.scheduler.add(RoomJob(1))
+    bench.scheduler.step()
+    assert len(list(bench.scheduler._running())) == 2
+    bench.run()
+    assert all([await text_of(channel) for channel in channels])
 
 
 async def test_a_row_with_broken_numbers_fails_alone(reference: Reference) -> None:

@@ -137,6 +137,30 @@ async def test_models_are_listed(world: World) -> None:
 
 
 @pytest.mark.parametrize(
+    ("state", "code", "again", "retry_after"),
+    [
+        ("loadingAdapters", "adapter_loading", "true", "2"),
+        ("failedAdapters", "adapter_failed", "false", "60"),
+    ],
+)
+async def test_adapters_that_are_not_loaded(
+    world: World, state: str, code: str, again: str, retry_after: str
+) -> None:
+    """They are not listed, and a call is a 503 that says whether and when another one makes sense."""
+    world.accept(models=[model("chatty") | {state: ["red"]}])
+    async with world.http() as http:
+        listed = (await http.get("/v1/models")).json()["data"]
+        one = await http.get("/v1/models/chatty:red")
+        body = {"model": "chatty:red", "messages": [{"role": "user", "content": "Hi"}]}
+        reply = await http.post("/v1/chat/completions", json=body)
+    assert [each["id"] for each in listed] == ["chatty"]
+    assert one.status_code == 404
+    assert (reply.status_code, reply.json()["error"]["code"]) == (503, code)
+    assert (reply.headers["x-should-retry"], reply.headers["retry-after"]) == (again, retry_after)
+    assert world.models.calls == []
+
+
+@pytest.mark.parametrize(
     ("path", "model_id", "status", "code"),
     [
         ("/v1/chat/completions", "none", 404, "model_not_found"),

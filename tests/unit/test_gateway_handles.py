@@ -5,7 +5,6 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,7 +20,8 @@ from lateen_serving.errors import (
     ServiceError,
     Unavailable,
 )
-from lateen_serving.gateway import handles
+from lateen_serving.facts import Living
+from lateen_serving.gateway import ray_replicas
 from lateen_serving.gateway.handles import RayModels, _cancel
 from lateen_serving.gateway.waiting import Wait
 
@@ -331,14 +331,18 @@ async def test_a_failed_look_up_is_repeated(monkeypatch: pytest.MonkeyPatch) -> 
     assert reply == "reply"
 
 
-async def test_only_running_replicas_serve(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Replicas that start or stop don't count; applications without models are left out."""
-    states: Any = {"RUNNING": 2, "STARTING": 3}
-    deployments: Any = {"Model": SimpleNamespace(replica_states=states)}
-    applications = {
-        "app": SimpleNamespace(deployments=deployments),
-        "asleep": SimpleNamespace(deployments={"Model": SimpleNamespace(replica_states={"STARTING": 1})}),
-        "gateway": SimpleNamespace(deployments={"Gateway": SimpleNamespace(replica_states=states)}),
+async def test_replicas_that_take_requests_serve(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that start or stop are other ones; applications without models have none of ours."""
+
+    def replicas(**states: str) -> dict[str, Any]:
+        return {"replicas": [{"replica_id": name, "state": state} for name, state in states.items()]}
+
+    details = {
+        "app": {"deployments": {"Model": replicas(a="RUNNING", b="UPDATING", c="STARTING", d="STOPPING")}},
+        "gateway": {"deployments": {"Gateway": replicas(g="RUNNING")}},
     }
-    monkeypatch.setattr(serve, "status", lambda: SimpleNamespace(applications=applications))
-    assert await handles.count_serving() == {"app": 2, "asleep": 0}
+    monkeypatch.setattr(ray_replicas, "_details", lambda: {"applications": details})
+    assert await ray_replicas.RayReplicas().living() == {
+        "app": Living(frozenset("ab"), frozenset("cd")),
+        "gateway": Living(),
+    }

@@ -9,13 +9,14 @@ import pytest
 from pydantic import SecretStr
 
 from lateen_api.catalog import Catalog
-from lateen_api.gateway_report import REPORT_PATH, Facts, GatewayReport, Traffic
+from lateen_api.gateway_report import REPORT_PATH, AdapterFact, Facts, GatewayReport, Traffic
 from lateen_serving.errors import ModelError
+from lateen_serving.facts import Living
 from lateen_serving.gateway import ingress
 from lateen_serving.gateway.replicas import KEPT_SECONDS
 from lateen_serving.gateway.state import Snapshot
 from lateen_serving.settings import ServingSettings
-from unit.gateway_fakes import KEY, TOKEN, World, catalog, index, model
+from unit.gateway_fakes import KEY, TOKEN, World, catalog, model
 
 ASK: Any = {"model": "chatty", "messages": [{"role": "user", "content": "Hi"}]}
 CANARY = {"revision": "r2", "application": "default_chatty_r2", "weight": 10, "since": 5}
@@ -31,7 +32,7 @@ def facts(load_seconds: float = 2.5) -> Facts:
         load_seconds=load_seconds,
         engine="transformers",
         engine_reason="asked for",
-        adapters={"support": ""},
+        adapters={"support": AdapterFact(identity="1")},
     )
 
 
@@ -83,31 +84,45 @@ async def test_it_names_replica_and_catalog(world: World) -> None:
     assert (await read(world)).catalog == ""
 
 
-async def test_facts_are_of_the_catalogs_applications(world: World) -> None:
-    """Models, canaries and the embedders of indexes are asked; those that say nothing are left out."""
-    world.accept(
-        models=[model("chatty") | {"canary": CANARY}],
-        indexes=[index("handbook", embedder="default_minilm_r0")],
-    )
+async def test_facts_are_of_all_applications(world: World) -> None:
+    """Also of one that the catalog does not name yet: its adapters are known before it takes requests."""
     world.cluster.facts = {"default_chatty_r2": facts(), "default_other_r1": facts()}
-    found = await read(world)
-    assert found.facts == {"default_chatty_r2": facts()}
-    assert sorted(world.cluster.reads) == ["default_chatty_r1", "default_chatty_r2", "default_minilm_r0"]
+    assert (await read(world)).facts == world.cluster.facts
 
 
-async def test_facts_are_kept_for_some_seconds(world: World) -> None:
+async def test_facts_are_kept_for_a_moment(world: World) -> None:
     """A second report does not ask again at once, a later one does; what can't be read stays as it was."""
     world.cluster.facts = {"default_chatty_r1": facts(1.0)}
     await read(world)
-    asked = len(world.cluster.reads)
     await read(world)
-    assert len(world.cluster.reads) == asked
+    assert world.cluster.reads == 1
     world.now += KEPT_SECONDS
     world.cluster.error = OSError("away")
     assert (await read(world)).facts == {"default_chatty_r1": facts(1.0)}
-    assert len(world.cluster.reads) == 2 * asked
-    world.service.replicas.keep([])
+    assert world.cluster.reads == 2
+
+
+async def test_facts_of_replicas_that_are_gone_are_forgotten(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are deleted where they are kept; but not on the word of a Ray that does not even know the gateway."""
+    world.cluster.facts = {"default_chatty_r1": facts()}
+
+    async def nothing() -> dict[str, Living]:
+        return {}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.cluster, "living", nothing)
+        await read(world)
+    assert world.cluster.forgotten == []
+
+    async def gateway() -> dict[str, Living]:
+        return {"gateway": Living()}
+
+    monkeypatch.setattr(world.cluster, "living", gateway)
+    world.now += KEPT_SECONDS
     assert (await read(world)).facts == {}
+    assert world.cluster.forgotten == [("default_chatty_r1", "replica-0")]
 
 
 async def test_traffic_is_counted_by_application(world: World) -> None:

@@ -3,7 +3,7 @@
 
 import pytest
 
-from lateen_api.gateway_report import LATENCY_BOUNDS, Facts, GatewayReport, Traffic
+from lateen_api.gateway_report import LATENCY_BOUNDS, AdapterFact, Facts, GatewayReport, Traffic
 from lateen_operator.gateway_reports import latency, merged
 
 FACTS = Facts(
@@ -46,12 +46,21 @@ def test_requests_of_all_replicas_are_added_up() -> None:
 
 
 def test_an_adapter_is_missing_where_one_replica_misses_it() -> None:
-    """The first complaint is told; figures are one replica's, always the same one's."""
-    a = FACTS.model_copy(update={"adapters": {"sales": "", "legal": ""}})
-    b = FACTS.model_copy(update={"adapters": {"sales": "gone"}, "parameters": 9})
+    """The first complaint is told, what one has not tried is left out, and of different weights none is named; figures
+    are one replica's, always the same one's.
+    """
+    loaded, gone = (
+        AdapterFact(identity="1"),
+        AdapterFact(identity="1", reason="SourceNotFound", message="gone"),
+    )
+    a = FACTS.model_copy(
+        update={"adapters": {"sales": loaded, "legal": loaded, "law": loaded, "tax": loaded}}
+    )
+    others = {"sales": gone, "law": loaded, "tax": AdapterFact(identity="2")}
+    b = FACTS.model_copy(update={"adapters": others, "parameters": 9})
     reports = {name: GatewayReport(replica=name, facts={"x": facts}) for name, facts in (("b", b), ("a", a))}
     found = merged(reports).facts["x"]
-    assert found.adapters == {"sales": "gone", "legal": ""}
+    assert found.adapters == {"sales": gone, "law": loaded, "tax": AdapterFact(identity="")}
     assert found.parameters == 1
 
 

@@ -6,21 +6,14 @@ from typing import Any
 import pytest
 
 from lateen_api import names
-from lateen_api.gateway_report import Facts
+from lateen_api.gateway_report import AdapterFact
+from lateen_api.serve_config import AdapterArguments
 from lateen_operator.seams import Kind
+from unit.operator_fake_ray import FACTS
 from unit.operator_fakes import FakeOperator, FakeWorld, ready
 from unit.operator_specs import LLM, catalog, model
 
 AUTO: dict[str, Any] = {"minReplicas": 0, "maxReplicas": 4, "scaleToZeroDelay": "1m"}
-FACTS = Facts(
-    parameters=100,
-    context_tokens=512,
-    dtype="float32",
-    memory_bytes=12345,
-    load_seconds=1.2,
-    engine="transformers",
-    engine_reason="there is no GPU",
-)
 
 
 async def started(**more: Any) -> tuple[FakeWorld, FakeOperator, str]:
@@ -178,35 +171,116 @@ async def test_figures_that_waver_are_not_written_again() -> None:
         "loadSeconds": 2,
     }
     assert (status(world)["engine"], status(world)["engineReason"]) == ("transformers", "there is no GPU")
-    assert status(world)["url"] == "/v1/chat/completions"
+    assert status(world)["url"] == "/v1"
+
+
+def said(world: FakeWorld, application: str, **adapters: str | None) -> None:
+    """Replicas report on these adapters of `spec_of`: None loaded, else why not; others they have not tried."""
+    found = {
+        name: AdapterFact(
+            identity=AdapterArguments(name=name, uri=f"pvc://models/{name}").identity,
+            reason="SourceNotFound" if problem else "",
+            message=problem or "",
+        )
+        for name, problem in adapters.items()
+    }
+    world.facts[application] = FACTS.model_copy(update={"adapters": found})
+
+
+def spec_of(*adapters: str) -> list[dict[str, str]]:
+    """Adapters of a spec."""
+    return [{"name": name, "uri": f"pvc://models/{name}"} for name in adapters]
 
 
 async def test_adapters_are_listed_and_ready_once_replicas_have_them() -> None:
-    """The catalog lists them, the replicas get them in place, and the status says which of them answers."""
+    """The replicas get them in place; the catalog lists those that answer, and the status says why others don't."""
     world, operator, application = await started()
-    world.facts[application] = FACTS
-    adapters = [{"name": name, "uri": f"pvc://models/{name}"} for name in ("sales", "legal")]
-    world.put(Kind.MODEL_DEPLOYMENT, "llm", model(adapters=adapters))
+    said(world, application)
+    world.put(Kind.MODEL_DEPLOYMENT, "llm", model(adapters=spec_of("sales", "legal")))
     await operator.once()
     world.tick()
     await operator.once()
     assert ready(world, LLM) == ("False", "Progressing")
-    assert catalog(world).models[0].adapters == ["legal", "sales"]
+    (entry,) = catalog(world).models
+    assert (entry.adapters, entry.loading_adapters) == ([], ["legal", "sales"])
     given = deployment(world, application)["user_config"]["adapters"]
     assert [each["name"] for each in given] == ["legal", "sales"]
-    world.facts[application] = FACTS.model_copy(update={"adapters": {"legal": "", "sales": "no such folder"}})
-    await operator.once()
+    said(world, application, legal=None, sales="no such folder")
+    await operator.settle_rounds(3)
     assert ready(world, LLM) == ("False", "AdapterFailed")
+    assert "sales: no such folder (SourceNotFound)" in status(world)["conditions"][0]["message"]
+    (entry,) = catalog(world).models
+    assert (entry.adapters, entry.failed_adapters) == (["legal"], ["sales"])
     assert status(world)["adapters"] == [
         {"name": "legal", "modelId": "llm:legal", "ready": True},
-        {"name": "sales", "modelId": "llm:sales", "ready": False, "message": "no such folder"},
+        {
+            "name": "sales",
+            "modelId": "llm:sales",
+            "ready": False,
+            "reason": "SourceNotFound",
+            "message": "no such folder",
+        },
     ]
-    world.facts[application] = FACTS.model_copy(update={"adapters": {"legal": "", "sales": ""}})
+    said(world, application, legal=None, sales=None)
     await operator.settle()
     assert ready(world, LLM) == ("True", "Ready")
+    assert catalog(world).models[0].adapters == ["legal", "sales"]
     world.put(Kind.MODEL_DEPLOYMENT, "llm", model())
     await operator.settle()
     assert catalog(world).models[0].adapters == []
-    assert deployment(world, application)["user_config"] == {"adapters": []}
+    assert deployment(world, application)["user_config"]["adapters"] == []
     assert "adapters" not in status(world)
     assert world.restarts.count(application) == 1
+
+
+async def test_an_adapter_is_not_ready_while_its_former_weights_answer() -> None:
+    """Other weights under the same name: it stays callable, and Ready waits for the new ones."""
+    world, operator, application = await started(adapters=spec_of("sales"))
+    said(world, application, sales=None)
+    changed = [{"name": "sales", "uri": "pvc://models/better"}]
+    world.put(Kind.MODEL_DEPLOYMENT, "llm", model(adapters=changed))
+    await operator.settle_rounds(3)
+    assert ready(world, LLM) == ("False", "Progressing")
+    assert catalog(world).models[0].adapters == ["sales"]
+    del world.facts[application]
+    await operator.settle()
+    assert ready(world, LLM) == ("True", "Ready")
+
+
+async def test_adapters_stay_listed_while_nothing_is_heard() -> None:
+    """Replicas that crash, or a gateway that says nothing, take no adapter away."""
+    world, operator, application = await started(adapters=spec_of("sales"))
+    world.crash(application)
+    await operator.settle_rounds(2)
+    assert catalog(world).models[0].adapters == ["sales"]
+
+
+async def test_an_adapter_of_a_sleeping_model_can_be_called() -> None:
+    """The call wakes the model, and its replica loads the adapter before it serves."""
+    world, operator, application = await started(autoscaling=AUTO)
+    world.autoscale(application, 0)
+    said(world, application)
+    await operator.settle()
+    world.put(Kind.MODEL_DEPLOYMENT, "llm", model(autoscaling=AUTO, adapters=spec_of("sales")))
+    await operator.settle()
+    assert catalog(world).models[0].adapters == ["sales"]
+    assert ready(world, LLM) == ("True", "ScaledToZero")
+
+
+async def test_more_requests_at_a_time_reach_running_replicas() -> None:
+    """The engine's number of rows goes with the user_config, so that no replica is started anew."""
+    world, operator, application = await started(limits={"maxOngoingRequests": 4})
+    world.put(Kind.MODEL_DEPLOYMENT, "llm", model(limits={"maxOngoingRequests": 9, "maxQueuedRequests": 3}))
+    await operator.settle()
+    found = deployment(world, application)
+    assert found["user_config"]["maxOngoingRequests"] == found["max_ongoing_requests"] == 9
+    assert found["max_queued_requests"] == 3
+    assert world.restarts.count(application) == 1
+
+
+async def test_the_url_is_the_gateways_where_it_is_known() -> None:
+    """What a setting says is the base URL that clients take."""
+    world = FakeWorld()
+    world.put(Kind.MODEL_DEPLOYMENT, "llm", model())
+    await FakeOperator(world, gateway_url="https://models.example.com/v1/").settle()
+    assert status(world)["url"] == "https://models.example.com/v1"

@@ -4,8 +4,9 @@
 import pytest
 from ray.experimental import internal_kv
 
-from lateen_api.gateway_report import Facts
+from lateen_api.gateway_report import AdapterFact, Facts
 from lateen_serving import facts
+from lateen_serving.facts import Living, Record, settled
 
 FACTS = Facts(
     parameters=10,
@@ -15,7 +16,7 @@ FACTS = Facts(
     load_seconds=1.5,
     engine="transformers",
     engine_reason="the replica has no GPU",
-    adapters={"red": "", "blue": "it does not fit"},
+    adapters={"red": AdapterFact(identity="1")},
 )
 
 
@@ -29,30 +30,90 @@ def store(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, str], bytes]:
         return True
 
     monkeypatch.setattr(internal_kv, "_internal_kv_put", put)
-    monkeypatch.setattr(
-        internal_kv, "_internal_kv_get", lambda key, *, namespace: stored.get((namespace, key))
-    )
+
+    def get(key: bytes, *, namespace: str) -> bytes | None:
+        return stored.get((namespace, key.decode()))
+
+    def listed(prefix: str, *, namespace: str) -> list[bytes]:
+        return [key.encode() for place, key in stored if place == namespace and key.startswith(prefix)]
+
+    def delete(key: str, *, namespace: str) -> int:
+        return int(stored.pop((namespace, key), None) is not None)
+
+    for name, function in {"put": put, "get": get, "list": listed, "del": delete}.items():
+        monkeypatch.setattr(internal_kv, f"_internal_kv_{name}", function)
     return stored
 
 
-async def test_what_is_published_is_read(store: dict[tuple[str, str], bytes]) -> None:
-    """Each application has facts of its own under the agreed key, and the last ones count."""
-    await facts.publish("one", FACTS.model_copy(update={"parameters": 9}))
-    await facts.publish("one", FACTS)
-    assert await facts.read("one") == FACTS
-    assert await facts.read("two") is None
-    assert [key for _, key in store] == ["lateen:facts:one"]
+async def test_what_is_published_is_read_and_forgotten(store: dict[tuple[str, str], bytes]) -> None:
+    """Each replica has facts of its own under the agreed key, and its last ones count."""
+    await facts.publish("one", "a", FACTS.model_copy(update={"parameters": 9}))
+    await facts.publish("one", "a", FACTS)
+    await facts.publish("one", "b", FACTS)
+    records = await facts.read()
+    assert [(each.application, each.replica, each.facts) for each in records] == [
+        ("one", "a", FACTS),
+        ("one", "b", FACTS),
+    ]
+    await facts.forget(records[:1])
+    assert [key for _, key in store] == ["lateen:facts:one:b"]
 
 
-async def test_nothing_raises_for_facts(store: dict[tuple[str, str], bytes]) -> None:
-    """Facts of another version are no facts."""
-    await facts.publish("one", FACTS)
+async def test_facts_of_another_version_are_none(store: dict[tuple[str, str], bytes]) -> None:
+    """They are no failure, and are known as a replica's own."""
+    await facts.publish("one", "a", FACTS)
     for key in store:
         store[key] = b'{"odd": 1}'
-    assert await facts.read("one") is None
+    assert await facts.read() == [Record("one", "a", 0.0, None)]
 
 
-async def test_without_ray_there_are_no_facts() -> None:
-    """Where no Ray runs, publishing and reading are logged and go on."""
-    await facts.publish("one", FACTS)
-    assert await facts.read("one") is None
+async def test_without_ray_publishing_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no Ray runs it is tried some times, logged, and given up."""
+    monkeypatch.setattr(facts, "_PAUSES_SECONDS", (0.0,))
+    await facts.publish("one", "a", FACTS)
+
+
+def record(replica: str, said_at: float = 1.0, application: str = "one", **adapters: str) -> Record:
+    """What a replica said: of each adapter why it failed, or an empty text."""
+    found = {name: AdapterFact(identity="1", reason=reason) for name, reason in adapters.items()}
+    return Record(application, replica, said_at, FACTS.model_copy(update={"adapters": found}))
+
+
+def adapters(found: facts.Settled) -> dict[str, str]:
+    """Adapters of the application `one`, with why they failed."""
+    return {name: fact.reason for name, fact in found.facts["one"].adapters.items()}
+
+
+SERVING = {"one": Living(frozenset("ab"))}
+
+
+@pytest.mark.parametrize(
+    ("records", "expected"),
+    [
+        ([record("a", red="", blue=""), record("b", red="")], {"red": ""}),
+        ([record("a", red=""), record("b", red="SourceNotFound")], {"red": "SourceNotFound"}),
+        ([record("a", red="")], {}),
+        ([record("a", red=""), record("b", red=""), record("gone", red="CacheFull")], {"red": ""}),
+    ],
+)
+def test_an_adapter_is_loaded_where_every_serving_replica_has_it(
+    records: list[Record], expected: dict[str, str]
+) -> None:
+    """One failure is told, one that has not said so counts as not loaded, and those that are gone don't count."""
+    assert adapters(settled(records, SERVING)) == expected
+
+
+def test_what_is_out_of_date_is_gone() -> None:
+    """Replicas that Ray does not know, and all of an application it does not know; those that start stay."""
+    living = {"one": Living(frozenset("a"), frozenset("s"))}
+    records = [record("a"), record("s"), record("x"), record("y", application="other")]
+    found = settled(records, living)
+    assert [(each.application, each.replica) for each in found.gone] == [("one", "x"), ("other", "y")]
+    assert list(found.facts) == ["one"]
+
+
+def test_the_last_word_of_a_sleeping_model_stays() -> None:
+    """It tells how long a start takes; older ones go."""
+    found = settled([record("old", 1.0), record("last", 2.0, red="")], {"one": Living()})
+    assert adapters(found) == {"red": ""}
+    assert [each.replica for each in found.gone] == ["old"]

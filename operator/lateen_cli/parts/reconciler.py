@@ -28,6 +28,7 @@ def describe(site: Site) -> Part:
         LATEEN_OPERATOR_WEAVIATE_API_KEY=secrets.weaviate_key,
         LATEEN_OPERATOR_GATEWAY_HOST="127.0.0.1",
         LATEEN_OPERATOR_GATEWAY_PORT=str(ports.gateway),
+        LATEEN_OPERATOR_GATEWAY_URL=f"http://127.0.0.1:{ports.gateway}/v1",
         LATEEN_OPERATOR_SECRETS_FOLDER=str(site.state.secrets),
         LATEEN_OPERATOR_HEALTH_HOST="127.0.0.1",
         LATEEN_OPERATOR_HEALTH_PORT=str(ports.operator),

@@ -54,6 +54,16 @@ def secrets(resource: Resource, spec: ModelDeploymentSpec) -> set[tuple[str, str
     return {(resource.key.namespace, each.secret_ref.name) for each in sources if each.secret_ref}
 
 
+def adapters(resource: Resource, spec: ModelDeploymentSpec) -> list[AdapterArguments]:
+    """The adapters of `spec` as replicas are told of them, sorted by name."""
+    return [
+        AdapterArguments(
+            name=adapter.name, uri=adapter.uri, digest=adapter.digest, secret=_secret(resource, adapter)
+        )
+        for adapter in sorted(spec.adapters, key=lambda adapter: adapter.name)
+    ]
+
+
 def config(
     resource: Resource, spec: ModelDeploymentSpec, present: ServeApplication | None, attempt: int
 ) -> dict[str, Any]:
@@ -75,17 +85,35 @@ def config(
     }
 
 
-def resized(present: ServeApplication, spec: ModelDeploymentSpec) -> dict[str, Any] | None:
-    """The entry of another revision that still serves, with the numbers and limits of `spec`.
+def adapted(
+    resource: Resource, spec: ModelDeploymentSpec, old: ServeApplication, new: ServeApplication | None
+) -> dict[str, Any] | None:
+    """The entry of another revision that still serves, with all of `spec` that replicas take without a restart.
 
-    None when Ray does not know its config.
+    An adapter whose weights changed together with the model's belongs to the new revision: the old one keeps what it
+    has. That is told by the new application, which was made with both. None when Ray does not know the old config.
+
+    Args:
+        resource: The ModelDeployment.
+        spec: Its spec, which describes the new revision.
+        old: The application that serves.
+        new: The application of the new revision; None while there is none.
+
     """
-    if present.config is None:
+    if old.config is None:
         return None
-    deployment = dict((present.config.get("deployments") or [{}])[0])
+    deployment = _present_deployment(old)
     for key in ("num_replicas", "autoscaling_config"):
         deployment.pop(key, None)
-    return {**present.config, "deployments": [deployment | _in_place(spec, present)]}
+    present, fresh = _present_adapters(old), _present_adapters(new)
+    chosen = [
+        present[adapter.name]
+        if adapter.name in present and (new is None or fresh.get(adapter.name) == adapter.dump())
+        else adapter.dump()
+        for adapter in adapters(resource, spec)
+    ]
+    in_place = _in_place(spec, old, chosen)
+    return {**old.config, "deployments": [deployment | in_place]}
 
 
 def attempt_of(present: ServeApplication | None) -> int:
@@ -121,6 +149,17 @@ def _present_arguments(present: ServeApplication | None) -> dict[str, Any]:
     return dict((config or {}).get("args") or {})
 
 
+def _present_deployment(present: ServeApplication | None) -> dict[str, Any]:
+    config = present.config if present is not None else None
+    return dict(((config or {}).get("deployments") or [{}])[0])
+
+
+def _present_adapters(present: ServeApplication | None) -> dict[str, dict[str, Any]]:
+    """Adapters of an application by name, as its config has them."""
+    user_config = _present_deployment(present).get("user_config") or {}
+    return {each["name"]: each for each in user_config.get("adapters") or []}
+
+
 def _secret(resource: Resource, source: WeightsSource) -> str | None:
     return f"{resource.key.namespace}/{source.secret_ref.name}" if source.secret_ref else None
 
@@ -130,21 +169,24 @@ def _deployment(
 ) -> dict[str, Any]:
     return {
         "name": names.MODEL_DEPLOYMENT,
-        **_in_place(spec, present),
+        **_in_place(spec, present, [adapter.dump() for adapter in adapters(resource, spec)]),
         "max_surge_percent": 100,
         "ray_actor_options": _actor_options(spec),
         "request_router_config": {"request_router_class": ROUTER_CLASS},
-        "user_config": _user_config(resource, spec).dump(),
     }
 
 
-def _in_place(spec: ModelDeploymentSpec, present: ServeApplication | None) -> dict[str, Any]:
+def _in_place(
+    spec: ModelDeploymentSpec, present: ServeApplication | None, chosen: list[dict[str, Any]]
+) -> dict[str, Any]:
     """What running replicas take without a restart, whichever revision they are of."""
+    limit = spec.limits.max_ongoing_requests
     return {
         **_replicas(spec, present),
-        "max_ongoing_requests": spec.limits.max_ongoing_requests,
+        "max_ongoing_requests": limit,
         "max_queued_requests": spec.limits.max_queued_requests,
         "graceful_shutdown_timeout_s": float(seconds(spec.limits.request_timeout)),
+        "user_config": {**ModelUserConfig(max_ongoing_requests=limit).dump(), "adapters": chosen},
     }
 
 
@@ -172,8 +214,7 @@ def _has_run(present: ServeApplication | None) -> bool:
     """Whether this revision has been RUNNING since it was deployed: then its config has no first number any more."""
     if present is None or present.config is None or present.status == DELETING:
         return False
-    deployment = (present.config.get("deployments") or [{}])[0]
-    scaling = deployment.get("autoscaling_config")
+    scaling = _present_deployment(present).get("autoscaling_config")
     return present.status == RUNNING or (scaling is not None and scaling.get("initial_replicas") is None)
 
 
@@ -187,13 +228,3 @@ def _actor_options(spec: ModelDeploymentSpec) -> dict[str, Any]:
     if asked.node_labels:
         options["label_selector"] = dict(sorted(asked.node_labels.items()))
     return options
-
-
-def _user_config(resource: Resource, spec: ModelDeploymentSpec) -> ModelUserConfig:
-    adapters = [
-        AdapterArguments(
-            name=adapter.name, uri=adapter.uri, digest=adapter.digest, secret=_secret(resource, adapter)
-        )
-        for adapter in sorted(spec.adapters, key=lambda adapter: adapter.name)
-    ]
-    return ModelUserConfig(adapters=adapters)

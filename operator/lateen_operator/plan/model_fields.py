@@ -6,14 +6,13 @@ What nobody can tell at the moment stays as it was.
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from lateen_api import catalog, names
 from lateen_api.gateway_report import Facts
-from lateen_api.model_deployment import ModelDeploymentSpec, Task
+from lateen_api.model_deployment import ModelDeploymentSpec
 from lateen_api.status_types import (
     AdapterStatus,
     ModelDeploymentStatus,
@@ -21,16 +20,16 @@ from lateen_api.status_types import (
     ScalingEvent,
     TrafficShare,
 )
+from lateen_operator.plan import adapters
+from lateen_operator.plan.adapters import Standing
 from lateen_operator.plan.models import ModelPlan
 from lateen_operator.plan.world import World
 from lateen_operator.seams import Resource, ServeApplication
-from lateen_operator.status import timestamp
+from lateen_operator.status import MAX_MESSAGE, timestamp
 
-URLS: Mapping[Task, str] = {
-    "generate": "/v1/chat/completions",
-    "embed": "/v1/embeddings",
-    "rerank": "/v1/rerank",
-}
+API_PATH = "/v1"
+"""Where the API is below the gateway's address."""
+
 MAX_SCALING_EVENTS = 10
 
 
@@ -100,21 +99,26 @@ class Figures:
         """What replicas say of the model now."""
         return self.world.serve.facts.get(self.application or "")
 
-    def adapters(self) -> list[AdapterStatus] | None:
-        """The LoRA adapters of the spec; those of the last status when the spec can't be read."""
-        if self.made.spec is None:
-            return self.before.adapters
-        known = {each.name: each for each in self.before.adapters or []} if self.is_same else {}
-        wanted = sorted(adapter.name for adapter in self.made.spec.adapters)
-        return [self._adapter(name, known.get(name)) for name in wanted] or None
+    @cached_property
+    def adapters(self) -> list[AdapterStatus]:
+        """The LoRA adapters of the spec; what can't be known now is as the last status has it."""
+        spec, entry = self.made.spec, self.made.entry
+        if spec is None:
+            return self.before.adapters or []
+        known = {each.name: each for each in self.before.adapters or []}
+        if self.world.served_catalog is not None or not self.is_same:
+            known = {}
+        names_ = sorted(adapter.name for adapter in spec.adapters)
+        found = adapters.standings(entry, self.resource, spec, self.world) if entry is not None else {}
+        return [known.get(name) or self._adapter(name, found.get(name, adapters.LOADING)) for name in names_]
 
-    def _adapter(self, name: str, known: AdapterStatus | None) -> AdapterStatus:
-        if self.said is None and known is not None:
-            return known
-        problem = self.said.adapters.get(name) if self.said else None
-        message = "not loaded yet" if problem is None else problem
+    def _adapter(self, name: str, standing: Standing) -> AdapterStatus:
         return AdapterStatus(
-            name=name, model_id=f"{self.model_id}:{name}", ready=not message, message=message[:1024] or None
+            name=name,
+            model_id=f"{self.model_id}:{name}",
+            ready=not standing.reason,
+            reason=standing.reason or None,
+            message=standing.message[:MAX_MESSAGE] or None,
         )
 
     def scaled(self) -> ScalingEvent | None:
@@ -131,10 +135,10 @@ class Figures:
 
     def values(self) -> dict[str, Any]:
         """The status fields in their outside spelling, without conditions and the last failure."""
-        said, scaled, spec = self.said, self.scaled(), self.made.spec
+        said, scaled = self.said, self.scaled()
         history = [*([scaled] if scaled else []), *(self.before.scaling_history or [])]
         status = ModelDeploymentStatus(
-            url=URLS[spec.task] if spec else self.before.url,
+            url=self.world.gateway_url or API_PATH,
             model_id=self.model_id,
             revision=self.revision,
             application=self.application,
@@ -146,7 +150,7 @@ class Figures:
             failed_replicas=sum(each.failed_replicas for each in self._involved()),
             facts=self._kept(self.before.facts) or (_facts(said) if said else None),
             traffic=self._traffic(),
-            adapters=self.adapters(),
+            adapters=self.adapters or None,
             scaling_history=history[:MAX_SCALING_EVENTS] or None,
             selector=f"lateen.dev/model={self.resource.key.name}",
         )

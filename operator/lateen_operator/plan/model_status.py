@@ -104,18 +104,17 @@ def _without_replicas(sleeps: bool, entry: catalog.Model, figures: Figures) -> _
 
 
 def _adapted(entry: catalog.Model, figures: Figures) -> _Said | None:
-    """What is wrong with the adapters; None when nothing is, or nothing is known."""
-    known = figures.said.adapters if figures.said else None
-    if known is None:
-        return None
-    failed = [f"{name}: {known[name]}" for name in entry.adapters if known.get(name)]
+    """What is wrong with the adapters; None when nothing is."""
+    unready = [each for each in figures.adapters if not each.ready]
+    failed = [each for each in unready if each.reason != Reason.PROGRESSING.value]
     if failed:
-        message = f"serving as model {entry.id!r}, but not its adapters {'; '.join(failed)}"
+        told = "; ".join(f"{each.name}: {each.message} ({each.reason})" for each in failed)
+        message = f"serving as model {entry.id!r}, but not its adapters {told}"
         return _Said(Verdict("False", Reason.ADAPTER_FAILED, message), stalled=True, again=2.0)
-    loading = [name for name in entry.adapters if name not in known]
-    if not loading:
+    if not unready:
         return None
-    message = f"serving as model {entry.id!r}; its adapters {', '.join(loading)} are loading"
+    told = "; ".join(f"{each.name}: {each.message}" for each in unready)
+    message = f"serving as model {entry.id!r}; not yet its adapters {told}"
     return _Said(Verdict("False", Reason.PROGRESSING, message), reconciling=True, again=1.0)
 
 

@@ -20,7 +20,7 @@ from lateen_api.conditions import Reason
 from lateen_api.gateway_report import Traffic
 from lateen_api.model_deployment import ModelDeploymentSpec
 from lateen_api.quantities import seconds
-from lateen_operator.plan import applications, model_revisions, placement, rollouts
+from lateen_operator.plan import adapters, applications, model_revisions, placement, rollouts
 from lateen_operator.plan.applications import DEPLOY_FAILED, RUNNING, UNHEALTHY
 from lateen_operator.plan.model_revisions import HistoryPlan
 from lateen_operator.plan.problems import backoff, describe, failure, last_line
@@ -152,6 +152,7 @@ def _settled(
     entry = _alone(main, spec) if main is not None and not runs else None
     if runs or (main is None and _is_announced(resource, name, world)):
         entry = _entry(resource, run)
+    entry = adapters.placed(entry, resource, spec, world) if entry is not None else None
     history = model_revisions.plan(spec, stored, _in_use(main))
     if main is None and _waits_for_room(resource, run, world, name):
         words = f"the old revision stops before revision {run.revision()} starts"
@@ -183,13 +184,14 @@ def _changing(resource: Resource, spec: ModelDeploymentSpec, world: World, main:
     attempt, retry_in = _attempt(present, world.now)
     aborted = move.abort or (known.aborted if known is not None and not move.start else "")
     keeps = move.entry.application == main.application
+    serving = world.serve.applications[main.application]
     problem = _problem(spec, present, world) if move.start else None
     return ModelPlan(
-        entry=move.entry,
+        entry=adapters.placed(move.entry, resource, spec, world),
         wanted=applications.config(resource, spec, present, attempt) if move.start else None,
         spec=spec,
         problem=_aborted(aborted) if aborted and keeps else problem,
-        old=applications.resized(world.serve.applications[main.application], spec) if keeps else None,
+        old=applications.adapted(resource, spec, serving, present) if keeps else None,
         words=move.words,
         again=retry_in or move.again,
         abort=Abort(known.name, move.abort) if known is not None and move.abort else None,
@@ -244,7 +246,6 @@ def _entry(resource: Resource, spec: ModelDeploymentSpec) -> catalog.Model:
         revision=spec.revision(),
         application=applications.name(resource, spec),
         created=resource.created,
-        adapters=sorted(adapter.name for adapter in spec.adapters),
         request_timeout_seconds=seconds(spec.limits.request_timeout),
         queue_timeout_seconds=seconds(spec.limits.queue_timeout),
         routing=spec.routing.strategy,

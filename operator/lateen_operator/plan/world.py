@@ -20,6 +20,8 @@ class ServingOptions:
     host: str = "127.0.0.1"
     port: int = 8000
     gateway_replicas: int = 1
+    gateway_url: str = ""
+    """Base URL of the API as clients reach it; empty: not known."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class World:
     store: StoreState = field(default_factory=StoreState)
     missing_secrets: frozenset[tuple[str, str]] = frozenset()
     """Namespace and name of the Secrets that specs refer to and nobody has made."""
+    gateway_url: str = ""
+    """Base URL of the API as clients reach it; empty: not known."""
     now: float = 0.0
     """Unix time, seconds."""
 

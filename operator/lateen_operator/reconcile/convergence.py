@@ -111,6 +111,7 @@ class Convergence:
             serve=serve,
             store=store,
             missing_secrets=missing,
+            gateway_url=self._options.gateway_url,
             now=self._clock(),
         )
 

@@ -40,7 +40,12 @@ class Reconciler:
         settings: OperatorSettings,
         clock: Callable[[], float],
     ) -> None:
-        options = ServingOptions(settings.gateway_host, settings.gateway_port, settings.gateway_replicas)
+        options = ServingOptions(
+            settings.gateway_host,
+            settings.gateway_port,
+            settings.gateway_replicas,
+            settings.gateway_url.rstrip("/"),
+        )
         self._cluster, self._cache, self._clock = cluster, cache, clock
         mirror = SecretsMirror(Path(settings.secrets_folder)) if settings.secrets_folder else None
         self._convergence = Convergence(cluster, serve, store, cache, options, clock, mirror)

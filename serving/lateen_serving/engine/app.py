@@ -20,7 +20,7 @@ from ray.serve import Application
 from ray.serve.exceptions import RayServeException
 
 from lateen_api import names
-from lateen_api.gateway_report import Facts
+from lateen_api.gateway_report import AdapterFact, Facts
 from lateen_api.model_deployment import Task
 from lateen_api.serve_config import (
     REPLICA_FAILURE,
@@ -41,7 +41,7 @@ from lateen_serving.engine.protocol import (
     Ranking,
     TokenEvent,
 )
-from lateen_serving.errors import LoadError
+from lateen_serving.errors import LoadError, NotFound, ServiceError, Unavailable
 from lateen_serving.facts import publish
 from lateen_serving.settings import ServingSettings
 from lateen_serving.weights import source
@@ -84,9 +84,13 @@ class Model:
         self._insisting: asyncio.Task[None] | None = None
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
-        """Called by Ray Serve with a `ModelUserConfig`: have these adapters. Never raises: that would end the replica."""
+        """Called by Ray Serve with a `ModelUserConfig`: have this room and these adapters. Never raises: that would end
+        the replica.
+        """
         try:
             self._wanted = ModelUserConfig.model_validate(user_config)
+            if self._wanted.max_ongoing_requests is not None:
+                self._engine.make_room(self._wanted.max_ongoing_requests)
             if not await self._take(self._wanted):
                 self._insisting = asyncio.create_task(self._insist(self._wanted))
         except Exception:  # noqa: BLE001 - see above
@@ -99,8 +103,18 @@ class Model:
         try:
             async for event in events:
                 yield event
+        except NotFound as error:
+            raise self._missing(request, error) from error
         finally:
             await events.aclose()  # type: ignore[attr-defined]  # engines generate with async generators
+
+    def _missing(self, request: GenerateRequest, error: NotFound) -> ServiceError:
+        """What to raise for an adapter that is not there: one that should be is worth another try, elsewhere or later."""
+        wanted = self._wanted.adapters if self._wanted is not None else []
+        if all(adapter.name != request.get("adapter") for adapter in wanted):
+            return error
+        message = "This replica has not loaded the adapter. Try again in a moment."
+        return Unavailable(message, code="adapter_loading", param="model")
 
     async def embed(self, texts: list[str]) -> Embeddings:
         """See `protocol.Engine`."""
@@ -149,29 +163,30 @@ class Model:
         async with self._taking:
             outcome = await self._adapted(config)
         await self._publish(outcome)
-        return not any(outcome.values())
+        return not any(fact.reason for fact in outcome.values())
 
-    async def _adapted(self, config: ModelUserConfig) -> dict[str, str]:
+    async def _adapted(self, config: ModelUserConfig) -> dict[str, AdapterFact]:
         weights: list[AdapterWeights] = []
-        outcome: dict[str, str] = {}
+        failures: dict[str, LoadError] = {}
         for adapter in config.adapters:
-            outcome[adapter.name] = ""
             try:
                 weights.append(await _adapter_weights(adapter))
             except LoadError as error:
-                outcome[adapter.name] = error.message
+                failures[adapter.name] = error
             except Exception as error:  # noqa: BLE001 - one adapter's failure is its own
                 _log.exception("adapter %s can't be had", adapter.name)
-                outcome[adapter.name] = f"it can't be had ({type(error).__name__})"
-        outcome |= await self._engine.set_adapters(weights)
-        for name, reason in outcome.items():
-            _log.info("adapter %s: %s", name, reason or "answers")
+                failures[adapter.name] = _adapter_error(f"it can't be had ({type(error).__name__})")
+        refused = await self._engine.set_adapters(weights)
+        failures |= {name: _adapter_error(reason) for name, reason in refused.items()}
+        outcome = {adapter.name: _fact(adapter, failures.get(adapter.name)) for adapter in config.adapters}
+        for name, fact in outcome.items():
+            _log.info("adapter %s: %s", name, fact.message or "answers")
         return outcome
 
-    async def _publish(self, adapters: dict[str, str]) -> None:
+    async def _publish(self, adapters: dict[str, AdapterFact]) -> None:
         """Tell the gateway what is loaded; outside a replica there is nobody to tell."""
         try:
-            application = serve.get_replica_context().app_name
+            replica = serve.get_replica_context()
         except RayServeException:
             return
         description = self._engine.describe()
@@ -185,7 +200,17 @@ class Model:
             engine_reason=self._reason,
             adapters=adapters,
         )
-        await publish(application, facts)
+        await publish(replica.app_name, replica.replica_tag, facts)
+
+
+def _adapter_error(reason: str) -> LoadError:
+    return LoadError(reason, code="AdapterFailed")
+
+
+def _fact(adapter: AdapterArguments, failure: LoadError | None) -> AdapterFact:
+    if failure is None:
+        return AdapterFact(identity=adapter.identity)
+    return AdapterFact(identity=adapter.identity, reason=failure.code, message=failure.message)
 
 
 async def _make_engine(arguments: ModelArguments) -> tuple[Engine, str]:

@@ -65,6 +65,9 @@ class TextEncoder(Refusals):
         """None can be had."""
         return {adapter["name"]: "adapters are for task: generate" for adapter in adapters}
 
+    def make_room(self, requests: int) -> None:
+        """Nothing to do: passes are bounded by tokens."""
+
     async def tokenize(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
         """See `protocol.Engine`."""
         return await asyncio.to_thread(self._facts.spans.of, texts)

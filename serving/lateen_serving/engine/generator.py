@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from lateen_serving.engine import admission
 from lateen_serving.engine.channel import Channel
 from lateen_serving.engine.grammar import Constraint, Grammars
-from lateen_serving.engine.jobs import AdaptersJob, GenerateJob, Rules
+from lateen_serving.engine.jobs import AdaptersJob, GenerateJob, RoomJob, Rules
 from lateen_serving.engine.options import LoadOptions
 from lateen_serving.engine.protocol import (
     AdapterWeights,
@@ -56,7 +56,7 @@ class LoadedAdapter:
 class TextGenerator:
     """An `Engine` that generates text."""
 
-    def __init__(self, thread: TorchThread[GenerateJob | AdaptersJob], facts: Facts) -> None:
+    def __init__(self, thread: TorchThread[GenerateJob | AdaptersJob | RoomJob], facts: Facts) -> None:
         self._thread = thread
         self._facts = facts
         self._grammars = Grammars(facts.vocabulary)
@@ -70,7 +70,7 @@ class TextGenerator:
     @classmethod
     async def create(cls, options: LoadOptions) -> "TextGenerator":
         """Load the weights and start; raises LoadError."""
-        thread: TorchThread[GenerateJob | AdaptersJob] = TorchThread("torch")
+        thread: TorchThread[GenerateJob | AdaptersJob | RoomJob] = TorchThread("torch")
         facts = await thread.start(lambda: load(options))
         return cls(thread, facts)
 
@@ -160,6 +160,10 @@ class TextGenerator:
         channel: Channel[dict[str, str]] = Channel()
         self._thread.submit(AdaptersJob(load, unload, channel))
         return (await channel.receive())[0]
+
+    def make_room(self, requests: int) -> None:
+        """See `protocol.Engine`. Raises Unavailable when the torch thread has ended."""
+        self._thread.submit(RoomJob(requests))
 
     async def tokenize(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
         """See `protocol.Engine`."""

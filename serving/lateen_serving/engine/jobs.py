@@ -72,6 +72,13 @@ class AdaptersJob:
 
 
 @dataclass(frozen=True)
+class RoomJob:
+    """Another number of requests to work on at the same time."""
+
+    rows: int
+
+
+@dataclass(frozen=True)
 class Tokens:
     """A text as an encoder reads it, or a pair of texts in one row."""
 

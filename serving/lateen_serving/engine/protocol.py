@@ -193,6 +193,13 @@ class Engine(Protocol):
         """
         ...
 
+    def make_room(self, requests: int) -> None:
+        """Work on at most so many requests at the same time from now on; those under way go on.
+
+        An engine that batches by tokens, or fixes its batch when it loads (`vllm`), goes on as it was.
+        """
+        ...
+
     async def tokenize(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
         """For each text the character span of each of its tokens, without special tokens."""
         ...

@@ -13,14 +13,14 @@ delays the others by one chunk at most.
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from lateen_serving.engine import decoder, sampling
 from lateen_serving.engine.channel import Channel, deliver
 from lateen_serving.engine.decoder import Decoder, State
-from lateen_serving.engine.jobs import AdaptersJob, GenerateJob
+from lateen_serving.engine.jobs import AdaptersJob, GenerateJob, RoomJob
 from lateen_serving.engine.protocol import TokenEvent
 from lateen_serving.engine.rows import Row
 from lateen_serving.engine.vocabulary import Vocabulary
@@ -83,10 +83,12 @@ class Scheduler:
         self._single: list[Batch] = []
         self._outbox: list[tuple[Channel[TokenEvent], TokenEvent | Exception]] = []
 
-    def add(self, job: GenerateJob | AdaptersJob) -> None:
-        """Queue a request or a change of adapters."""
+    def add(self, job: GenerateJob | AdaptersJob | RoomJob) -> None:
+        """Queue a request or a change of adapters, or take another number of rows."""
         if isinstance(job, AdaptersJob):
             self._changes.append(job)
+        elif isinstance(job, RoomJob):
+            self._limits = replace(self._limits, rows=job.rows)
         else:
             self._waiting.append(Row.of(job, self._vocabulary, self._model))
 

@@ -146,6 +146,9 @@ class VllmGenerator(Refusals):
             return {adapter["name"]: "vLLM has no adapters for this architecture" for adapter in adapters}
         return await self._adapters.set(adapters)
 
+    def make_room(self, requests: int) -> None:
+        """VLLM fixes its batch when it starts; what is more waits inside it."""
+
     async def tokenize(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
         """See `protocol.Engine`."""
         return await asyncio.to_thread(self._parts.spans.of, texts)

@@ -9,11 +9,11 @@ from ray import serve
 from starlette.applications import Starlette
 
 from lateen_api import names
-from lateen_serving import facts
 from lateen_serving.gateway import ingress, logs
 from lateen_serving.gateway.context import Service
-from lateen_serving.gateway.handles import RayModels, count_serving
+from lateen_serving.gateway.handles import RayModels
 from lateen_serving.gateway.metrics import Metrics
+from lateen_serving.gateway.ray_replicas import RayReplicas
 from lateen_serving.gateway.replicas import Replicas
 from lateen_serving.gateway.state import GatewayState
 from lateen_serving.rag.retrieve import Retriever
@@ -42,7 +42,7 @@ class Gateway:
             metrics=Metrics(replica),
             log=log,
             pause=asyncio.sleep,
-            replicas=Replicas(facts.read, count_serving, log),
+            replicas=Replicas(RayReplicas(), log),
             report_token=settings.ray_auth_token,
             echoes_request_id=False,  # Ray Serve does, and a second header would be joined to the first
         )
@@ -56,7 +56,6 @@ class Gateway:
         self._state.accept(user_config)
         current = self._state.current
         self._models.keep(current.strategies())
-        self._service.replicas.keep(current.applications)
         self._service.metrics.models.keep(current.revisions())
 
 

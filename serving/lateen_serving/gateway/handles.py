@@ -171,16 +171,3 @@ def _lost(application: str, cause: BaseException) -> Unavailable:
         code="model_unavailable",
         context={"application": application, "cause": type(cause).__qualname__},
     )
-
-
-async def count_serving() -> dict[str, int]:
-    """Replicas that serve, by model application; raises what Ray raises."""
-    status = await asyncio.to_thread(serve.status)
-    found = {}
-    for name, application in status.applications.items():
-        deployment = application.deployments.get(names.MODEL_DEPLOYMENT)
-        if deployment is not None:
-            found[name] = sum(
-                number for state, number in deployment.replica_states.items() if state == "RUNNING"
-            )
-    return found

@@ -21,7 +21,7 @@ async def report(service: Service, authorization: str | None) -> Response:
     document = GatewayReport(
         replica=service.metrics.replica,
         catalog=snapshot.revision,
-        facts=await service.replicas.facts(snapshot.applications),
+        facts=dict(await service.replicas.facts()),
         traffic=service.state.traffic.traffic(),
     )
     return replies.json_response(document.dump())

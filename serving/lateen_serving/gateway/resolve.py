@@ -3,7 +3,7 @@
 
 from lateen_api.catalog import Index, Model, Prompt, PromptRevision
 from lateen_api.model_deployment import Task
-from lateen_serving.errors import InputError, NotFound
+from lateen_serving.errors import InputError, NotFound, Unavailable
 from lateen_serving.gateway.context import RequestContext
 from lateen_serving.gateway.state import Snapshot
 
@@ -13,12 +13,17 @@ _TASK_HINT: dict[Task, str] = {
     "rerank": "/v1/rerank",
 }
 
+_ADAPTER_RETRY_SECONDS = 2
+_FAILED_RETRY_SECONDS = 60
+"""A replica tries again by itself, ever more slowly: see `engine/app.py`."""
+
 
 def model(context: RequestContext, model_id: str, task: Task) -> Model:
     """Fill `context.model`, `context.adapter` and `context.deadline` from `id` or `id:adapter`.
 
-    Raises NotFound, or InputError if the model has another task.
+    Raises NotFound, InputError if the model has another task, or Unavailable for an adapter that is not loaded.
     """
+    _refuse_unloaded(context.snapshot, model_id)
     found, context.adapter = find_model(context.snapshot, model_id)
     if found.task != task:
         raise InputError(
@@ -42,6 +47,30 @@ def find_model(snapshot: Snapshot, model_id: str) -> tuple[Model, str]:
             param="model",
         )
     return found, adapter
+
+
+def _refuse_unloaded(snapshot: Snapshot, model_id: str) -> None:
+    """Raise Unavailable where `model_id` names an adapter that exists but is not loaded."""
+    base, _, adapter = model_id.partition(":")
+    found = snapshot.models.get(base)
+    if found is None:
+        return
+    if adapter in found.loading_adapters:
+        error = Unavailable(
+            f"The adapter '{adapter}' of model '{base}' is being loaded. Try again in a moment.",
+            code="adapter_loading",
+            param="model",
+        )
+        error.retry_after = _ADAPTER_RETRY_SECONDS
+        raise error
+    if adapter in found.failed_adapters:
+        error = Unavailable(
+            f"The adapter '{adapter}' of model '{base}' could not be loaded; its ModelDeployment's status says why.",
+            code="adapter_failed",
+            param="model",
+        )
+        error.retry_after, error.retry_allowed = _FAILED_RETRY_SECONDS, False
+        raise error
 
 
 def prompt(context: RequestContext, prompt_id: str, version: str | None) -> PromptRevision:

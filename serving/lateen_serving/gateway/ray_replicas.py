@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ray's word on replicas: the implementation of `replicas.Ray`. Built by `app.py`."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from ray.serve.context import _get_global_client
+from ray.serve.exceptions import RayServeException
+
+from lateen_api import names
+from lateen_serving import facts
+from lateen_serving.facts import Living, Record
+
+_SERVES = ("RUNNING", "UPDATING", "PENDING_MIGRATION")
+"""States of a replica that takes requests: one that takes a new user_config goes on serving."""
+
+
+class RayReplicas:
+    """Asks this Ray cluster's key-value store and Serve controller."""
+
+    async def records(self) -> list[Record]:
+        """See `facts.read`."""
+        return await facts.read()
+
+    async def living(self) -> Mapping[str, Living]:
+        """The model's replicas of all applications; raises what Ray raises."""
+        details = await asyncio.to_thread(_details)
+        return {name: _living(each) for name, each in (details.get("applications") or {}).items()}
+
+    async def forget(self, records: tuple[Record, ...]) -> None:
+        """See `facts.forget`."""
+        await facts.forget(records)
+
+
+def _details() -> dict[str, Any]:
+    """What `serve status` is made of; the public `serve.status()` leaves the replicas' ids out."""
+    client = _get_global_client(raise_if_no_controller_running=False)
+    if client is None:
+        raise RayServeException("Ray Serve does not run")
+    details: dict[str, Any] = client.get_serve_details()
+    return details
+
+
+def _living(application: Mapping[str, Any]) -> Living:
+    deployment = (application.get("deployments") or {}).get(names.MODEL_DEPLOYMENT) or {}
+    states = {each["replica_id"]: each["state"] for each in deployment.get("replicas") or []}
+    serving = frozenset(replica for replica, state in states.items() if state in _SERVES)
+    return Living(serving, frozenset(states) - serving)
