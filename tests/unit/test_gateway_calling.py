@@ -10,7 +10,7 @@ import openai
 import pytest
 
 from lateen_api.gateway_report import Facts
-from lateen_serving.errors import ContextTooLong, Overloaded, QueueTimeout, Unavailable
+from lateen_serving.errors import ContextTooLong, Overloaded, QueueTimeout, ReplicaLost, Unavailable
 from lateen_serving.gateway import calling, waiting
 from lateen_serving.gateway.waiting import Wait
 from unit.gateway_fakes import RawExchange, World, events, index, model
@@ -50,7 +50,7 @@ def applications(world: World) -> list[str]:
 
 def lost(times: int) -> list[list[Any]]:
     """Answers that break before their first token."""
-    return [[Unavailable("lost")] for _ in range(times)]
+    return [[ReplicaLost("lost")] for _ in range(times)]
 
 
 @pytest.mark.parametrize(("roll", "revision"), [(0.0, "r2"), (0.099, "r2"), (0.1, "r1"), (0.999, "r1")])
@@ -91,14 +91,58 @@ async def test_a_lost_replica_is_replaced_within_the_pick(world: World) -> None:
 
 
 async def test_the_other_revision_answers_for_one_that_keeps_dying(world: World) -> None:
-    """The last try goes to the other revision; the one that failed has the failure in its counts."""
+    """The last try goes to the other revision; the one that failed has each crash in its counts."""
     with_canary(world)
     world.models.answers["default_chatty_r2"] = lost(2)
     reply = await world.client().chat.completions.with_raw_response.create(**ASK)
     assert applications(world) == ["r2", "r2", "r1"]
     assert reply.headers["x-lateen-release"] == "model=chatty@r1"
     traffic = world.state.traffic.traffic()
-    assert (traffic["default_chatty_r2"].requests, traffic["default_chatty_r2"].errors) == (1, 1)
+    assert (traffic["default_chatty_r2"].requests, traffic["default_chatty_r2"].errors) == (2, 2)
+    assert (traffic["default_chatty_r1"].requests, traffic["default_chatty_r1"].errors) == (1, 0)
+
+
+async def test_a_crash_counts_although_the_answer_came(world: World) -> None:
+    """A revision that killed its replica under a request has an error, also when another replica answered."""
+    with_canary(world)
+    world.models.answers["default_chatty_r2"] = lost(1)
+    await world.client().chat.completions.create(**ASK)
+    found = world.state.traffic.traffic()["default_chatty_r2"]
+    assert (found.requests, found.errors) == (2, 1)
+
+
+@pytest.mark.parametrize("begun", [False, True])
+async def test_a_planned_stop_is_not_held_against_a_canary(world: World, begun: bool) -> None:
+    """A canary whose replicas stop and start again is not blamed for requests that were answered in the end."""
+    with_canary(world)
+    stopped: list[Any] = [Unavailable("stopped")]
+    if begun:
+        world.models.answers["default_chatty_r2"] = [stopped]
+    else:
+        world.models.refusals["default_chatty_r2"] = stopped
+    await world.client().chat.completions.create(**ASK)
+    found = world.state.traffic.traffic()["default_chatty_r2"]
+    assert (found.requests, found.errors) == (1, 0)
+
+
+async def test_a_canary_without_replicas_is_not_blamed_for_a_wait(world: World) -> None:
+    """A request that the other revision answered, because no replica of the canary was there, counts as nothing."""
+    with_canary(world, queue=0)
+    world.models.refusals["default_chatty_r2"] = [Unavailable("none there")]
+    await world.client().chat.completions.create(**ASK)
+    traffic = world.state.traffic.traffic()
+    assert (traffic["default_chatty_r2"].requests, traffic["default_chatty_r1"].requests) == (0, 1)
+
+
+@pytest.mark.parametrize(("serving", "errors"), [(1, 1), (0, 0)])
+async def test_a_canary_that_is_too_slow_shows(world: World, serving: int, errors: int) -> None:
+    """A wait that was given up speaks against a canary with replicas, and not against one that has none just now."""
+    with_canary(world, queue=0)
+    world.cluster.serving = {"default_chatty_r2": serving}
+    world.models.refusals["default_chatty_r2"] = [QueueTimeout("busy")]
+    await world.client().chat.completions.create(**ASK)
+    traffic = world.state.traffic.traffic()
+    assert (traffic["default_chatty_r2"].requests, traffic["default_chatty_r2"].errors) == (errors, errors)
     assert (traffic["default_chatty_r1"].requests, traffic["default_chatty_r1"].errors) == (1, 0)
 
 

@@ -81,6 +81,12 @@ class Replicas:
             return _SOON_SECONDS
         return min(max(math.ceil(facts.load_seconds), _SOON_SECONDS), _LONGEST_RETRY_AFTER_SECONDS)
 
+    async def serve(self, application: str) -> bool:
+        """Whether any replica of it serves; False where nothing is known."""
+        async with self._asking:
+            serving = await self._count()
+        return serving is not None and serving.get(application, 0) > 0
+
     async def _facts(self, application: str) -> Facts | None:
         known = self._known.get(application)
         if known is not None and self._clock() < known.until:
