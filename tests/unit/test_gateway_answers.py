@@ -26,6 +26,12 @@ def broken(world: World, times: int) -> None:
     world.models.answers[APPLICATION] = [[first, Unavailable("lost")] for _ in range(times)]
 
 
+async def drain(stream: Any) -> None:
+    """Read a stream to its end."""
+    async for _ in stream:
+        pass
+
+
 async def test_a_reply_that_was_not_sent_is_begun_again(world: World) -> None:
     """A replica that dies in the middle of an answer costs a client without a stream nothing but time."""
     broken(world, 2)
@@ -52,8 +58,7 @@ async def test_tries_before_and_after_the_first_token_add_up(world: World, strea
     world.models.answers[APPLICATION] = [[ReplicaLost("one")], [first, ReplicaLost("two")]]
     world.models.default = [ReplicaLost("three")]
     with pytest.raises(openai.APIError):
-        async for _ in await world.client().chat.completions.create(**ASK, stream=streamed):
-            pass
+        await drain(await world.client().chat.completions.create(**ASK, stream=streamed))
     assert len(world.models.calls) == (2 if streamed else 3)
 
 
@@ -119,8 +124,7 @@ async def test_an_answer_that_cant_be_read_is_not_answered_well(
     world.models.answers[APPLICATION] = [unreadable]
     ask: Any = ASK | {"tools": [tool], "n": 1 + more}
     with pytest.raises(openai.APIError):
-        async for _ in await world.client().chat.completions.create(**ask, stream=streamed):
-            pass
+        await drain(await world.client().chat.completions.create(**ask, stream=streamed))
     found = world.state.traffic.traffic()[APPLICATION]
     assert (found.requests, found.errors) == (1 + more, 1)
 

@@ -73,7 +73,15 @@ def test_translation(raised: Exception, expected: type[ServiceError]) -> None:
 
 def grpc_error(code: grpc.StatusCode) -> Exception:
     """A call whose connection ended so."""
-    return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata())
+    error: Exception = grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata())
+    return error
+
+
+def out_of_memory() -> Exception:
+    """A worker that Ray ended because its node had no memory left."""
+    kind: Any = OutOfMemoryError
+    error: Exception = kind("killed")
+    return error
 
 
 def preempted() -> Exception:
@@ -90,7 +98,7 @@ def preempted() -> Exception:
         (ActorUnavailableError("gone", None), True, ReplicaLost),
         (task_error(ActorUnavailableError("gone", None)), True, ReplicaLost),
         (WorkerCrashedError(), True, ReplicaLost),
-        (OutOfMemoryError("killed"), True, ReplicaLost),
+        (out_of_memory(), True, ReplicaLost),
         (grpc_error(grpc.StatusCode.UNAVAILABLE), True, ReplicaLost),
         (ActorDiedError(), False, Unavailable),
         (ActorUnavailableError("gone", None), False, Unavailable),
