@@ -104,10 +104,11 @@ class Traffic(SpecType):
     """
 
     requests: int = 0
-    """Requests that ended."""
+    """Requests that ended; one that another replica answered after the revision had failed counts a second time."""
 
     errors: int = 0
-    """Those that failed by the model's fault: 5xx other than a full queue."""
+    """Those that failed for their client, other than by a full queue, and those that the revision failed unseen: its
+    engine did, or a replica died under them."""
 
     latencies: Annotated[list[int], Field(max_length=len(LATENCY_BOUNDS) + 1)] = Field(default=[])
     """Requests by time to the first token (or to the reply, without a stream), one number per bucket of

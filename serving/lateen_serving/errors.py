@@ -13,6 +13,7 @@
     ├── QueueTimeout              no replica was free within the model's queue timeout
     ├── DeadlineExceeded          not done within the model's request timeout
     ├── Unavailable               a replica, the vector store or an application is not there now
+    │   └── ReplicaLost           a replica died while it worked on the request
     └── LoadError                 a replica can't start: weights missing, refused or unsupported
 
 They cross process borders through Ray, so every one can be pickled from its arguments.
@@ -180,6 +181,12 @@ class Unavailable(ServiceError):
     severity = Severity.HIGH
     retry_allowed = True
     default_code = "unavailable"
+
+
+class ReplicaLost(Unavailable):
+    """The replica that worked on the request died, as far as can be told not because it was meant to."""
+
+    default_code = "model_unavailable"
 
 
 class LoadError(ServiceError):

@@ -10,7 +10,7 @@ import openai
 import pytest
 
 from lateen_api.gateway_report import Facts
-from lateen_serving.errors import ContextTooLong, Overloaded, QueueTimeout, Unavailable
+from lateen_serving.errors import ContextTooLong, Overloaded, QueueTimeout, ReplicaLost, Unavailable
 from lateen_serving.gateway import calling, waiting
 from lateen_serving.gateway.waiting import Wait
 from unit.gateway_fakes import RawExchange, World, events, index, model
@@ -50,7 +50,7 @@ def applications(world: World) -> list[str]:
 
 def lost(times: int) -> list[list[Any]]:
     """Answers that break before their first token."""
-    return [[Unavailable("lost")] for _ in range(times)]
+    return [[ReplicaLost("lost")] for _ in range(times)]
 
 
 @pytest.mark.parametrize(("roll", "revision"), [(0.0, "r2"), (0.099, "r2"), (0.1, "r1"), (0.999, "r1")])
@@ -91,14 +91,14 @@ async def test_a_lost_replica_is_replaced_within_the_pick(world: World) -> None:
 
 
 async def test_the_other_revision_answers_for_one_that_keeps_dying(world: World) -> None:
-    """The last try goes to the other revision; the one that failed has the failure in its counts."""
+    """The last try goes to the other revision; the one that failed has each crash in its counts."""
     with_canary(world)
     world.models.answers["default_chatty_r2"] = lost(2)
     reply = await world.client().chat.completions.with_raw_response.create(**ASK)
     assert applications(world) == ["r2", "r2", "r1"]
     assert reply.headers["x-lateen-release"] == "model=chatty@r1"
     traffic = world.state.traffic.traffic()
-    assert (traffic["default_chatty_r2"].requests, traffic["default_chatty_r2"].errors) == (1, 1)
+    assert (traffic["default_chatty_r2"].requests, traffic["default_chatty_r2"].errors) == (2, 2)
     assert (traffic["default_chatty_r1"].requests, traffic["default_chatty_r1"].errors) == (1, 0)
 
 

@@ -7,22 +7,36 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
+import grpc  # type: ignore[import-untyped] # as in `handles`
 import pytest
 from ray import serve
-from ray.exceptions import ActorDiedError, ActorUnavailableError, RayTaskError, WorkerCrashedError
-from ray.serve.exceptions import BackPressureError, RayServeException
+from ray.exceptions import (
+    ActorDiedError,
+    ActorUnavailableError,
+    OutOfMemoryError,
+    RayTaskError,
+    WorkerCrashedError,
+)
+from ray.serve._private.common import DeploymentID
+from ray.serve.exceptions import (
+    BackPressureError,
+    DeploymentUnavailableError,
+    RayServeException,
+    RequestCancelledError,
+)
 
 from lateen_serving.errors import (
     ContextTooLong,
     ModelError,
     Overloaded,
     QueueTimeout,
+    ReplicaLost,
     ServiceError,
     Unavailable,
 )
 from lateen_serving.facts import Living
 from lateen_serving.gateway import ray_replicas
-from lateen_serving.gateway.handles import RayModels, _cancel
+from lateen_serving.gateway.handles import RayModels, _cancel, _translated
 from lateen_serving.gateway.waiting import Wait
 
 
@@ -50,8 +64,7 @@ def task_error(cause: Exception) -> Exception:
 )
 def test_translation(raised: Exception, expected: type[ServiceError]) -> None:
     """Every failure of a call is the ServiceError that says who has to act, without private details."""
-    models = RayModels()
-    with pytest.raises(ServiceError) as caught, models._translated("app"):
+    with pytest.raises(ServiceError) as caught, _translated("app"):
         raise raised
     assert type(caught.value) is expected
     assert "private" not in str(caught.value.to_dict())
@@ -59,20 +72,66 @@ def test_translation(raised: Exception, expected: type[ServiceError]) -> None:
         assert caught.value.param == "messages"
 
 
+def grpc_error(code: grpc.StatusCode) -> Exception:
+    """A call whose connection ended so."""
+    error: Exception = grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata())
+    return error
+
+
+def out_of_memory() -> Exception:
+    """A worker that Ray ended because its node had no memory left."""
+    kind: Any = OutOfMemoryError
+    error: Exception = kind("killed")
+    return error
+
+
+def preempted() -> Exception:
+    """A replica whose node was taken away."""
+    error = ActorDiedError()
+    error._preempted = True
+    return error
+
+
+@pytest.mark.parametrize(
+    ("raised", "begun", "expected"),
+    [
+        (ActorDiedError(), True, ReplicaLost),
+        (ActorUnavailableError("gone", None), True, ReplicaLost),
+        (task_error(ActorUnavailableError("gone", None)), True, ReplicaLost),
+        (WorkerCrashedError(), True, ReplicaLost),
+        (out_of_memory(), True, ReplicaLost),
+        (grpc_error(grpc.StatusCode.UNAVAILABLE), True, ReplicaLost),
+        (ActorDiedError(), False, Unavailable),
+        (ActorUnavailableError("gone", None), False, Unavailable),
+        (grpc_error(grpc.StatusCode.UNAVAILABLE), False, Unavailable),
+        (grpc_error(grpc.StatusCode.CANCELLED), True, Unavailable),
+        (preempted(), True, Unavailable),
+        (RequestCancelledError("request"), True, Unavailable),
+        (DeploymentUnavailableError(DeploymentID("Model", "app")), True, Unavailable),
+    ],
+)
+async def test_a_death_under_work_is_told_from_a_stop(
+    served: "Served", raised: Exception, begun: bool, expected: type[ServiceError]
+) -> None:
+    """Only a replica whose process ended while it worked is lost; all else is just not there."""
+    models, _ = served([None, raised] if begun else [raised])
+    with pytest.raises(Unavailable) as caught:
+        await models.embed("app", ["a"])
+    assert (type(caught.value), caught.value.code) == (expected, "model_unavailable")
+
+
 async def test_cancellation_by_ray_is_a_lost_replica() -> None:
     """A CancelledError nobody here asked for means that the replica dropped the call: worth another try."""
-    models = RayModels()
-    with pytest.raises(Unavailable), models._translated("app"):
+    with pytest.raises(Unavailable), _translated("app"):
         raise asyncio.CancelledError
 
 
 async def test_own_cancellation_stays_one() -> None:
     """When this request is cancelled, the cancellation goes through unchanged."""
-    models = RayModels()
     entered = asyncio.Event()
 
     async def call() -> None:
-        with models._translated("app"):
+        with _translated("app"):
             entered.set()
             await asyncio.Event().wait()
 
@@ -270,7 +329,7 @@ async def test_an_application_has_one_handle(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(serve, "get_deployment_handle", look_up)
     models = RayModels()
     await asyncio.gather(*(models.embed("app", ["a"]) for _ in range(8)))
-    with pytest.raises(Unavailable), models._translated("app"):
+    with pytest.raises(Unavailable), _translated("app"):
         raise ActorDiedError
     await models.embed("app", ["a"])
     assert looked_up == ["app"]

@@ -10,7 +10,7 @@ import pytest
 
 from lateen_serving.errors import ModelError
 from lateen_serving.gateway import generate, stream
-from unit.gateway_fakes import RawExchange, World
+from unit.gateway_fakes import RawExchange, World, events
 
 ASK: Any = {"model": "chatty", "messages": [{"role": "user", "content": "Hi"}]}
 HEARTBEAT = b": keep-alive\n\n"
@@ -99,3 +99,24 @@ async def test_leaving_during_a_very_slow_start_stops_the_model(
     asked.leave.set()
     await running
     assert world.models.closed == ["default_chatty_r1"]
+
+
+@pytest.mark.parametrize(
+    ("path", "ask", "ending"),
+    [
+        ("/v1/chat/completions", ASK, ["data: {", "data: [DONE]"]),
+        ("/v1/completions", {"model": "chatty", "prompt": "Hi"}, ["data: {", "data: [DONE]"]),
+        ("/v1/responses", {"model": "chatty", "input": "Hi"}, ["event: error", "event: response.failed"]),
+    ],
+)
+async def test_a_failed_stream_ends_as_its_protocol_says(
+    world: World, path: str, ask: Any, ending: list[str]
+) -> None:
+    """After the error event comes what the protocol ends with, so that nobody waits for it."""
+    world.models.default = [*events("Hel", "lo")[:1], ModelError("broke")]
+    async with world.http() as http:
+        reply = await http.post(path, json=ask | {"stream": True})
+    pieces = reply.text.removesuffix("\n\n").split("\n\n")
+    assert [piece[: len(start)] for piece, start in zip(pieces[-2:], ending, strict=True)] == ending
+    assert '"code":"model_error"' in pieces[-2]
+    assert reply.text.count("[DONE]") == reply.text.endswith("data: [DONE]\n\n")

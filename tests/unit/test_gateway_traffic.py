@@ -5,15 +5,17 @@ import pytest
 
 from lateen_api.gateway_report import LATENCY_BOUNDS, Traffic
 from lateen_serving.errors import (
+    BrokenOff,
     ContextTooLong,
     DeadlineExceeded,
     ModelError,
     Overloaded,
     QueueTimeout,
+    ReplicaLost,
     ServiceError,
     Unavailable,
 )
-from lateen_serving.gateway.traffic import Ledger
+from lateen_serving.gateway.traffic import Ledger, is_revisions_doing
 
 
 def ledger(**applications: int | None) -> Ledger:
@@ -35,12 +37,28 @@ def ledger(**applications: int | None) -> Ledger:
         (DeadlineExceeded("late"), True),
     ],
 )
-def test_only_the_models_faults_are_errors(error: ServiceError | None, is_error: bool) -> None:
-    """Wrong requests and a full queue don't speak against a revision; everything else does."""
+def test_failed_requests_are_errors(error: ServiceError | None, is_error: bool) -> None:
+    """Wrong requests and a full queue are no errors of a revision; everything else that a client sees is."""
     counts = ledger(app=None)
     counts.ended("app", error, 0.2)
     found = counts.traffic()["app"]
     assert (found.requests, found.errors) == (1, int(is_error))
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (ModelError("broken"), True),
+        (BrokenOff("no end"), True),
+        (ReplicaLost("crashed"), True),
+        (Unavailable("stopped"), False),
+        (QueueTimeout("waited"), False),
+        (DeadlineExceeded("late"), False),
+    ],
+)
+def test_only_what_a_revision_did_counts_unseen(error: ServiceError, expected: bool) -> None:
+    """Failures that no client saw count where the engine failed or a replica died under the request."""
+    assert is_revisions_doing(error) is expected
 
 
 @pytest.mark.parametrize(

@@ -4,24 +4,31 @@
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any, TypeVar
 
-from lateen_serving.engine.protocol import GenerateRequest, TokenEvent
-from lateen_serving.errors import BrokenOff, InputError, Unavailable
-from lateen_serving.gateway import calling, generate
-from lateen_serving.gateway.choice import Choice
+from lateen_serving.engine.protocol import GenerateRequest
+from lateen_serving.errors import InputError, ServiceError
+from lateen_serving.gateway import generate
+from lateen_serving.gateway.attempts import Attempts
+from lateen_serving.gateway.choice import Choice, Piece
 from lateen_serving.gateway.context import RequestContext, Service
 from lateen_serving.gateway.generate import Answer
 
 _WAITING = 64
-"""Events of answers that wait to be written, at most; beyond that the answers wait."""
+"""Pieces of answers that wait to be written, at most; beyond that the answers wait."""
+
+ResultT = TypeVar("ResultT")
 
 
 class Answers:
     """The answers. Whoever holds them must close them; closing stops the replicas' work."""
 
     def __init__(self, answers: Sequence[Answer], params: Mapping[str, str]) -> None:
+        self.choices = tuple(answer.choice for answer in answers)
+        """The answers as far as they have arrived."""
+
         self._answers = answers
         self._params = params
         self._readers: list[asyncio.Task[None]] = []
@@ -29,18 +36,18 @@ class Answers:
     def __len__(self) -> int:
         return len(self._answers)
 
-    async def __aiter__(self) -> AsyncIterator[tuple[int, TokenEvent]]:
-        """All events with the number of their answer; raises ServiceError as soon as one answer does."""
+    async def __aiter__(self) -> AsyncIterator[tuple[int, Piece]]:
+        """All pieces with the number of their answer; raises ServiceError as soon as one answer does."""
         with _named(self._params):
-            async for numbered in self._events():
+            async for numbered in self._pieces():
                 yield numbered
 
-    async def _events(self) -> AsyncIterator[tuple[int, TokenEvent]]:
+    async def _pieces(self) -> AsyncIterator[tuple[int, Piece]]:
         if len(self._answers) == 1:
-            async for event in self._answers[0]:
-                yield 0, event
+            async for piece in self._answers[0]:
+                yield 0, piece
             return
-        arrived: asyncio.Queue[tuple[int, TokenEvent | Exception | None]] = asyncio.Queue(_WAITING)
+        arrived: asyncio.Queue[tuple[int, Piece | Exception | None]] = asyncio.Queue(_WAITING)
         self._readers = [
             asyncio.create_task(_read(number, answer, arrived)) for number, answer in enumerate(self._answers)
         ]
@@ -67,15 +74,18 @@ async def start(
     context: RequestContext,
     requests: Sequence[GenerateRequest],
     params: Mapping[str, str],
+    reads_calls: bool = False,
 ) -> Answers:
     """The answers to `requests`, each with its first event; if one fails until then, all are stopped and it raises.
 
     `params` translates the engine's names of fields in its errors to those of the endpoint.
     """
+
+    async def one(number: int, request: GenerateRequest) -> Answer:
+        return await generate.start(service, context, request, number, Choice(reads_calls), Attempts())
+
     with _named(params):
-        if len(requests) == 1:
-            return Answers([await generate.start(service, context, requests[0], 0)], params)
-        return Answers(await _start_all(service, context, requests), params)
+        return Answers(await _all(requests, one, Answer.aclose), params)
 
 
 async def whole(
@@ -85,32 +95,37 @@ async def whole(
     params: Mapping[str, str],
     reads_calls: bool = False,
 ) -> list[Choice]:
-    """The whole answers to `requests`, for a reply that is sent at its end.
+    """The whole answers to `requests`, for a reply that is sent at its end; if one fails, all are stopped."""
 
-    Nothing of it has been sent before, so what breaks off in the middle is begun again, `calling.ATTEMPTS` times in all.
-    """
-    attempt = 1
+    async def one(number: int, request: GenerateRequest) -> Choice:
+        return await _whole(service, context, request, number, reads_calls)
+
+    async def forget(_: Choice) -> None:
+        """A whole answer holds nothing."""
+
+    with _named(params):
+        return await _all(requests, one, forget)
+
+
+async def _whole(
+    service: Service, context: RequestContext, request: GenerateRequest, number: int, reads_calls: bool
+) -> Choice:
+    """Nothing of it has been sent, so when it breaks off in the middle it is begun again, as its attempts allow."""
+    attempts = Attempts()
     while True:
-        going = await start(service, context, requests, params)
+        answer = await generate.start(service, context, request, number, Choice(reads_calls), attempts)
         try:
-            return await complete(going, reads_calls)
-        except (Unavailable, BrokenOff) as error:
-            if attempt == calling.ATTEMPTS:
+            async for _ in answer:
+                pass
+            return answer.choice
+        except ServiceError as error:
+            if attempts.is_over or not answer.has_broken_off:
                 raise
-            service.log.warning("an answer is begun again", attempt=attempt, **error.to_dict())
+            answer.repeat()
+            service.log.warning("an answer is begun again", lost=attempts.lost, **error.to_dict())
             service.metrics.models.retried(context.model.id if context.model else "")
-        attempt += 1
-
-
-async def complete(answers: Answers, reads_calls: bool = False) -> list[Choice]:
-    """The whole answers."""
-    choices = [Choice(reads_calls) for _ in range(len(answers))]
-    try:
-        async for number, event in answers:
-            choices[number].feed(event)
-    finally:
-        await answers.aclose()
-    return choices
+        finally:
+            await answer.aclose()
 
 
 @contextmanager
@@ -122,30 +137,32 @@ def _named(params: Mapping[str, str]) -> Iterator[None]:
         raise
 
 
-async def _start_all(
-    service: Service, context: RequestContext, requests: Sequence[GenerateRequest]
-) -> list[Answer]:
-    starting = [
-        asyncio.create_task(generate.start(service, context, request, number))
-        for number, request in enumerate(requests)
-    ]
+async def _all(
+    requests: Sequence[GenerateRequest],
+    work: Callable[[int, GenerateRequest], Coroutine[Any, Any, ResultT]],
+    undo: Callable[[ResultT], Awaitable[None]],
+) -> list[ResultT]:
+    """What `work` makes of each request; when one fails the others are stopped, and those that were done are undone."""
+    if len(requests) == 1:
+        return [await work(0, requests[0])]
+    working = [asyncio.create_task(work(number, request)) for number, request in enumerate(requests)]
     try:
-        return await asyncio.gather(*starting)
+        return await asyncio.gather(*working)
     except BaseException:
-        for task in starting:
+        for task in working:
             task.cancel()
-        for outcome in await asyncio.gather(*starting, return_exceptions=True):
-            if isinstance(outcome, Answer):
-                await outcome.aclose()
+        for outcome in await asyncio.gather(*working, return_exceptions=True):
+            if not isinstance(outcome, BaseException):
+                await undo(outcome)
         raise
 
 
 async def _read(
-    number: int, answer: Answer, arrived: "asyncio.Queue[tuple[int, TokenEvent | Exception | None]]"
+    number: int, answer: Answer, arrived: "asyncio.Queue[tuple[int, Piece | Exception | None]]"
 ) -> None:
     try:
-        async for event in answer:
-            await arrived.put((number, event))
+        async for piece in answer:
+            await arrived.put((number, piece))
     except Exception as error:  # noqa: BLE001 - it is raised where the answers are read
         await arrived.put((number, error))
     else:

@@ -17,16 +17,14 @@ from typing import Generic, TypeVar, cast
 from lateen_api.catalog import Index, Model
 from lateen_serving.errors import Overloaded, QueueTimeout, ServiceError, Unavailable
 from lateen_serving.gateway import choosing
+from lateen_serving.gateway.attempts import Attempts
 from lateen_serving.gateway.context import Service
 from lateen_serving.gateway.model_metrics import Outcome
 from lateen_serving.gateway.state import Snapshot
-from lateen_serving.gateway.traffic import is_models_fault
+from lateen_serving.gateway.traffic import is_failure, is_revisions_doing
 from lateen_serving.gateway.waiting import Wait, too_long, within
 
-__all__ = ["ATTEMPTS", "Obtained", "call", "obtain", "renewed_index", "renewed_model", "within"]
-
-ATTEMPTS = 3
-"""Replicas that may be lost while they work on one request, before it fails: it may be the request that kills them."""
+__all__ = ["Obtained", "call", "obtain", "renewed_index", "renewed_model", "within"]
 
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 1.0
@@ -58,7 +56,7 @@ async def call(
     renewed: Callable[[Snapshot, TargetT], TargetT],
 ) -> tuple[TargetT, ResultT]:
     """`work(target)` and the target that did it, counted as answered or failed; raises as `obtain` does."""
-    found = await obtain(service, target, deadline, work, renewed, service.roll())
+    found = await obtain(service, target, deadline, work, renewed, service.roll(), Attempts())
     count(service, found.target, None, found.seconds)
     return found.target, found.result
 
@@ -70,14 +68,15 @@ async def obtain(
     work: Callable[[TargetT], Awaitable[ResultT]],
     renewed: Callable[[Snapshot, TargetT], TargetT],
     roll: float,
+    attempts: Attempts,
 ) -> Obtained[TargetT, ResultT]:
     """`work(target)`, for a caller that counts the answer itself; failures are counted here.
 
     Of a model with a canary, `roll` picks the revision. Where `work` raises Unavailable it is tried again, each time
     with the target as `renewed` finds it in the newest catalog: a rollout may have replaced the application in the
     meantime. An application without a live replica is tried again until the model's queue timeout; a replica that was
-    lost while it worked on the request at most `ATTEMPTS` times in all. The other revision of a model with a canary
-    gets the last of these tries and the second half of the queue timeout.
+    lost while it worked on the request as often as `attempts` allow. The other revision of a model with a canary gets
+    the last of these tries and the second half of the queue timeout.
 
     Raises:
         QueueTimeout: No replica was free in time.
@@ -86,11 +85,13 @@ async def obtain(
 
     """
     first, *others = _turns(target, roll)
+    if others and attempts.is_last:
+        first, others = others[0], []
     queue, labelled = _queue(service, target)
     wait = Wait(queue, deadline, lambda seconds: service.metrics.models.waited(labelled, seconds))
     if others:
         wait.reserve = queue / 2
-    return await _Call(service, first, work, renewed, wait, others).run()
+    return await _Call(service, first, work, renewed, wait, others, attempts).run()
 
 
 @dataclass
@@ -101,8 +102,8 @@ class _Call(Generic[TargetT, ResultT]):
     renewed: Callable[[Snapshot, TargetT], TargetT]
     wait: Wait
     others: list[TargetT]
+    attempts: Attempts
     tries: int = 0
-    lost: int = 0
     since: float = field(default_factory=lambda: asyncio.get_running_loop().time())
 
     async def run(self) -> Obtained[TargetT, ResultT]:
@@ -121,21 +122,25 @@ class _Call(Generic[TargetT, ResultT]):
     async def _turn(self, error: Unavailable | QueueTimeout) -> None:
         """Be ready for the next try, after a pause; raises if there is none."""
         self.tries += 1
-        self.lost += self.wait.has_begun
+        self.attempts.lost += self.wait.has_begun
         is_over = isinstance(error, QueueTimeout) or (not self.wait.has_begun and self.wait.is_over)
-        if self.others and (is_over or self.lost >= ATTEMPTS - 1):
-            self._hand_over(error)
-        elif is_over:
+        if not self.others and is_over:
             raise too_long() from error
-        elif self.lost >= ATTEMPTS:
+        if self.attempts.is_over:
             raise error
+        count_unseen(self.service, self.target, error, _now() - self.since)
+        if self.others and (is_over or self.attempts.is_last):
+            await self._hand_over(error)
         self.service.log.warning("model call failed", attempt=self.tries, **error.to_dict())
         self.service.metrics.models.retried(_model_id(self.target))
         await self.wait.pause(self.service.pause(_pause_seconds(self.tries)))
         self.target = self.renewed(self.service.state.current, self.target)
 
-    def _hand_over(self, error: ServiceError) -> None:
-        count(self.service, self.target, error, _now() - self.since)
+    async def _hand_over(self, error: ServiceError) -> None:
+        seconds = _now() - self.since
+        # A wait in vain speaks against replicas that serve: they are too slow. Where none does, nothing is known.
+        if isinstance(error, QueueTimeout) and await self.service.replicas.serve(_application(self.target)):
+            self.service.state.traffic.ended(_application(self.target), error, seconds)
         self.target = self.others.pop()
         self.wait.reserve = 0.0
         self.since = _now()
@@ -155,10 +160,16 @@ def count(service: Service, target: Model | Index, error: ServiceError | None, s
     service.metrics.models.ended(_model_id(target), _revision(target), _outcome(error))
 
 
+def count_unseen(service: Service, target: Model | Index, error: ServiceError, seconds: float) -> None:
+    """Note a failure after which the request goes on elsewhere, if the revision caused it; see `traffic`."""
+    if is_revisions_doing(error):
+        service.state.traffic.ended(_application(target), error, seconds)
+
+
 def _outcome(error: ServiceError | None) -> Outcome:
     if error is None:
         return "answered"
-    return "failed" if is_models_fault(error) else "refused"
+    return "failed" if is_failure(error) else "refused"
 
 
 def _turns(target: TargetT, roll: float) -> tuple[TargetT, ...]:

@@ -34,10 +34,8 @@ async def chat(service: Service, context: RequestContext, document: dict[str, An
     reply = ChatObject(request.model, request.logprobs)
     asked = asking.requests(context)
     if request.stream:
-        going = await answers.start(service, context, asked, params)
-        return stream.EventStream(
-            chunks(service, context, going, reply, reads_calls, request.with_usage), going
-        )
+        going = await answers.start(service, context, asked, params, reads_calls)
+        return stream.EventStream(chunks(service, context, going, reply, request.with_usage), going)
     choices = await answers.whole(service, context, asked, params, reads_calls)
     return replies.json_response(reply.completion(choices, context))
 

@@ -138,24 +138,22 @@ async def chunks(
     context: RequestContext,
     answers: Answers,
     reply: ChatObject,
-    reads_calls: bool,
     with_usage: bool,
 ) -> AsyncGenerator[bytes, None]:
     """The stream's bytes. A failure is told by an event, because the reply has started."""
     no_usage = {"usage": None} if with_usage else {}
-    choices = [Choice(reads_calls) for _ in range(len(answers))]
     opening = {"role": "assistant", "content": "", "refusal": None}
-    yield b"".join(stream.data(reply.chunk(number, opening) | no_usage) for number in range(len(choices)))
+    yield b"".join(stream.data(reply.chunk(number, opening) | no_usage) for number in range(len(answers)))
     try:
-        async for number, event in answers:
-            parts = reply.chunks(number, choices[number].feed(event))
-            if "finish_reason" in event:
-                parts.append(reply.chunk(number, {}, reason=choices[number].finish_reason))
+        async for number, piece in answers:
+            parts = reply.chunks(number, piece)
+            if piece.finish_reason is not None:
+                parts.append(reply.chunk(number, {}, reason=piece.finish_reason))
             if parts:
                 yield b"".join(stream.data(part | no_usage) for part in parts)
     except Exception as error:  # noqa: BLE001 - the reply has started: every failure must become an event
         context.error = replies.of_exception(error, service.log)
-        yield stream.data({"error": replies.error_object(context.error)})
+        yield stream.failure(context.error)
         return
     if with_usage:
         yield stream.data(reply.usage_chunk(context))

@@ -18,6 +18,14 @@ class Piece:
     logprobs: list[TokenLogprob]
     """Of the tokens of the text."""
 
+    finish_reason: FinishReason | None = None
+    """How the answer ended; None: it goes on."""
+
+    @property
+    def text(self) -> str:
+        """What is no call."""
+        return "".join(delta.text for delta in self.deltas if isinstance(delta, Text))
+
 
 @dataclass
 class Choice:
@@ -45,7 +53,8 @@ class Choice:
             self._take(delta)
         if reason is not None:
             self.finish_reason = "tool_calls" if self.calls and reason == "stop" else reason
-        return Piece(deltas, self._logprobs_of_text(event.get("logprobs", []), reason is not None))
+        logprobs = self._logprobs_of_text(event.get("logprobs", []), reason is not None)
+        return Piece(deltas, logprobs, self.finish_reason if reason is not None else None)
 
     def _deltas(self, text: str, is_last: bool) -> list[Delta]:
         if not self.reads_calls:

@@ -13,7 +13,6 @@ from lateen_serving.gateway import answers, asking, body, replies, resolve, stre
 from lateen_serving.gateway.answers import Answers
 from lateen_serving.gateway.chat import sampling
 from lateen_serving.gateway.chat_object import usage
-from lateen_serving.gateway.choice import Choice
 from lateen_serving.gateway.context import RequestContext, Service
 from lateen_serving.gateway.requests.completions import CompletionRequest
 
@@ -83,19 +82,17 @@ async def _chunks(
     service: Service, context: RequestContext, going: Answers, reply: _Completion, with_usage: bool
 ) -> AsyncGenerator[bytes, None]:
     no_usage = {"usage": None} if with_usage else {}
-    choices = [Choice() for _ in range(len(going))]
+    told = [0] * len(going)
     try:
-        async for number, event in going:
-            choice = choices[number]
-            told = len(choice.text)
-            piece = choice.feed(event)
-            reason = event.get("finish_reason")
-            if event["text"] or piece.logprobs or reason:
-                part = reply.choice(number, event["text"], piece.logprobs, told, reason)
+        async for number, piece in going:
+            text, reason = piece.text, piece.finish_reason
+            if text or piece.logprobs or reason:
+                part = reply.choice(number, text, piece.logprobs, told[number], reason)
                 yield stream.data(reply.document([part]) | no_usage)
+            told[number] += len(text)
     except Exception as error:  # noqa: BLE001 - the reply has started: every failure must become an event
         context.error = replies.of_exception(error, service.log)
-        yield stream.data({"error": replies.error_object(context.error)})
+        yield stream.failure(context.error)
         return
     if with_usage:
         yield stream.data(reply.document([]) | {"usage": usage(context)})

@@ -6,45 +6,76 @@ from collections.abc import AsyncGenerator, AsyncIterator
 
 from lateen_api.catalog import Model
 from lateen_serving.engine.protocol import GenerateRequest, TokenEvent
-from lateen_serving.errors import BrokenOff, ModelError, ServiceError
+from lateen_serving.errors import BrokenOff, ModelError, ServiceError, Unavailable
 from lateen_serving.gateway import calling
+from lateen_serving.gateway.attempts import Attempts
 from lateen_serving.gateway.calling import Obtained
+from lateen_serving.gateway.choice import Choice, Piece
 from lateen_serving.gateway.context import RequestContext, Service
 
 PATIENCE_SECONDS = 45.0
 """How long `start` waits for the first event: well above usual queue timeouts, and below the 60 seconds after which
 proxies end a silent connection."""
 
+REPEATABLE = (Unavailable, BrokenOff)
+"""Failures in the middle of an answer after which another replica may do better."""
+
 _Events = AsyncGenerator[TokenEvent, None]
 _Begun = Obtained[Model, tuple[TokenEvent, _Events]]
 
 
 class Answer:
-    """The events of one answer. Whoever holds it must close it; closing stops the replica's work."""
+    """One answer, piece by piece. Whoever holds it must close it; closing stops the replica's work.
+
+    Attributes:
+        choice: The answer so far.
+        attempts: The replicas it has cost, with those of earlier tries.
+
+    """
 
     def __init__(
-        self, service: Service, context: RequestContext, number: int, beginning: asyncio.Task[_Begun]
+        self,
+        service: Service,
+        context: RequestContext,
+        number: int,
+        beginning: asyncio.Task[_Begun],
+        choice: Choice,
+        attempts: Attempts,
     ) -> None:
+        self.choice = choice
+        self.attempts = attempts
         self._service = service
         self._context = context
         self._number = number
         self._beginning = beginning
+        self._failure: ServiceError | None = None
+        self._is_repeated = False
         self._is_counted = False
 
-    async def __aiter__(self) -> AsyncIterator[TokenEvent]:
-        """All events once, counting their tokens; raises ServiceError, also when the end is missing."""
-        begun = await self._beginning
-        event, rest = begun.result
+    async def __aiter__(self) -> AsyncIterator[Piece]:
+        """All of it once, counting its tokens; raises ServiceError, also when the end is missing."""
+        event, rest = (await self._beginning).result
         try:
             while True:
                 self._context.count(self._number, event)
-                yield event
-                if "finish_reason" in event:
+                piece = self.choice.feed(event)
+                yield piece
+                if piece.finish_reason is not None:
                     return
                 event = await calling.within(self._context.deadline, _next(rest))
         except ServiceError as error:
-            self._count(begun, error)
+            self._failure = error
+            self.attempts.lost += isinstance(error, REPEATABLE)
             raise
+
+    @property
+    def has_broken_off(self) -> bool:
+        """Whether it ended in the middle in such a way that another replica may do better."""
+        return isinstance(self._failure, REPEATABLE)
+
+    def repeat(self) -> None:
+        """Say that it is begun again, so that nobody sees its failure."""
+        self._is_repeated = True
 
     async def aclose(self) -> None:
         """Stop. Safe to call more than once."""
@@ -54,24 +85,35 @@ class Answer:
         if self._beginning.cancelled() or self._beginning.exception() is not None:
             return
         begun = self._beginning.result()
-        # Also an answer that its client did not wait for had its first token: the model did its part.
-        self._count(begun, None)
+        self._count(begun)
         await begun.result[1].aclose()
 
-    def _count(self, begun: _Begun, error: ServiceError | None) -> None:
-        if not self._is_counted:
-            self._is_counted = True
-            calling.count(self._service, begun.target, error, begun.seconds)
+    def _count(self, begun: _Begun) -> None:
+        """Also an answer that its client did not wait for had its first token: the model did its part."""
+        if self._is_counted:
+            return
+        self._is_counted = True
+        if self._failure is not None and self._is_repeated:
+            calling.count_unseen(self._service, begun.target, self._failure, begun.seconds)
+        else:
+            calling.count(self._service, begun.target, self._failure, begun.seconds)
 
 
-async def start(service: Service, context: RequestContext, request: GenerateRequest, number: int) -> Answer:
-    """Answer `number` of a request; sets `context.model` to the one that gives it.
+async def start(
+    service: Service,
+    context: RequestContext,
+    request: GenerateRequest,
+    number: int,
+    choice: Choice,
+    attempts: Attempts,
+) -> Answer:
+    """Answer `number` of a request, to be read into `choice`; sets `context.model` to the one that gives it.
 
     Any error until the first event is raised here, so that it can still be an HTTP error. Only if there is nothing
     after `PATIENCE_SECONDS`, the answer is handed out before its first event and raises such errors itself.
     """
-    beginning = asyncio.create_task(_begin(service, context, request))
-    answer = Answer(service, context, number, beginning)
+    beginning = asyncio.create_task(_begin(service, context, request, attempts))
+    answer = Answer(service, context, number, beginning, choice, attempts)
     try:
         await asyncio.wait({beginning}, timeout=PATIENCE_SECONDS)
     except asyncio.CancelledError:
@@ -82,7 +124,9 @@ async def start(service: Service, context: RequestContext, request: GenerateRequ
     return answer
 
 
-async def _begin(service: Service, context: RequestContext, request: GenerateRequest) -> _Begun:
+async def _begin(
+    service: Service, context: RequestContext, request: GenerateRequest, attempts: Attempts
+) -> _Begun:
     asked = context.model
     assert asked is not None
 
@@ -100,7 +144,7 @@ async def _begin(service: Service, context: RequestContext, request: GenerateReq
     # As the catalog has it: an earlier answer to the same request has left its own pick in the context.
     model = context.snapshot.models.get(asked.id, asked)
     begun = await calling.obtain(
-        service, model, context.deadline, first_event, calling.renewed_model, context.roll
+        service, model, context.deadline, first_event, calling.renewed_model, context.roll, attempts
     )
     context.model = begun.target
     context.first_token = asyncio.get_running_loop().time()

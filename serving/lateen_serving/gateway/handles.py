@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Model calls through Ray Serve handles: the implementation of `context.ModelCaller`. Built by `app.py`.
 
-Ray's ways to fail become ServiceErrors here: a lost replica or application is Unavailable (worth another try), a full
-queue Overloaded, and what the engine raised arrives as it was raised.
+Ray's ways to fail become ServiceErrors here: a replica that died while it worked is ReplicaLost, one that stopped or is
+not there and a missing application Unavailable (all worth another try), a full queue Overloaded, and what the engine
+raised arrives as it was raised.
 
 All calls are streams, also those with one reply: a stream's first item comes when a replica begins to work, and only so
 can waiting for a replica be told from work (Ray Serve's own reply to a unary call comes when all is done).
@@ -11,18 +12,19 @@ can waiting for a replica be told from work (Ray Serve's own reply to a unary ca
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import aclosing, contextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 import grpc  # type: ignore[import-untyped] # comes with ray[serve], without stubs
 from ray import serve
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError, WorkerCrashedError
 from ray.serve.exceptions import BackPressureError, RayServeException
 from ray.serve.handle import DeploymentHandle
 
 from lateen_api import names
 from lateen_api.scaling import RoutingStrategy
 from lateen_serving.engine.protocol import Embeddings, GenerateRequest, Ranking, TokenEvent
-from lateen_serving.errors import ModelError, Overloaded, ServiceError, Unavailable
+from lateen_serving.errors import ModelError, Overloaded, ReplicaLost, ServiceError, Unavailable
 from lateen_serving.gateway import waiting
 from lateen_serving.routing import steering
 
@@ -82,18 +84,17 @@ class RayModels:
 
     async def _items(self, application: str, method: str, *arguments: object) -> AsyncGenerator[Any, None]:
         """What a method of the application yields, after the item that says that work has begun."""
-        with self._translated(application):
+        with _translated(application) as call:
             called = await self._handle(application)
             steering.steer(called.handle, self._strategies.get(application, "LeastLoaded"))
             response = cast("_Stream", called.method(method).remote(*arguments))
-            has_begun = False
             is_done = False
             try:
                 async for item in response:
-                    if has_begun:
+                    if call.has_begun:
                         yield item
                     else:
-                        has_begun = True
+                        call.has_begun = True
                         waiting.begun()
                 is_done = True
             finally:
@@ -115,31 +116,62 @@ class RayModels:
             self._handles.pop(application, None)
             raise
 
-    @contextmanager
-    def _translated(self, application: str) -> Iterator[None]:
-        try:
-            yield
-        except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                raise
-            # Nobody cancelled this request: Ray says in this way that the replica dropped it.
-            raise _lost(application, error) from error
-        except Exception as error:
-            raise self._service_error(application, error) from error
 
-    def _service_error(self, application: str, error: Exception) -> ServiceError:
+@dataclass
+class _Call:
+    """One call of an application."""
+
+    application: str
+    has_begun: bool = False
+    """Whether a replica works on it."""
+
+    def failure(self, error: Exception) -> ServiceError:
+        """What it failed with, as the service says it."""
         cause = error.cause if isinstance(error, RayTaskError) else error
         if isinstance(cause, ServiceError):
             return cause
         if isinstance(cause, BackPressureError):
             return Overloaded("The model's queue is full. Try again in a moment.")
         if isinstance(cause, RayError | RayServeException | grpc.aio.AioRpcError):
-            return _lost(application, cause)
-        return ModelError(
-            "The model failed on this request.",
-            context={"application": application, "cause": type(cause).__qualname__},
-        )
+            return self.lost(cause)
+        return ModelError("The model failed on this request.", context=self._facts(cause))
+
+    def lost(self, cause: BaseException) -> Unavailable:
+        """The error of a replica or an application that is not there (any more)."""
+        kind = ReplicaLost if self.has_begun and _is_death(cause) else Unavailable
+        message = "The model is not available just now. Try again in a moment."
+        return kind(message, code="model_unavailable", context=self._facts(cause))
+
+    def _facts(self, cause: BaseException) -> dict[str, str | int | float]:
+        return {"application": self.application, "cause": type(cause).__qualname__}
+
+
+@contextmanager
+def _translated(application: str) -> Iterator[_Call]:
+    call = _Call(application)
+    try:
+        yield call
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        # Nobody cancelled this request: Ray says in this way that the replica dropped it.
+        raise call.lost(error) from error
+    except Exception as error:
+        raise call.failure(error) from error
+
+
+def _is_death(cause: BaseException) -> bool:
+    """Whether a replica's process ended in the middle of its work, for all that its caller can see.
+
+    A replica that stops as planned finishes its requests first, or drops them by cancelling them; one whose node is
+    taken away (preempted) isn't to blame.
+    """
+    if isinstance(cause, grpc.aio.AioRpcError):
+        return bool(cause.code() != grpc.StatusCode.CANCELLED)
+    if isinstance(cause, RayActorError):
+        return not cause.preempted
+    return isinstance(cause, WorkerCrashedError | OutOfMemoryError)
 
 
 class _Application:
@@ -163,11 +195,3 @@ def _look_up(application: str) -> _Application:
         return _Application(serve.get_deployment_handle(names.MODEL_DEPLOYMENT, application))
     except KeyError as error:  # Ray's way to say so
         raise RayServeException(f"there is no application {application}") from error
-
-
-def _lost(application: str, cause: BaseException) -> Unavailable:
-    return Unavailable(
-        "The model is not available just now. Try again in a moment.",
-        code="model_unavailable",
-        context={"application": application, "cause": type(cause).__qualname__},
-    )

@@ -72,6 +72,11 @@ class Replicas:
             return _SOON_SECONDS
         return min(max(math.ceil(facts.load_seconds), _SOON_SECONDS), _LONGEST_RETRY_AFTER_SECONDS)
 
+    async def serve(self, application: str) -> bool:
+        """Whether any replica of it serves; False where nothing is known."""
+        await self._look()
+        return bool((self._living or {}).get(application, Living()).serving)
+
     async def _look(self) -> None:
         # One after the other: many requests fail at once when a model is overloaded, and one answer is good for all.
         async with self._asking:

@@ -142,15 +142,15 @@ class _Events:
 
 
 async def chunks(
-    service: Service, context: RequestContext, answers: Answers, reply: ResponseObject, reads_calls: bool
+    service: Service, context: RequestContext, answers: Answers, reply: ResponseObject
 ) -> AsyncGenerator[bytes, None]:
     """The stream's bytes. A failure is told by an event, because the reply has started."""
-    choice = Choice(reads_calls)
+    (choice,) = answers.choices
     events = _Events(reply, choice)
     yield b"".join(events.opening())
     try:
-        async for _, event in answers:
-            told = b"".join(events.piece(choice.feed(event)))
+        async for _, piece in answers:
+            told = b"".join(events.piece(piece))
             if told:
                 yield told
         ending = b"".join(events.closing())

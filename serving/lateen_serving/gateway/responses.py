@@ -43,8 +43,8 @@ async def responses(service: Service, context: RequestContext, document: dict[st
     asked = asking.requests(context)
     reply = ResponseObject(context, request)
     if request.stream:
-        going = await answers.start(service, context, asked, _PARAMS)
-        return stream.EventStream(chunks(service, context, going, reply, reads_calls), going)
+        going = await answers.start(service, context, asked, _PARAMS, reads_calls)
+        return stream.EventStream(chunks(service, context, going, reply), going)
     (choice,) = await answers.whole(service, context, asked, _PARAMS, reads_calls)
     reply.finish(choice)
     return replies.json_response(reply.document())

@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Last step: server-sent events. Called by `chat.py`, `completions.py` and `responses.py`.
 
-A stream ends with its protocol's last event or with an error event, never silently; when the client goes away the
-answer is closed, which stops the replica's work. A comment now and then keeps a slow stream's connection open: proxies
-end silent ones.
+A stream ends with its protocol's last event, never silently: `[DONE]` of completions, `response.completed` or
+`response.failed` of responses. A failure in the middle is an error event before it. The official client raises at the
+error event and reads no further; clients that read until `[DONE]` end too, as they do with vLLM, which sends both.
+What did not end in this way, was cut.
+
+When the client goes away the answer is closed, which stops the replica's work. A comment now and then keeps a slow
+stream's connection open: proxies end silent ones.
 """
 
 import asyncio
@@ -14,6 +18,8 @@ import orjson
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from lateen_serving.errors import ServiceError
+from lateen_serving.gateway import replies
 from lateen_serving.gateway.answers import Answers
 
 DONE = b"data: [DONE]\n\n"
@@ -32,6 +38,11 @@ def data(content: object) -> bytes:
 def event(name: str, content: object) -> bytes:
     """One named event, as responses use."""
     return b"event: " + name.encode() + b"\n" + data(content)
+
+
+def failure(error: ServiceError) -> bytes:
+    """How completions and chat completions end that fail in the middle."""
+    return data({"error": replies.error_object(error)}) + DONE
 
 
 class EventStream(StreamingResponse):

@@ -1,6 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Counts how requests to each application ended, for the operator's judgement of a canary.
 
+What speaks against a revision:
+
+- A request that failed for its client counts as an error, unless the client was wrong or a queue was full.
+- A failure that its client did not see, because another replica or the other revision answered, counts as a further
+  request with an error if the revision caused it: its engine failed, or a replica died while it worked on the request.
+  So a revision whose replicas crash or run out of memory under requests shows, also when every answer comes in the end.
+- So does a wait that was given up for the other revision while replicas of this one were serving: it is too slow.
+
+All else that was tried again with success counts as nothing: applications that are updated, replicas that start, stop
+or are not there. A planned stop is among it: Ray Serve lets a replica finish its requests, for as long as any request
+may take. That replicas can't start is told by Ray's status of the application.
+
 Held by `state.py`, written by `calling.py` and `generate.py`, read by `report.py`.
 """
 
@@ -9,12 +21,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from lateen_api.gateway_report import LATENCY_BOUNDS, Traffic
-from lateen_serving.errors import DeadlineExceeded, InputError, Overloaded, ServiceError
+from lateen_serving.errors import (
+    DeadlineExceeded,
+    InputError,
+    ModelError,
+    Overloaded,
+    ReplicaLost,
+    ServiceError,
+)
 
 
-def is_models_fault(error: Exception) -> bool:
-    """Whether a failure speaks against the model's revision: everything but wrong requests and a full queue."""
+def is_failure(error: Exception) -> bool:
+    """Whether a request that ended so has failed for its client: neither a wrong request nor a full queue."""
     return not isinstance(error, InputError | Overloaded)
+
+
+def is_revisions_doing(error: Exception) -> bool:
+    """Whether the revision caused a failure, so that it counts even if the client did not see it."""
+    return isinstance(error, ModelError | ReplicaLost)
 
 
 @dataclass
@@ -30,7 +54,7 @@ class _Count:
             # A request that ran out of time says how slow the model is; other failures tell nothing about its speed.
             self.latencies = self.latencies or [0] * (len(LATENCY_BOUNDS) + 1)
             self.latencies[bisect_left(LATENCY_BOUNDS, seconds)] += 1
-        self.errors += error is not None and is_models_fault(error)
+        self.errors += error is not None and is_failure(error)
 
     def traffic(self) -> Traffic:
         return Traffic(requests=self.requests, errors=self.errors, latencies=list(self.latencies))
