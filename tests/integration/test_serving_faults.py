@@ -5,18 +5,18 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 import openai
-import psutil
 import pytest
 
 from stack import asking, manifests
 from stack.cluster import Cluster
 from stack.local import LocalStack
 from stack.parts import RayServe
+from stack.processes import named, stopped
 from stack.traffic import traffic
 from stack.waiting import wait_for
 
@@ -64,28 +64,6 @@ def replica_pid(ray: RayServe, namespace: str, name: str) -> int:
     replicas = application["deployments"]["Model"]["replicas"]
     (pid,) = [replica["pid"] for replica in replicas if replica["state"] == "RUNNING"]
     return int(pid)
-
-
-@contextmanager
-def stopped(pid: int) -> Iterator[None]:
-    """A process that does nothing while the block runs; it may be killed meanwhile."""
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGCONT)
-
-
-def named(stack: LocalStack, words: str) -> list[psutil.Process]:
-    """Processes of the stack whose command line begins with these words."""
-    found = []
-    for process in stack.processes():
-        with suppress(psutil.Error):
-            program = " ".join(process.cmdline())
-            if program.startswith(words) or process.name() == words:
-                found.append(process)
-    return found
 
 
 async def first_piece(stream: AsyncIterator[Any]) -> None:
