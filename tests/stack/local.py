@@ -30,7 +30,7 @@ RESYNC_SECONDS = 1.0
 START_TIMEOUT = 600
 STOP_TIMEOUT = 120
 LONG = 8192
-"""Tokens that the model `tiny-long` reads and writes."""
+"""Tokens that the models `tiny-long` and `tiny-deep` read and write."""
 DEEP = 48
 """Layers of `tiny-deep`, which is so much slower than the other tiny models."""
 
@@ -63,7 +63,7 @@ class LocalStack:
             (tiny.generator, "tiny-chat", 1),
             (tiny.generator, "tiny-chat-2", 2),
             (partial(tiny.generator, length=LONG), "tiny-long", 5),
-            (partial(tiny.generator, layers=DEEP), "tiny-deep", 6),
+            (partial(tiny.generator, length=LONG, layers=DEEP), "tiny-deep", 6),
             (tiny.embedder, "tiny-embed", 3),
             (tiny.embedder, "tiny-embed-2", 4),
             (tiny.reranker, "tiny-rerank", 7),

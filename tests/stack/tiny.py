@@ -27,6 +27,8 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}{{ '<s>assistant ' }}{% endif %}"
 )
 SPECIAL = ["<pad>", "<unk>", "<s>", "</s>", "[CLS]", "[SEP]"]
+END = 3
+"""The token that ends an answer: `</s>`."""
 HIDDEN = 64
 LAYERS = 2
 HEADS = 4
@@ -84,7 +86,7 @@ def generator(folder: Path, seed: int = 0, length: int = LENGTH, layers: int = L
     config = {
         "architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": size, "hidden_size": HIDDEN,
         "intermediate_size": 128, "num_hidden_layers": layers, "num_attention_heads": HEADS,
-        "num_key_value_heads": HEADS, "max_position_embeddings": length, "bos_token_id": 2, "eos_token_id": 3,
+        "num_key_value_heads": HEADS, "max_position_embeddings": length, "bos_token_id": 2, "eos_token_id": END,
         "pad_token_id": 0, "tie_word_embeddings": False, "dtype": "float32",
     }  # fmt: skip
     chat = {
