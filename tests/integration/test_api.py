@@ -19,16 +19,18 @@ KIND = "modeldeployments.lateen.dev"
 
 @pytest.fixture(scope="module")
 def chat(cluster: Cluster, shared_namespace: str, embedder: str) -> str:
-    """A tiny model, Ready beside a tiny embedder; the id clients use."""
-    cluster.apply(manifests.model(shared_namespace, "chat", "generate", "tiny-chat"))
+    """A tiny model, Ready beside a tiny embedder; the id clients use. A cross-encoder starts with it."""
+    cluster.apply(
+        manifests.model(shared_namespace, "chat", "generate", "tiny-chat"),
+        manifests.model(shared_namespace, "ranker", "rerank", "tiny-rerank"),
+    )
     found = cluster.wait_ready(KIND, shared_namespace, "chat", timeout=180)
     return str(found["status"]["modelId"])
 
 
 @pytest.fixture(scope="module")
-def ranker(cluster: Cluster, shared_namespace: str) -> str:
+def ranker(chat: str, cluster: Cluster, shared_namespace: str) -> str:
     """A tiny cross-encoder, Ready; the id clients use."""
-    cluster.apply(manifests.model(shared_namespace, "ranker", "rerank", "tiny-rerank"))
     found = cluster.wait_ready(KIND, shared_namespace, "ranker", timeout=180)
     assert found["status"]["url"] == "/v1/rerank"
     return str(found["status"]["modelId"])
@@ -181,7 +183,16 @@ def test_a_document_s_score_does_not_depend_on_its_company(ranker: str, stack: L
         ({"model": "chat"}, "model"),
         ({"model": "embedder"}, "model"),
     ],
-    ids=["no documents", "too many", "no text", "no query", "none wanted", "not acted on", "chat", "embedder"],
+    ids=[
+        "no documents",
+        "too many",
+        "no text",
+        "no query",
+        "none wanted",
+        "not acted on",
+        "chat",
+        "embedder",
+    ],
 )
 def test_a_wrong_request_to_rank_is_refused_by_name(
     ranker: str, chat: str, shared_namespace: str, stack: LocalStack, more: dict[str, Any], param: str
