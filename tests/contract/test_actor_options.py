@@ -56,7 +56,16 @@ CASES: list[tuple[dict[str, Any], dict[str, Any], dict[str, float]]] = [
         {"CPU": 0.0, "memory": 0.0},
     ),
 ]
-IDS = ["defaults", "fractions of a core", "whole GPUs", "part of a GPU", "labels", "too little to count", "too fine to count", "nothing"]
+IDS = [
+    "defaults",
+    "fractions of a core",
+    "whole GPUs",
+    "part of a GPU",
+    "labels",
+    "too little to count",
+    "too fine to count",
+    "nothing",
+]
 
 
 def options(asked: dict[str, Any]) -> dict[str, Any]:
