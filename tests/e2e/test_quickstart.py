@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ import yaml
 from stack import asking
 from stack.cluster import Cluster
 from stack.local import REPOSITORY, LocalStack
-from stack.parts import RayServe, Weaviate
-from stack.traffic import traffic
+from stack.parts import Operator, RayServe, Weaviate
+from stack.processes import stopped
+from stack.traffic import Traffic, traffic
 from stack.waiting import wait_for
 
 SAMPLES = REPOSITORY / "crds" / "samples" / "quickstart"
@@ -227,6 +229,27 @@ async def test_an_edited_document_changes_the_citation(cluster: Cluster, client:
         await asyncio.to_thread(cluster.wait_ready, "ragindexes.lateen.dev", "default", "handbook", 90)
 
 
+@contextmanager
+def answers(sdk: openai.OpenAI) -> Iterator[Traffic]:
+    """Answers from documents and streamed chats that go on while the block runs, none of which may fail."""
+
+    def answer() -> None:
+        response = sdk.responses.create(**ask(QUESTIONS[0][0], max_output_tokens=24))
+        assert cited(response)[0] == "leave.md"
+
+    with traffic(answer, lambda: asking.stream(sdk, "smollm2", tokens=24)) as going:
+        yield going
+
+
+def test_without_an_operator_everything_is_answered(operator: Operator, sdk: openai.OpenAI) -> None:
+    """Prompt, documents and models serve on while the operator does nothing at all, and while it starts again."""
+    with answers(sdk) as going:
+        with stopped(operator.pid):
+            going.wait_for_more(5)
+            killed = operator.kill()
+        operator.wait_restarted(killed)
+
+
 def test_requests_in_flight_survive_any_update(cluster: Cluster, sdk: openai.OpenAI) -> None:
     """While a model, a prompt and an index are changed and changed back, every answer arrives whole."""
     changes: list[tuple[str, str, dict[str, Any]]] = [
@@ -237,11 +260,7 @@ def test_requests_in_flight_survive_any_update(cluster: Cluster, sdk: openai.Ope
         ("modeldeployments.lateen.dev", "smollm2", {"engine": {"maxModelLen": 2048}}),
     ]
 
-    def answer() -> None:
-        response = sdk.responses.create(**ask(QUESTIONS[0][0], max_output_tokens=24))
-        assert cited(response)[0] == "leave.md"
-
-    with traffic(answer, lambda: asking.stream(sdk, "smollm2", tokens=24)) as going:
+    with answers(sdk) as going:
         for kind, name, spec in changes:
             cluster.patch(kind, "default", name, spec)
             cluster.wait_ready(kind, "default", name, timeout=180)

@@ -19,9 +19,20 @@ KIND = "modeldeployments.lateen.dev"
 
 @pytest.fixture(scope="module")
 def chat(cluster: Cluster, shared_namespace: str, embedder: str) -> str:
-    """A tiny model, Ready beside a tiny embedder; the id clients use."""
-    cluster.apply(manifests.model(shared_namespace, "chat", "generate", "tiny-chat"))
+    """A tiny model, Ready beside a tiny embedder; the id clients use. A cross-encoder starts with it."""
+    cluster.apply(
+        manifests.model(shared_namespace, "chat", "generate", "tiny-chat"),
+        manifests.model(shared_namespace, "ranker", "rerank", "tiny-rerank"),
+    )
     found = cluster.wait_ready(KIND, shared_namespace, "chat", timeout=180)
+    return str(found["status"]["modelId"])
+
+
+@pytest.fixture(scope="module")
+def ranker(chat: str, cluster: Cluster, shared_namespace: str) -> str:
+    """A tiny cross-encoder, Ready; the id clients use."""
+    found = cluster.wait_ready(KIND, shared_namespace, "ranker", timeout=180)
+    assert found["status"]["url"] == "/v1/rerank"
     return str(found["status"]["modelId"])
 
 
@@ -119,6 +130,93 @@ def test_embeddings_are_the_same_in_both_encodings(
         assert abs(np.linalg.norm(vector) - 1) < 1e-3
     assert [item.index for item in plain.data] == [0, 1]
     assert plain.usage.prompt_tokens == packed.usage.prompt_tokens > 0
+
+
+def ranking(model: str, **more: Any) -> dict[str, Any]:
+    """A request as Cohere's and Jina's clients send it."""
+    documents = ["a heron", {"text": "the zebra is purple"}, "the zebra is green", "tea"]
+    return {"model": model, "query": "the purple zebra", "documents": documents, **more}
+
+
+def test_documents_are_ranked_by_a_cross_encoder(
+    ranker: str, shared_namespace: str, stack: LocalStack
+) -> None:
+    """What has most of the query's words is first; each result says which document it is about."""
+    reply = post(stack, "/v1/rerank", json=ranking(ranker))
+    assert reply.status_code == 200, reply.text
+    document = reply.json()
+    assert [result["index"] for result in document["results"]][:2] == [1, 2]
+    scores = [result["relevance_score"] for result in document["results"]]
+    assert scores == sorted(scores, reverse=True)
+    assert all(0 <= score <= 1 for score in scores)
+    assert document["usage"]["total_tokens"] > 0
+    assert ranker in reply.headers["x-lateen-release"]
+    best = post(stack, "/v1/rerank", json=ranking(ranker, top_n=1, return_documents=True)).json()["results"]
+    assert best == [{**document["results"][0], "document": {"text": "the zebra is purple"}}]
+
+
+def test_a_document_s_score_does_not_depend_on_its_company(ranker: str, stack: LocalStack) -> None:
+    """Alone, among a thousand others, and beside other requests it is as relevant."""
+    alone = post(stack, "/v1/rerank", json=ranking(ranker, documents=["the zebra is purple"])).json()
+    crowd = ["the zebra is purple", *(f"a heron has {number} umbrella" for number in range(1023))]
+
+    def scored(documents: list[str]) -> dict[int, float]:
+        results = post(stack, "/v1/rerank", json=ranking(ranker, documents=documents)).json()["results"]
+        return {result["index"]: result["relevance_score"] for result in results}
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(scored, [crowd, crowd[:3], crowd[:2], crowd[:1]]))
+    assert [len(scores) for scores in found] == [1024, 3, 2, 1]
+    expected = alone["results"][0]["relevance_score"]
+    assert [scores[0] for scores in found] == pytest.approx([expected] * 4, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("more", "param"),
+    [
+        ({"documents": []}, "documents"),
+        ({"documents": ["tea"] * 1025}, "documents"),
+        ({"documents": [{"title": "tea"}]}, "documents"),
+        ({"query": ""}, "query"),
+        ({"top_n": 0}, "top_n"),
+        ({"max_chunks_per_doc": 2}, "max_chunks_per_doc"),
+        ({"model": "chat"}, "model"),
+        ({"model": "embedder"}, "model"),
+    ],
+    ids=[
+        "no documents",
+        "too many",
+        "no text",
+        "no query",
+        "none wanted",
+        "not acted on",
+        "chat",
+        "embedder",
+    ],
+)
+def test_a_wrong_request_to_rank_is_refused_by_name(
+    ranker: str, chat: str, shared_namespace: str, stack: LocalStack, more: dict[str, Any], param: str
+) -> None:
+    """400 names the field, also where the model is there but of another task."""
+    if "model" in more:
+        more = {"model": f"{shared_namespace}.{more['model']}"}
+    reply = post(stack, "/v1/rerank", json=ranking(ranker) | more)
+    assert reply.status_code == 400, reply.text
+    error = reply.json()["error"]
+    assert param in str(error["param"])
+    assert error["type"] == "invalid_request_error"
+    assert error["code"]
+
+
+def test_a_cross_encoder_only_ranks(ranker: str, sdk: openai.OpenAI) -> None:
+    """It is listed like any model, and refuses to chat or to embed."""
+    assert ranker in asking.listed(sdk)
+    with pytest.raises(openai.BadRequestError) as caught:
+        asking.say(sdk, ranker)
+    assert caught.value.param == "model"
+    with pytest.raises(openai.BadRequestError) as caught:
+        sdk.embeddings.create(model=ranker, input="tea")
+    assert caught.value.param == "model"
 
 
 @pytest.mark.parametrize(

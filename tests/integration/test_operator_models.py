@@ -2,6 +2,7 @@
 """ModelDeployments on real parts: made, changed, scaled, broken, healed, deleted."""
 
 import shutil
+from typing import Any
 
 import openai
 import pytest
@@ -161,12 +162,34 @@ def test_weights_of_another_task_are_unsupported(cluster: Cluster, namespace: st
     cluster.wait_reason(KIND, namespace, "wrong", "ModelUnsupported", timeout=90)
 
 
-def test_a_model_that_no_node_can_hold_is_unschedulable(cluster: Cluster, namespace: str) -> None:
-    """The message says what is lacking."""
-    huge = manifests.model(namespace, "huge", "generate", "tiny-chat", resources={"cpu": "512"})
-    cluster.apply(huge)
-    found = cluster.wait_reason(KIND, namespace, "huge", "Unschedulable", timeout=30)
-    assert "512" in condition(found)["message"]
+UNSCHEDULABLE: dict[str, tuple[dict[str, Any], str]] = {
+    "cores": ({"cpu": "512"}, "CPU: a replica asks for 512"),
+    "memory": ({"memory": "999999999999Ti"}, "memory: a replica asks for"),
+    "gpus": ({"gpu": "0.5"}, "GPU: a replica asks for 0.5"),
+    "kind": ({"acceleratorType": "H100"}, "acceleratorType: no node has H100"),
+    "labels": (
+        {"nodeLabels": {"example.com/zone": "moon"}},
+        "nodeLabels: no node has example.com/zone: moon",
+    ),
+}
+
+
+def test_a_model_that_no_node_can_hold_is_unschedulable(
+    chat: str, cluster: Cluster, namespace: str, sdk: openai.OpenAI
+) -> None:
+    """The message says what is lacking, of each resource there is, and nobody else is hurt."""
+    cluster.apply(
+        *(
+            manifests.model(namespace, name, "generate", "tiny-chat", resources=resources)
+            for name, (resources, _) in UNSCHEDULABLE.items()
+        )
+    )
+    for name, (_, words) in UNSCHEDULABLE.items():
+        found = cluster.wait_reason(KIND, namespace, name, "Unschedulable", timeout=30)
+        assert words in condition(found)["message"]
+        assert condition(found, "Stalled")["status"] == "True"
+        assert found["status"]["lastFailure"]["reason"] == "Unschedulable"
+    assert asking.say(sdk, chat)
 
 
 def test_a_suspended_model_keeps_serving_what_it_served(

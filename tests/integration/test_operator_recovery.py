@@ -1,17 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the operator does when it is killed, when others change what it made, and when nothing changes at all."""
 
-from collections.abc import Callable
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import openai
 import pytest
 
+from lateen_api import names
 from stack import asking, manifests
 from stack.cluster import KINDS, Cluster
 from stack.fixtures import left_of
 from stack.local import RESYNC_SECONDS
 from stack.parts import Operator, RayServe, Weaviate, Writes
+from stack.processes import stopped
+from stack.traffic import Traffic, traffic
 from stack.waiting import holds_for, wait_for
 
 MODEL = "modeldeployments.lateen.dev"
@@ -48,6 +54,16 @@ def fingerprint(cluster: Cluster, ray: RayServe, weaviate: Weaviate, namespace: 
     chunks = {entry["id"]: entry["lastUpdateTimeUnix"] for entry in weaviate.objects(collection)}
     ledger = weaviate.report(collection)["finishedAt"]
     return {"resources": resources, "applications": applications, "chunks": chunks, "ledger": ledger}
+
+
+@contextmanager
+def asked(namespace: str, sdk: openai.OpenAI) -> Iterator[Traffic]:
+    """Embeddings and searches that go on while the block runs, none of which may fail."""
+    with traffic(
+        lambda: asking.find(sdk, f"{namespace}.notes", "zebra"),
+        lambda: sdk.embeddings.create(model=f"{namespace}.embedder", input="zebra"),
+    ) as going:
+        yield going
 
 
 def resyncs(operator: Operator) -> float:
@@ -87,13 +103,45 @@ def test_a_killed_operator_rewrites_nothing_that_is_right(
 ) -> None:
     """After SIGKILL and a restart, Kubernetes, Ray and Weaviate hold what they held, and answers never stopped."""
     before = fingerprint(cluster, ray, weaviate, settled)
-    operator.wait_restarted(operator.kill())
-    reconciled = resyncs(operator)
-    wait_for(
-        lambda: resyncs(operator) >= reconciled + 6, 90, "the new operator does not reconcile", interval=0.5
-    )
+    with asked(settled, sdk) as going:
+        with stopped(operator.pid):  # nobody starts another one meanwhile
+            going.wait_for_more(60)
+            killed = operator.kill()
+        operator.wait_restarted(killed)
+        reconciled = resyncs(operator)
+        wait_for(
+            lambda: resyncs(operator) >= reconciled + 6,
+            90,
+            "the new operator does not reconcile",
+            interval=0.5,
+        )
     assert fingerprint(cluster, ray, weaviate, settled) == before
     assert asking.find(sdk, f"{settled}.notes", "zebra")[0] == "docs/zebra.md"
+
+
+def test_without_an_operator_ray_brings_everything_back(
+    settled: str, cluster: Cluster, operator: Operator, ray: RayServe, sdk: openai.OpenAI
+) -> None:
+    """A gateway and a model's replica that die while no operator runs come back, the gateway with its catalog."""
+    embedder = cluster.status(MODEL, settled, "embedder")["application"]
+    parts = [(embedder, names.MODEL_DEPLOYMENT), (names.GATEWAY_APPLICATION, names.GATEWAY_DEPLOYMENT)]
+    before = [ray.pid(*part) for part in parts]
+    listed = asking.listed(sdk)
+
+    def answered() -> bool:
+        try:
+            return asking.find(sdk, f"{settled}.notes", "zebra")[0] == "docs/zebra.md"
+        except openai.APIError as error:
+            raise AssertionError(str(error)) from error
+
+    with stopped(operator.pid):
+        for pid in before:
+            os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: set(before).isdisjoint(ray.pid(*part) for part in parts), 120, "they stay dead")
+        wait_for(answered, 60, "nothing is answered without an operator", interval=0.5)
+        assert asking.listed(sdk) == listed
+    wait_for(operator.healthy, 60, "the operator is not healthy")
+    cluster.wait_ready(INDEX, settled, "notes", timeout=60)
 
 
 def test_an_operator_killed_in_the_middle_converges(

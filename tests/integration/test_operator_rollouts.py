@@ -4,14 +4,17 @@
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 
 import openai
+import psutil
 import pytest
 
 from stack import asking, lora, manifests
 from stack.cluster import Cluster, condition
 from stack.local import LATEEN, LocalStack
 from stack.parts import Operator, RayServe
+from stack.processes import named
 from stack.traffic import traffic
 from stack.waiting import wait_for
 
@@ -21,12 +24,18 @@ CANARY = {
     "steps": [{"weight": 20, "pause": "3s"}, {"weight": 60, "pause": "3s"}],
     "abort": {"maxErrorRatio": "0.2", "minRequests": 5},
 }
+IMMEDIATE = {"rollout": {"strategy": "Immediate", "steps": None, "abort": None}}
+SOUND = {"source": {"uri": "pvc://models/tiny-long"}}
+LONG_TEXT = "zebra " * 3000
+"""What the deep model needs seconds to read, and the others none."""
 NEW = {"source": {"uri": "pvc://models/tiny-chat-2"}}
 
 
-def start(cluster: Cluster, namespace: str, name: str, **spec: object) -> dict[str, str]:
+def start(
+    cluster: Cluster, namespace: str, name: str, path: str = "tiny-chat", **spec: object
+) -> dict[str, str]:
     """A tiny model, Ready; its status."""
-    cluster.apply(manifests.model(namespace, name, "generate", "tiny-chat", **spec))
+    cluster.apply(manifests.model(namespace, name, "generate", path, **spec))
     status: dict[str, str] = cluster.wait_ready(KIND, namespace, name, timeout=180)["status"]
     return status
 
@@ -69,24 +78,38 @@ def test_a_canary_takes_over_in_steps_without_a_lost_request(
     assert {"CanaryStep", "RolledOut"} <= cluster.events(namespace)
 
 
+@pytest.fixture(scope="module")
+def guarded(cluster: Cluster, shared_namespace: str) -> str:
+    """A tiny model whose new revisions are watched for a long time; its name."""
+    abort = {"maxErrorRatio": "0.2", "maxLatencyP95": "1s", "minRequests": 3}
+    watched = {"strategy": "Canary", "steps": [{"weight": 50, "pause": "2m"}], "abort": abort}
+    start(cluster, shared_namespace, "guarded", "tiny-long", rollout=watched)
+    return "guarded"
+
+
 @pytest.fixture
-def failing(stack: LocalStack, namespace: str) -> Iterator[str]:
+def failing(stack: LocalStack, shared_namespace: str) -> Iterator[str]:
     """Uri of weights that load and then fail on every request."""
     models = stack.volume("models")
-    folder = models / f"narrow-{namespace}"
+    folder = models / f"narrow-{shared_namespace}"
     lora.narrow_generator(folder, models / "tiny-chat")
     yield f"pvc://models/{folder.name}"
     shutil.rmtree(folder)
 
 
 def test_a_canary_that_fails_is_given_up_and_can_be_taken_back(
-    cluster: Cluster, namespace: str, ray: RayServe, stack: LocalStack, sdk: openai.OpenAI, failing: str
+    guarded: str,
+    cluster: Cluster,
+    shared_namespace: str,
+    ray: RayServe,
+    stack: LocalStack,
+    sdk: openai.OpenAI,
+    failing: str,
 ) -> None:
     """The old revision serves everything again, the status has the numbers, and `lateen rollback` mends the spec."""
-    patient = CANARY | {"steps": [{"weight": 50, "pause": "2m"}]}
-    before = start(cluster, namespace, "bad", rollout=patient)
-    model = f"{namespace}.bad"
-    cluster.patch(KIND, namespace, "bad", {"source": {"uri": failing}})
+    namespace, model = shared_namespace, f"{shared_namespace}.{guarded}"
+    before = cluster.status(KIND, namespace, guarded)
+    cluster.patch(KIND, namespace, guarded, {"source": {"uri": failing}})
     answered = 0
 
     def given_up() -> bool:
@@ -96,25 +119,80 @@ def test_a_canary_that_fails_is_given_up_and_can_be_taken_back(
             answered += 1
         except openai.APIStatusError:
             pass
-        return bool(condition(cluster.get(KIND, namespace, "bad"))["reason"] == "RolloutAborted")
+        return bool(condition(cluster.get(KIND, namespace, guarded))["reason"] == "RolloutAborted")
 
     wait_for(given_up, 180, "the canary is not given up")
-    found = cluster.get(KIND, namespace, "bad")
+    found = cluster.get(KIND, namespace, guarded)
     assert "requests failed" in condition(found)["message"]
     assert found["status"]["lastFailure"]["reason"] == "RolloutAborted"
     assert found["status"]["revision"] == before["revision"]
     assert answered
-    only(ray, namespace, "bad", before["application"])
+    only(ray, namespace, guarded, before["application"])
     with traffic(lambda: asking.say(sdk, model)):
-        shown = lateen(stack, "history", "md/bad", "-n", namespace)
+        shown = lateen(stack, "history", f"md/{guarded}", "-n", namespace)
         assert "given up" in shown
         assert "serves" in shown
-        lateen(stack, "rollback", "md/bad", "-n", namespace)
-        cluster.wait_ready(KIND, namespace, "bad", timeout=60)
-    spec = cluster.get(KIND, namespace, "bad")["spec"]
-    assert spec["source"] == {"uri": "pvc://models/tiny-chat"}
+        lateen(stack, "rollback", f"md/{guarded}", "-n", namespace)
+        cluster.wait_ready(KIND, namespace, guarded, timeout=60)
+    spec = cluster.get(KIND, namespace, guarded)["spec"]
+    assert spec["source"] == SOUND["source"]
     assert spec["rollout"]["strategy"] == "Canary"
     assert "RolledBack" in cluster.events(namespace)
+
+
+def test_a_canary_that_is_slow_is_given_up(
+    guarded: str, cluster: Cluster, shared_namespace: str, ray: RayServe, sdk: openai.OpenAI
+) -> None:
+    """Its answers are right but begin late: none is lost, and the old revision serves everything again."""
+    namespace, model = shared_namespace, f"{shared_namespace}.{guarded}"
+    cluster.patch(KIND, namespace, guarded, SOUND)
+    before = cluster.wait_ready(KIND, namespace, guarded, timeout=60)["status"]
+    with traffic(*[lambda: asking.full(sdk, model, 4, LONG_TEXT)] * 2):
+        cluster.patch(KIND, namespace, guarded, {"source": {"uri": "pvc://models/tiny-deep"}})
+        found = cluster.wait_reason(KIND, namespace, guarded, "RolloutAborted", timeout=180)
+        assert "95th percentile" in condition(found)["message"]
+        assert "1s may be" in condition(found)["message"]
+        assert found["status"]["lastFailure"]["reason"] == "RolloutAborted"
+        assert found["status"]["revision"] == before["revision"]
+        only(ray, namespace, guarded, before["application"])
+
+
+def test_a_revision_that_crashes_while_it_starts_takes_no_requests(
+    guarded: str, cluster: Cluster, shared_namespace: str, stack: LocalStack, sdk: openai.OpenAI
+) -> None:
+    """Replicas that are killed as those are that want more memory than there is: the old revision serves on, the
+    status says so, and the new one takes over by itself once it can start.
+    """
+    namespace, model = shared_namespace, f"{shared_namespace}.{guarded}"
+    cluster.patch(KIND, namespace, guarded, SOUND | IMMEDIATE)
+    before = cluster.wait_ready(KIND, namespace, guarded, timeout=60)["status"]
+    killed = 0
+
+    def failed() -> bool:
+        nonlocal killed
+        for process in named(stack, f"ray::ServeReplica:{namespace}_{guarded}_"):
+            if process.pid not in sound:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+                    killed += 1
+        return bool(condition(cluster.get(KIND, namespace, guarded))["reason"] == "ReplicaFailed")
+
+    sound = {process.pid for process in named(stack, f"ray::ServeReplica:{before['application']}")}
+    assert len(sound) == 1
+    with traffic(lambda: asking.say(sdk, model), lambda: asking.stream(sdk, model)):
+        cluster.patch(KIND, namespace, guarded, NEW)
+        wait_for(failed, 120, "nothing is said of a revision that crashes")
+        found = cluster.get(KIND, namespace, guarded)
+        assert f"Revision {before['revision']} keeps serving" in condition(found)["message"]
+        assert condition(found, "Stalled")["status"] == "True"
+        status = found["status"]
+        assert (status["revision"], status["readyReplicas"]) == (before["revision"], 1)
+        assert [share["weight"] for share in status["traffic"]] == [100]
+        assert status["lastFailure"]["reason"] == "ReplicaFailed"
+        assert status["failedReplicas"] > 0
+        assert killed
+        after = cluster.wait_ready(KIND, namespace, guarded, timeout=120)["status"]
+    assert after["revision"] != before["revision"]
 
 
 def lateen(stack: LocalStack, *words: str) -> str:

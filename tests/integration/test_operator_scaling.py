@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Replicas by hand, by the load, and by none at all; adapters and Secrets that come and go; on real parts."""
 
+import asyncio
 import json
 import shutil
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from stack.traffic import traffic
 from stack.waiting import wait_for
 
 KIND = "modeldeployments.lateen.dev"
+QUEUE = 4
 SLEEPY = {"minReplicas": 0, "maxReplicas": 1, "scaleToZeroDelay": "2s", "downscaleDelay": "1s"}
 
 
@@ -69,14 +71,25 @@ def test_a_model_that_follows_the_load_is_not_scaled_by_hand(cluster: Cluster, n
     assert "exactly one of replicas" in refused.stderr
 
 
+@pytest.fixture(scope="module")
+def sleepy(cluster: Cluster, shared_namespace: str) -> str:
+    """A tiny model that stops when it is idle, with a short queue; its name."""
+    limits = {"maxQueuedRequests": QUEUE, "queueTimeout": "2m", "requestTimeout": "3m"}
+    resource = manifests.model(
+        shared_namespace, "sleepy", "generate", "tiny-chat", autoscaling=SLEEPY, limits=limits
+    )
+    cluster.apply(resource)
+    cluster.wait_ready(KIND, shared_namespace, "sleepy", timeout=180)
+    return "sleepy"
+
+
 def test_an_idle_model_stops_and_a_request_wakes_it(
-    cluster: Cluster, namespace: str, ray: RayServe, sdk: openai.OpenAI
+    sleepy: str, cluster: Cluster, shared_namespace: str, ray: RayServe, sdk: openai.OpenAI
 ) -> None:
     """At zero it is Ready and listed; the first request waits for the replica and is answered."""
-    cluster.apply(manifests.model(namespace, "sleepy", "generate", "tiny-chat", autoscaling=SLEEPY))
-    found = cluster.wait_ready(KIND, namespace, "sleepy", timeout=180)
-    application = found["status"]["application"]
-    status_has(cluster, namespace, "sleepy", replicas=0, readyReplicas=0)
+    namespace = shared_namespace
+    status = status_has(cluster, namespace, "sleepy", replicas=0, readyReplicas=0)
+    application = status["application"]
     assert condition(cluster.get(KIND, namespace, "sleepy"))["reason"] == "ScaledToZero"
     assert condition(cluster.get(KIND, namespace, "sleepy"))["status"] == "True"
     wait_for(lambda: not ray.replicas(application), 60, "a replica stays")
@@ -86,6 +99,38 @@ def test_an_idle_model_stops_and_a_request_wakes_it(
     changes = [(event["from"], event["to"]) for event in history]
     assert changes[:3] == [(1, 0), (0, 1), (1, 0)]
     assert "Scaled" in cluster.events(namespace)
+
+
+async def test_requests_wait_for_a_sleeping_model_in_a_bounded_queue(
+    sleepy: str, cluster: Cluster, shared_namespace: str, client: openai.AsyncOpenAI
+) -> None:
+    """Those beyond its bound, or its deadline, get 503 and the time a replica takes to load; all others are answered."""
+    namespace, model = shared_namespace, f"{shared_namespace}.{sleepy}"
+    ask: dict[str, Any] = {
+        "model": model, "messages": [{"role": "user", "content": "tea"}], "max_completion_tokens": 2
+    }  # fmt: skip
+    status = status_has(cluster, namespace, sleepy, replicas=0, readyReplicas=0)
+    load = status["facts"]["loadSeconds"]
+
+    def tells_the_load_time(error: openai.APIStatusError) -> bool:
+        # A replica loads longer where much else is going on, so that no two times are the same.
+        return bool(load / 4 <= int(error.response.headers["retry-after"]) <= load * 4 + 1)
+
+    outcomes = await asyncio.gather(
+        *(client.chat.completions.create(**ask) for _ in range(3 * QUEUE)), return_exceptions=True
+    )
+    refused = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+    assert len(refused) == 2 * QUEUE
+    for error in refused:
+        assert isinstance(error, openai.InternalServerError), error
+        assert (error.status_code, error.code) == (503, "overloaded")
+        assert tells_the_load_time(error)
+    cluster.patch(KIND, namespace, sleepy, {"limits": {"queueTimeout": "1s"}})
+    cluster.wait_condition(KIND, namespace, sleepy, lambda ready: ready["reason"] == "ScaledToZero", 60)
+    with pytest.raises(openai.InternalServerError) as caught:
+        await client.chat.completions.create(**ask)
+    assert (caught.value.status_code, caught.value.code) == (503, "queue_timeout")
+    assert tells_the_load_time(caught.value)
 
 
 def test_replicas_follow_the_load(

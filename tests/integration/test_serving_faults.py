@@ -5,26 +5,29 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import openai
 import psutil
 import pytest
 
-from stack import asking, manifests
-from stack.cluster import Cluster
+from stack import asking, manifests, tiny
+from stack.cluster import Cluster, condition
 from stack.local import LocalStack
 from stack.parts import RayServe
+from stack.processes import named, stopped
 from stack.traffic import traffic
 from stack.waiting import wait_for
 
 KIND = "modeldeployments.lateen.dev"
-END_TOKEN = "3"  # of the tiny models; without it an answer is as long as asked for
 TOKENS = 400
 PATIENT = {"requestTimeout": "3m", "queueTimeout": "2m"}
-NARROW = {"maxOngoingRequests": 1, "maxQueuedRequests": 1, "queueTimeout": "1m"}
+NARROW = {"maxOngoingRequests": 1, "maxQueuedRequests": 1, "queueTimeout": "1m", "requestTimeout": "2m"}
+ENDLESS = 8000
+"""Tokens that take the tiny model far longer than `SHORT`."""
+SHORT = "2s"
 
 
 @pytest.fixture(scope="module")
@@ -35,13 +38,15 @@ def chat(cluster: Cluster, shared_namespace: str) -> str:
 
 @pytest.fixture(scope="module")
 def narrow(cluster: Cluster, shared_namespace: str) -> str:
-    """A tiny model that works on one request at a time and lets another one wait; its name."""
-    return ready(cluster, shared_namespace, "narrow", NARROW)
+    """A tiny model of long answers that works on one request at a time and lets another one wait; its name."""
+    return ready(cluster, shared_namespace, "narrow", NARROW, "tiny-long")
 
 
-def ready(cluster: Cluster, namespace: str, name: str, limits: dict[str, Any]) -> str:
+def ready(
+    cluster: Cluster, namespace: str, name: str, limits: dict[str, Any], path: str = "tiny-chat"
+) -> str:
     """Apply a model of one replica and wait until it serves; its name."""
-    cluster.apply(manifests.model(namespace, name, "generate", "tiny-chat", replicas=1, limits=limits))
+    cluster.apply(manifests.model(namespace, name, "generate", path, replicas=1, limits=limits))
     cluster.wait_ready(KIND, namespace, name, timeout=180)
     return name
 
@@ -53,39 +58,21 @@ def long_answer(model: str, **more: Any) -> dict[str, Any]:
         "messages": [{"role": "user", "content": "what is a zebra"}],
         "max_completion_tokens": TOKENS,
         "temperature": 0,
-        "logit_bias": {END_TOKEN: -100},
+        "logit_bias": {str(tiny.END): -100},
         **more,
     }
 
 
 def replica_pid(ray: RayServe, namespace: str, name: str) -> int:
     """The process of the only running replica of a model."""
-    (application,) = ray.of_model(namespace, name).values()
-    replicas = application["deployments"]["Model"]["replicas"]
-    (pid,) = [replica["pid"] for replica in replicas if replica["state"] == "RUNNING"]
-    return int(pid)
+    (application,) = ray.of_model(namespace, name)
+    return ray.pid(application)
 
 
-@contextmanager
-def stopped(pid: int) -> Iterator[None]:
-    """A process that does nothing while the block runs; it may be killed meanwhile."""
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGCONT)
-
-
-def named(stack: LocalStack, words: str) -> list[psutil.Process]:
-    """Processes of the stack whose command line begins with these words."""
-    found = []
-    for process in stack.processes():
-        with suppress(psutil.Error):
-            program = " ".join(process.cmdline())
-            if program.startswith(words) or process.name() == words:
-                found.append(process)
-    return found
+def texts(stream: Iterable[Any]) -> Iterator[str]:
+    """The pieces of a streamed answer."""
+    for chunk in stream:
+        yield from (choice.delta.content or "" for choice in chunk.choices)
 
 
 async def first_piece(stream: AsyncIterator[Any]) -> None:
@@ -125,20 +112,28 @@ async def test_a_killed_replica_loses_no_request_that_has_not_streamed(
 
 
 def test_a_killed_replica_is_replaced_under_load(
-    chat: str, shared_namespace: str, ray: RayServe, sdk: openai.OpenAI
+    chat: str, shared_namespace: str, cluster: Cluster, ray: RayServe, sdk: openai.OpenAI
 ) -> None:
-    """Requests that go on while the only replica dies and starts again are all answered."""
+    """Requests that go on while the only replica dies and starts again are all answered, and Ready falls meanwhile."""
+    cluster.wait_ready(KIND, shared_namespace, chat, timeout=60)
     model = f"{shared_namespace}.{chat}"
     with traffic(lambda: asking.say(sdk, model), lambda: asking.say(sdk, model)):
         pid = replica_pid(ray, shared_namespace, chat)
         os.kill(pid, signal.SIGKILL)
+        fallen = cluster.wait_reason(KIND, shared_namespace, chat, "ReplicaFailed", timeout=60)
+        assert fallen["status"]["readyReplicas"] == 0
+        assert fallen["status"]["lastFailure"]["reason"] == "ReplicaFailed"
 
         def replaced() -> bool:
-            with suppress(ValueError):
+            with suppress(AssertionError):
                 return replica_pid(ray, shared_namespace, chat) != pid
             return False
 
         wait_for(replaced, 120, "no other replica was started", interval=0.5)
+        risen = cluster.wait_ready(KIND, shared_namespace, chat, timeout=60)
+    assert risen["status"]["readyReplicas"] == 1
+    assert condition(risen)["lastTransitionTime"] >= condition(fallen)["lastTransitionTime"]
+    assert risen["status"]["revision"] == fallen["status"]["revision"]
 
 
 def test_a_killed_proxy_comes_back(
@@ -174,7 +169,7 @@ def test_a_killed_serve_controller_loses_nothing(
         )
 
         def recovered() -> bool:
-            with suppress(KeyError, ValueError):
+            with suppress(AssertionError, ValueError):
                 return replica_pid(ray, shared_namespace, chat) == replica
             return False
 
@@ -241,6 +236,38 @@ async def test_a_client_that_leaves_frees_the_replica(
         await client.chat.completions.create(**(request | {"max_completion_tokens": 1}))
         waits.append(time.monotonic() - started)
     assert min(waits) < whole / 2, f"waited {min(waits):.2f} s of an answer's {whole:.2f} s"
+
+
+def test_a_request_that_takes_too_long_is_ended(
+    narrow: str, shared_namespace: str, cluster: Cluster, ray: RayServe, sdk: openai.OpenAI
+) -> None:
+    """Beyond its request timeout it is 504, or an error event in a stream, and the engine works on it no longer."""
+    model = f"{shared_namespace}.{narrow}"
+    endless = long_answer(model, max_completion_tokens=ENDLESS)
+    engine = psutil.Process(replica_pid(ray, shared_namespace, narrow))
+
+    def ended() -> None:
+        """The engine rests, and has a place for the next request, long before the answer would have been over."""
+        wait_for(lambda: engine.cpu_percent(interval=0.5) < 50, 4, "the engine works on an abandoned answer")
+        answer = sdk.chat.completions.create(**(endless | {"max_completion_tokens": 1}))
+        assert answer.choices[0].finish_reason == "length"
+
+    cluster.patch(KIND, shared_namespace, narrow, {"limits": {"requestTimeout": SHORT}})
+    try:
+        cluster.wait_ready(KIND, shared_namespace, narrow, timeout=60)
+        with pytest.raises(openai.InternalServerError) as refused:
+            sdk.chat.completions.create(**endless)
+        assert (refused.value.status_code, refused.value.code) == (504, "timeout")
+        assert refused.value.response.headers["x-should-retry"] == "false"
+        ended()
+        pieces: list[str] = []
+        with pytest.raises(openai.APIError) as broken:
+            pieces.extend(texts(sdk.chat.completions.create(**endless, stream=True)))
+        assert broken.value.code == "timeout"
+        assert "".join(pieces)
+        ended()
+    finally:
+        cluster.patch(KIND, shared_namespace, narrow, {"limits": NARROW})
 
 
 async def test_without_weaviate_chat_goes_on(

@@ -3,6 +3,8 @@
 
 import openai
 
+from stack import tiny
+
 
 def say(sdk: openai.OpenAI, model: str, text: str = "what is a zebra", tokens: int = 8) -> str:
     """A greedy answer; fails unless the reply is complete."""
@@ -35,6 +37,23 @@ def stream(sdk: openai.OpenAI, model: str, text: str = "what is a zebra", tokens
             finish = choice.finish_reason or finish
     assert finish in ("stop", "length"), f"the stream ended without a reason after {pieces}"
     return "".join(pieces)
+
+
+def full(sdk: openai.OpenAI, model: str, tokens: int, *talk: str) -> str:
+    """A greedy answer of a tiny model that is sure to have so many tokens; user and assistant take turns in `talk`."""
+    reply = sdk.chat.completions.create(
+        model=model,
+        messages=[
+            {"role": "assistant", "content": text} if number % 2 else {"role": "user", "content": text}
+            for number, text in enumerate(talk)
+        ],
+        max_completion_tokens=tokens,
+        temperature=0,
+        logit_bias={str(tiny.END): -100},
+    )
+    assert reply.usage is not None
+    assert reply.usage.completion_tokens == tokens
+    return reply.choices[0].message.content or ""
 
 
 def find(sdk: openai.OpenAI, index: str, query: str, limit: int = 3) -> list[str]:

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import psutil
@@ -29,6 +29,10 @@ LATEEN = Path(sys.executable).parent / "lateen"
 RESYNC_SECONDS = 1.0
 START_TIMEOUT = 600
 STOP_TIMEOUT = 120
+LONG = 8192
+"""Tokens that the models `tiny-long` and `tiny-deep` read and write."""
+DEEP = 48
+"""Layers of `tiny-deep`, which is so much slower than the other tiny models."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +62,11 @@ class LocalStack:
         for make, name, seed in (
             (tiny.generator, "tiny-chat", 1),
             (tiny.generator, "tiny-chat-2", 2),
+            (partial(tiny.generator, length=LONG), "tiny-long", 5),
+            (partial(tiny.generator, length=LONG, layers=DEEP), "tiny-deep", 6),
             (tiny.embedder, "tiny-embed", 3),
             (tiny.embedder, "tiny-embed-2", 4),
+            (tiny.reranker, "tiny-rerank", 7),
         ):
             if not (models / name).exists():
                 make(models / name, seed)

@@ -55,6 +55,17 @@ class RayServe:
         found = self.applications()[application]["deployments"]["Model"]["replicas"]
         return {replica["replica_id"] for replica in found if replica["state"] in states}
 
+    def pids(self, application: str, deployment: str = "Model") -> list[int]:
+        """The processes of the running replicas; none where there is no such application."""
+        found = self.applications().get(application, {}).get("deployments", {}).get(deployment, {})
+        return [int(entry["pid"]) for entry in found.get("replicas", []) if entry["state"] == "RUNNING"]
+
+    def pid(self, application: str, deployment: str = "Model") -> int:
+        """The process of the only running replica; raises AssertionError when there is not just one."""
+        running = self.pids(application, deployment)
+        assert len(running) == 1, f"{application} has {len(running)} running replicas"
+        return running[0]
+
     def remove(self, *names: str) -> None:
         """PUT the present config without some applications, as a careless administrator would."""
         details = self.details()

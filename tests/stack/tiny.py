@@ -27,6 +27,8 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}{{ '<s>assistant ' }}{% endif %}"
 )
 SPECIAL = ["<pad>", "<unk>", "<s>", "</s>", "[CLS]", "[SEP]"]
+END = 3
+"""The token that ends an answer: `</s>`."""
 HIDDEN = 64
 LAYERS = 2
 HEADS = 4
@@ -58,13 +60,16 @@ def _write(folder: Path, config: dict[str, Any], tokenizer_config: dict[str, Any
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
 
-def generator(folder: Path, seed: int = 0) -> None:
-    """Make a Llama with a chat template; it says nothing sensible, but the same for the same seed."""
+def generator(folder: Path, seed: int = 0, length: int = LENGTH, layers: int = LAYERS) -> None:
+    """Make a Llama with a chat template; it says nothing sensible, but the same for the same seed.
+
+    It reads `length` tokens, answer included, and takes the longer for each the more `layers` it has.
+    """
     tokenizer = _tokenizer()
     dice = np.random.default_rng(seed)
     size = tokenizer.get_vocab_size()
     tensors: Tensors = {"model.embed_tokens.weight": _random(dice, size, HIDDEN, scale=1.0)}
-    for layer in range(LAYERS):
+    for layer in range(layers):
         prefix = f"model.layers.{layer}"
         for name in ("q_proj", "k_proj", "v_proj", "o_proj"):
             tensors[f"{prefix}.self_attn.{name}.weight"] = _random(dice, HIDDEN, HIDDEN)
@@ -80,15 +85,15 @@ def generator(folder: Path, seed: int = 0) -> None:
     tensors["lm_head.weight"] = _random(dice, size, HIDDEN)
     config = {
         "architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": size, "hidden_size": HIDDEN,
-        "intermediate_size": 128, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS,
-        "num_key_value_heads": HEADS, "max_position_embeddings": LENGTH, "bos_token_id": 2, "eos_token_id": 3,
+        "intermediate_size": 128, "num_hidden_layers": layers, "num_attention_heads": HEADS,
+        "num_key_value_heads": HEADS, "max_position_embeddings": length, "bos_token_id": 2, "eos_token_id": END,
         "pad_token_id": 0, "tie_word_embeddings": False, "dtype": "float32",
     }  # fmt: skip
     chat = {
         "chat_template": CHAT_TEMPLATE,
         "bos_token": "<s>",
         "eos_token": "</s>",
-        "model_max_length": LENGTH,
+        "model_max_length": length,
     }
     _write(folder, config, chat, tensors)
     tokenizer.save(str(folder / "tokenizer.json"))

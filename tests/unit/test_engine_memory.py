@@ -24,3 +24,12 @@ from lateen_serving.engine.loading import _unloadable
 def test_too_little_memory_is_no_fault_of_the_weights(error: Exception, code: str) -> None:
     """The reason says who has to act: more memory helps, other weights don't."""
     assert _unloadable(error).code == code
+
+
+def test_torch_says_it_in_words_that_are_known() -> None:
+    """What torch itself raises where memory is short is told as such, with the remedy."""
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(1 << 60, dtype=torch.uint8)  # beyond any processor's address space
+    failure = _unloadable(caught.value)
+    assert failure.code == "ReplicaFailed"
+    assert "spec.resources" in failure.message

@@ -25,6 +25,7 @@ from lateen_api.serve_config import (
     ModelArguments,
     ModelUserConfig,
 )
+from lateen_operator.plan import placement
 from lateen_operator.seams import Resource, ServeApplication
 
 RUNNING = "RUNNING"
@@ -220,7 +221,7 @@ def _has_run(present: ServeApplication | None) -> bool:
 
 def _actor_options(spec: ModelDeploymentSpec) -> dict[str, Any]:
     asked = spec.resources
-    options: dict[str, Any] = {"num_cpus": quantity(asked.cpu), "memory": quantity(asked.memory)}
+    options: dict[str, Any] = {"num_cpus": placement.cores(asked), "memory": quantity(asked.memory)}
     if float(asked.gpu):
         options["num_gpus"] = float(asked.gpu)
     if asked.accelerator_type:

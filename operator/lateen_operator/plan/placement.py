@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether any Ray node can hold a replica, and what is missing where none can. Pure; called by `plan/models.py`."""
+"""Whether any Ray node can hold a replica, and what is missing where none can. Pure; called by `plan/models.py`
+and `plan/applications.py`.
+"""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,6 +18,11 @@ _SLOW = "to be scheduled"
 _ACCELERATOR = "accelerator_type:"
 _WORD = r"[a-zA-Z0-9]([-a-zA-Z0-9_.]{0,61}[a-zA-Z0-9])?"
 _LABEL = re.compile(rf"([a-zA-Z0-9]([-a-zA-Z0-9.]{{0,251}}[a-zA-Z0-9])?/)?{_WORD}")
+
+
+def cores(asked: Resources) -> float:
+    """Cores to ask Ray for, in the ten-thousandths that it counts: it refuses what is finer."""
+    return round(quantity(asked.cpu), 4)
 
 
 def malformed(asked: Resources) -> Verdict | None:
@@ -51,7 +58,7 @@ def unschedulable(asked: Resources, nodes: Sequence[Node]) -> Verdict | None:
 
 
 def _amounts(asked: Resources) -> dict[str, float]:
-    amounts = {"CPU": quantity(asked.cpu), "memory": quantity(asked.memory), "GPU": float(asked.gpu)}
+    amounts = {"CPU": cores(asked), "memory": quantity(asked.memory), "GPU": float(asked.gpu)}
     if asked.accelerator_type:
         amounts[_ACCELERATOR + asked.accelerator_type] = 0.001  # what Ray asks for
     return {name: amount for name, amount in amounts.items() if amount > 0}
