@@ -132,7 +132,7 @@ class Scheduler:
         """Load adapters, and unload those that were to leave once no request uses them any more."""
         changes, self._changes = self._changes, []
         for change in changes:
-            failures = {key: self._model.adapters.load(key, folder) for key, folder in change.load.items()}
+            failures = {key: self._model.adapters.load(key, files) for key, files in change.load.items()}
             self._leaving |= change.unload
             deliver([(change.channel, {key: reason for key, reason in failures.items() if reason})])
         if not self._leaving:
