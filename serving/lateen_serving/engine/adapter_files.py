@@ -52,6 +52,7 @@ def one_line(error: Exception) -> str:
 
 def _config(folder: Path) -> Any:
     """The adapter's configuration; raises LoadError for what can't share a batch or would change the model."""
+    import torch.distributed.tensor  # noqa: F401 - peft counts on somebody having imported it
     from peft import LoraConfig, PeftConfig
 
     if not (folder / _CONFIG).is_file() or not (folder / _WEIGHTS).is_file():

@@ -19,6 +19,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+from lateen_serving.engine import imports
 from lateen_serving.engine.failures import out_of_memory
 from lateen_serving.engine.options import Device, LoadOptions
 from lateen_serving.engine.protocol import Description
@@ -141,6 +142,11 @@ def read_folder(options: LoadOptions) -> Folder:
 
 
 def _load(options: LoadOptions, auto_class: Any) -> Loaded:
+    with imports.slim():
+        return _load_slim(options, auto_class)
+
+
+def _load_slim(options: LoadOptions, auto_class: Any) -> Loaded:
     torch.set_num_threads(max(1, options.threads))
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
