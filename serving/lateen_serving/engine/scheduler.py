@@ -309,7 +309,10 @@ class Scheduler:
             self._waiting = deque(row for row in self._waiting if not row.job.channel.cancelled)
 
     def _remove(self, gone: set[Row]) -> None:
-        for batch in [*self._batches(), *([self._prefill] if self._prefill else [])]:
+        together: list[Batch | Prefill] = [*self._batches()]
+        if self._prefill is not None:
+            together.append(self._prefill)
+        for batch in together:
             self._keep(batch, [index for index, row in enumerate(batch.rows) if row not in gone])
         self._forget_empty()
 
