@@ -8,7 +8,8 @@
     │   └── ContextTooLong        prompt and answer do not fit the model
     ├── AuthenticationError       no key, or an unknown one
     ├── ModelError                generation or embedding failed inside the engine
-    │   └── BrokenOff             the answer has no end
+    │   ├── BrokenOff             the answer has no end
+    │   └── OutOfMemory           an allocation failed; less at once may fit, or the same later
     ├── Overloaded                queue full; try again later
     ├── QueueTimeout              no replica was free within the model's queue timeout
     ├── DeadlineExceeded          not done within the model's request timeout
@@ -153,6 +154,13 @@ class BrokenOff(ModelError):
     """The answer ended without its last event."""
 
     default_code = "answer_incomplete"
+
+
+class OutOfMemory(ModelError):
+    """The engine had too little free memory for this request."""
+
+    category = Category.INFRASTRUCTURE
+    default_code = "out_of_memory"
 
 
 class Overloaded(ServiceError):

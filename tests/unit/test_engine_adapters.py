@@ -3,6 +3,9 @@
 
 import asyncio
 import json
+import os
+import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,7 @@ from engine_models import (
     save_causal,
     save_llama,
 )
+from lateen_serving.engine import adapter_files
 from lateen_serving.engine.adapters import Adapters
 from lateen_serving.engine.generator import TextGenerator
 from lateen_serving.engine.options import LoadOptions
@@ -95,7 +99,7 @@ def test_without_adapters_the_model_is_what_it_was(folder: Path, adapters: dict[
     before = [(name, type(module)) for name, module in model.named_modules()]
     assert loaded.names([None, None]) is None
     for key in ("a0", "a1"):
-        assert loaded.load(key, str(adapters["red"])) == ""
+        assert loaded.load(key, adapter_files.read(adapters["red"])) == ""
         assert loaded.names([key, None]) == [key, "__base__"]
         assert used[-1] is not model
         loaded.unload({key})
@@ -201,6 +205,43 @@ async def test_a_broken_adapter_says_why_and_the_others_answer(
         await answer(engine, "hi", "broken")
     got = await asyncio.gather(answer(engine, "hi"), answer(engine, "hi", "red"))
     assert list(got) == [references[""].answer("hi"), references["red"].answer("hi")]
+
+
+async def test_an_adapter_that_is_slow_to_read_stalls_no_answer(
+    engine: TextGenerator,
+    adapters: dict[str, Path],
+    references: dict[str, Reference],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """While an adapter is still being read, whole and not only mapped, others are answered; then it answers too."""
+    read, begun, go_on = adapter_files.read, threading.Event(), threading.Event()
+
+    def slow(folder: Path) -> adapter_files.AdapterFiles:
+        begun.set()
+        assert go_on.wait(60)
+        return read(folder)
+
+    monkeypatch.setattr(adapter_files, "read", slow)
+    setting = asyncio.create_task(engine.set_adapters([weights("red", adapters["red"])]))
+    assert await asyncio.to_thread(begun.wait, 60)
+    async with asyncio.timeout(60):
+        assert await answer(engine, "hi") == references[""].answer("hi")
+    assert not setting.done()
+    go_on.set()
+    assert await setting == {}
+    assert await answer(engine, "hi", "red") == references["red"].answer("hi")
+
+
+def test_what_was_read_needs_its_folder_no_more(
+    folder: Path, adapters: dict[str, Path], tmp_path: Path
+) -> None:
+    """The disk is done with when the torch thread gets an adapter: its file may even have been cut meanwhile."""
+    copy = shutil.copytree(adapters["red"], tmp_path / "copy")
+    files = adapter_files.read(copy)
+    os.truncate(copy / "adapter_model.safetensors", 0)
+    shutil.rmtree(copy)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    assert Adapters(model, lambda _: None).load("a0", files) == ""
 
 
 async def test_models_whose_cache_cannot_be_joined_take_adapters_too(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 
 import asyncio
 import importlib.util
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -123,6 +124,20 @@ async def test_a_replica_tells_what_it_loaded(volumes: Path, monkeypatch: pytest
     assert facts.memory_bytes > 10_000_000
     assert facts.load_seconds > 0
     assert facts.adapters == {}
+    await replica.model._engine.aclose()
+
+
+async def test_the_idle_time_of_a_process_is_not_load_time(
+    volumes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that Ray kept ready for long counts by the processor time of its imports, not by its age."""
+    monkeypatch.setattr(time, "process_time", lambda: 1.5)
+    began = time.monotonic()
+    replica = await Replica(monkeypatch).start()
+    took = time.monotonic() - began
+    await replica.model.reconfigure({"adapters": []})
+    (facts,) = replica.facts
+    assert 1.5 < facts.load_seconds <= 1.5 + took
     await replica.model._engine.aclose()
 
 

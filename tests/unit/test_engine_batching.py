@@ -7,7 +7,7 @@ import pytest
 from lateen_serving.engine.batching import Batcher, Progress, pick
 from lateen_serving.engine.channel import Channel
 from lateen_serving.engine.jobs import EncodeJob, Rows, Tokens
-from lateen_serving.errors import ModelError
+from lateen_serving.errors import ModelError, OutOfMemory
 
 
 def job(*lengths: int, first: int = 1) -> EncodeJob:
@@ -53,7 +53,7 @@ class Choosy:
 async def test_a_request_that_breaks_a_pass_fails_alone() -> None:
     """Those that shared the pass are read again, each by itself, and get their rows."""
     model = Choosy()
-    batcher = Batcher(model, budget=100)
+    batcher = Batcher(model, budget=100, smallest=Tokens([1]))
     good, bad, other = job(2, 5), job(3, first=13), job(3, first=2)
     for one in (good, bad, other):
         batcher.add(one)
@@ -69,7 +69,7 @@ async def test_a_request_that_breaks_a_pass_fails_alone() -> None:
 async def test_a_cancelled_request_costs_no_pass() -> None:
     """What nobody waits for any more is dropped before the next pass, and others go on."""
     model = Choosy()
-    batcher = Batcher(model, budget=4)
+    batcher = Batcher(model, budget=4, smallest=Tokens([1]))
     gone, stays = job(4, 4, 4), job(4)
     batcher.add(gone)
     batcher.step()
@@ -83,9 +83,39 @@ async def test_a_cancelled_request_costs_no_pass() -> None:
 async def test_a_long_request_is_not_starved_by_short_ones() -> None:
     """Short requests go first, but every fourth pass is led by the oldest."""
     model = Choosy()
-    batcher = Batcher(model, budget=8)
+    batcher = Batcher(model, budget=8, smallest=Tokens([1]))
     batcher.add(job(8))
     for _ in range(4):
         batcher.add(job(1, 6))
         batcher.step()
     assert model.passes == [[6], [1, 1], [6], [8]]
+
+
+async def test_a_model_that_fails_at_everything_ends_the_work() -> None:
+    """After a failure the smallest pass is tried; when that fails too, the thread is to end, so that Ray restarts it."""
+
+    def broken(texts: list[Tokens]) -> Rows:
+        raise RuntimeError("the device is gone")
+
+    batcher = Batcher(broken, budget=100, smallest=Tokens([1]))
+    asked = job(3)
+    batcher.add(asked)
+    assert batcher.step()
+    with pytest.raises(ModelError, match="RuntimeError"):
+        await asked.channel.receive()
+    with pytest.raises(ModelError, match="smallest pass"):
+        batcher.step()
+
+
+async def test_too_little_memory_has_an_error_of_its_own() -> None:
+    """A pass for which no memory is free is told as that."""
+
+    def short(texts: list[Tokens]) -> Rows:
+        return np.empty((2**62 // 4,), dtype=np.float32)
+
+    batcher = Batcher(short, budget=100, smallest=Tokens([1]))
+    asked = job(3)
+    batcher.add(asked)
+    batcher.step()
+    with pytest.raises(OutOfMemory, match="these texts"):
+        await asked.channel.receive()

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Weights that don't fit are told apart from weights that don't load."""
 
+import numpy as np
 import pytest
 import torch
 
+from lateen_serving.engine import failures
 from lateen_serving.engine.loading import _unloadable
+from lateen_serving.errors import ModelError, OutOfMemory
 
 
 @pytest.mark.parametrize(
@@ -33,3 +36,18 @@ def test_torch_says_it_in_words_that_are_known() -> None:
     failure = _unloadable(caught.value)
     assert failure.code == "ReplicaFailed"
     assert "spec.resources" in failure.message
+
+
+def test_a_processors_own_words_are_understood() -> None:
+    """Torch's real error on a CPU, numpy's and Python's are told as too little memory; other failures are not."""
+    for allocate in (lambda: torch.empty(2**60), lambda: np.empty(2**58), lambda: bytearray(2**60)):
+        with pytest.raises((RuntimeError, MemoryError)) as caught:
+            allocate()
+        told = failures.told(caught.value, "this request")
+        assert (type(told), told.code, told.retry_allowed) == (OutOfMemory, "out_of_memory", True)
+    told = failures.told(
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), "this request"
+    )
+    assert type(told) is OutOfMemory
+    assert "GiB" not in told.message
+    assert type(failures.told(RuntimeError("shape mismatch"), "this request")) is ModelError

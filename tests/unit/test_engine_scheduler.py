@@ -9,14 +9,16 @@ import pytest
 import torch
 
 from engine_models import Reference, save_llama
+from lateen_serving.engine import decoder
 from lateen_serving.engine.channel import Channel
 from lateen_serving.engine.decoder import Decoder, State
 from lateen_serving.engine.jobs import GenerateJob, RoomJob, Rules
 from lateen_serving.engine.prompt import own_copy
 from lateen_serving.engine.protocol import TokenEvent
 from lateen_serving.engine.scheduler import Limits, Scheduler
+from lateen_serving.engine.thread import TorchThread
 from lateen_serving.engine.vocabulary import Vocabulary
-from lateen_serving.errors import ModelError, Unavailable
+from lateen_serving.errors import ModelError, OutOfMemory, Unavailable
 
 ROOMY = Limits(rows=8, cache_tokens=10_000, chunk_tokens=512)
 
@@ -49,14 +51,18 @@ class Bench:
         self.reference = reference
         self.model = Faulty(reference.model, "cpu")
         vocabulary = Vocabulary(own_copy(reference.tokenizer), self.model.vocabulary, frozenset({end}))
+        self.vocabulary = vocabulary
         self.scheduler = Scheduler(self.model, vocabulary, limits)
 
-    def ask(self, text: str, limit: int = 12, **changes: Any) -> Channel[TokenEvent]:
+    def ask(self, text: str, limit: int = 12, rules: Rules = Rules(), **changes: Any) -> Channel[TokenEvent]:  # noqa: B008 - frozen
         """Queue a request."""
-        channel: Channel[TokenEvent] = Channel()
-        prompt = self.reference.prompt(text)
-        self.scheduler.add(GenerateJob(prompt, limit, Rules(), stop=[], channel=channel, **changes))
-        return channel
+        job = self.job(text, limit, rules, **changes)
+        self.scheduler.add(job)
+        return job.channel
+
+    def job(self, text: str, limit: int = 12, rules: Rules = Rules(), **changes: Any) -> GenerateJob:  # noqa: B008 - frozen
+        """A request."""
+        return GenerateJob(self.reference.prompt(text), limit, rules, stop=[], channel=Channel(), **changes)
 
     def run(self) -> None:
         """Step until idle; a bound keeps a mistake from hanging the test."""
@@ -216,3 +222,140 @@ async def test_closing_tells_everybody(reference: Reference) -> None:
     for channel in channels:
         with pytest.raises(Unavailable):
             await text_of(channel)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4, 7])
+@pytest.mark.parametrize("gone", [0, 1, 2], ids=["short", "middle", "long"])
+async def test_a_prompt_that_is_cancelled_is_not_read_on(reference: Reference, gone: int, steps: int) -> None:
+    """Of prompts that are read together a cancelled one leaves at the next step; the others are read on as before."""
+    bench = Bench(reference, Limits(rows=8, cache_tokens=10_000, chunk_tokens=30))
+    widths: list[int] = []
+    bench.model.fault = lambda ids, _logits: widths.append(ids.shape[0])
+    texts = ["s", "m" * 30, "l" * 70]
+    channels = [bench.ask(text) for text in texts]
+    for _ in range(steps):
+        bench.scheduler.step()
+    assert widths == [3] * steps
+    channels[gone].cancel()
+    bench.scheduler.step()
+    assert widths[steps:] == [2]
+    bench.run()
+    for index in {0, 1, 2} - {gone}:
+        assert await text_of(channels[index]) == reference.answer(texts[index], 12)
+
+
+NO_MEMORY = "[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"
+
+
+def short_of_memory(*_: object, **__: object) -> None:
+    """Fail as torch does on a processor."""
+    raise RuntimeError(NO_MEMORY)
+
+
+async def test_a_request_that_cannot_be_queued_fails_alone(reference: Reference) -> None:
+    """What a request needs before it is read, such as room for its penalties, is its own trouble."""
+    bench = Bench(reference)
+    good = bench.ask("hi")
+    bench.vocabulary.size = 2**60  # no machine has so much memory
+    bad = bench.ask("ok", rules=Rules(presence_penalty=1.0))
+    bench.run()
+    with pytest.raises(OutOfMemory, match="this request"):
+        await text_of(bad)
+    assert await text_of(good) == reference.answer("hi", 12)
+
+
+async def test_prompts_without_room_are_tried_alone(
+    reference: Reference, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When there is no memory to begin reading several prompts each is tried by itself; nobody waits for ever."""
+    bench = Bench(reference)
+    empty = bench.model.empty
+    monkeypatch.setattr(
+        bench.model,
+        "empty",
+        lambda rows, padded=False: short_of_memory() if rows > 1 else empty(rows, padded),
+    )
+    channels = [bench.ask("hi"), bench.ask("ok")]
+    bench.run()
+    for channel, text in zip(channels, ("hi", "ok"), strict=True):
+        assert await text_of(channel) == reference.answer(text, 12)
+    monkeypatch.setattr(bench.model, "empty", short_of_memory)
+    channel = bench.ask("hi")
+    bench.scheduler.step()
+    with pytest.raises(OutOfMemory):
+        await text_of(channel)
+
+
+@pytest.mark.parametrize("change", ["keep_rows", "join"])
+async def test_a_batch_that_cannot_change_is_read_again(
+    reference: Reference, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    """When a row can't leave or join for want of memory, nobody's answer suffers, the one that is running included."""
+    bench = Bench(reference)
+    channels = [bench.ask(text, limit) for text, limit in (("hi", 30), ("ok", 4))]
+    bench.scheduler.step()
+    real = getattr(decoder, change)
+    calls = 0
+
+    def first_broken(state: State, other: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls > 1:
+            return real(state, other)
+        state.mask.zero_()  # half done: nobody may go on with it
+        return short_of_memory()
+
+    monkeypatch.setattr(decoder, change, first_broken)
+    channels.append(bench.ask("yes", 20))
+    bench.run()
+    assert calls
+    for channel, (text, limit) in zip(channels, (("hi", 30), ("ok", 4), ("yes", 20)), strict=True):
+        assert await text_of(channel) == reference.answer(text, limit)
+
+
+async def test_a_token_without_memory_costs_no_answer(reference: Reference) -> None:
+    """Rows that can't go on together for want of memory are read again; one that is all alone is told why it ends."""
+    bench = Bench(reference)
+
+    def crowded(ids: torch.Tensor, logits: torch.Tensor) -> None:
+        if ids.shape[1] == 1 and (ids.shape[0] > 1 or bench.model.passes > 40):
+            short_of_memory()
+
+    bench.model.fault = crowded
+    channels = [bench.ask("hi", 8), bench.ask("ok", 8)]
+    bench.run()
+    for channel, text in zip(channels, ("hi", "ok"), strict=True):
+        assert await text_of(channel) == reference.answer(text, 8)
+    bench.model.passes = 50
+    channel = bench.ask("hi")
+    bench.run()
+    with pytest.raises(OutOfMemory):
+        await text_of(channel)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+async def test_a_model_that_fails_at_everything_is_unhealthy(reference: Reference) -> None:
+    """When not even the smallest pass succeeds, the thread ends: the rest may go elsewhere, and Ray restarts the replica."""
+    bench = Bench(reference, Limits(rows=1, cache_tokens=10_000, chunk_tokens=512))
+
+    def gone(ids: torch.Tensor, logits: torch.Tensor) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    bench.model.fault = gone
+    thread: TorchThread[Any] = TorchThread("test")
+    jobs = [bench.job("hi"), bench.job("ok")]
+    for job in jobs:
+        bench.scheduler.add(job)
+    assert bench.scheduler.step()
+    with pytest.raises(ModelError, match="two tokens"):
+        bench.scheduler.step()
+    with pytest.raises(ModelError, match="RuntimeError"):
+        await text_of(jobs[0].channel)
+    await thread.start(lambda: (bench.scheduler, None))
+    last = bench.job("yes")
+    thread.submit(last)
+    with pytest.raises(Unavailable, match="two tokens"):
+        await text_of(last.channel)
+    await thread.aclose()
+    with pytest.raises(Unavailable, match="two tokens"):
+        thread.check()

@@ -2,6 +2,7 @@
 """The thread that does all torch work of a replica."""
 
 import asyncio
+import gc
 import threading
 
 import pytest
@@ -62,6 +63,27 @@ async def test_loading_and_every_step_happen_in_one_thread() -> None:
     assert [type(error) for error in work.closed] == [Unavailable]
     with pytest.raises(Unavailable):
         thread.submit("late")
+
+
+async def test_no_garbage_is_looked_for_while_loading() -> None:
+    """Collections are off while the model is made, which they would slow down, and on again whatever comes of it."""
+    thread: TorchThread[str] = TorchThread("test")
+    during: list[bool] = []
+
+    def make() -> tuple[Recorder, None]:
+        during.append(gc.isenabled())
+        if len(during) > 1:
+            raise ValueError("bad weights")
+        return Recorder(), None
+
+    assert gc.isenabled()
+    await thread.start(make)
+    assert gc.isenabled()
+    await thread.aclose()
+    with pytest.raises(ValueError, match="bad weights"):
+        await TorchThread[str]("test").start(make)
+    assert gc.isenabled()
+    assert during == [False, False]
 
 
 async def test_what_loading_raises_reaches_the_caller() -> None:

@@ -4,25 +4,16 @@
 Used by `scheduler.py` in the torch thread. While there is no adapter the model is exactly what it was without peft.
 """
 
-import json
 import logging
 from collections.abc import Callable, Collection, Sequence
-from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file
-
+from lateen_serving.engine.adapter_files import AdapterFiles, one_line
 from lateen_serving.errors import LoadError
 
 _log = logging.getLogger(__name__)
-_WEIGHTS = "adapter_model.safetensors"
-_CONFIG = "adapter_config.json"
-_LARGEST_RANK = 512
 _BASE = "__base__"
 """peft's name for a row without an adapter."""
-
-_CHANGE_THE_MODEL = ("pissa", "olora", "loftq", "corda", "lora_ga")
-"""Ways to initialize LoRA that also change the model's own weights, so that the adapter fits no other copy of them."""
 
 
 class Adapters:
@@ -43,14 +34,14 @@ class Adapters:
         """The argument by which peft gives each row of a batch its adapter; None while there are no adapters."""
         return [key or _BASE for key in keys] if self._keys else None
 
-    def load(self, key: str, folder: str) -> str:
-        """Load an adapter from a folder; why that can't be done, or nothing."""
+    def load(self, key: str, files: AdapterFiles) -> str:
+        """Put an adapter into the model; why that can't be done, or nothing."""
         try:
-            self._load(key, Path(folder))
+            self._load(key, files)
         except Exception as error:  # noqa: BLE001 - whatever peft raises about an adapter is the adapter's failure
             self.unload({key})
-            _log.warning("adapter %s can't be loaded: %r", folder, error)
-            return " ".join(str(error).split())[:400] or type(error).__name__
+            _log.warning("an adapter can't be loaded", exc_info=error)
+            return one_line(error)
         self._keys.add(key)
         return ""
 
@@ -64,11 +55,10 @@ class Adapters:
             if key in self._wrapped.peft_config:
                 self._wrapped.delete_adapter(key)
 
-    def _load(self, key: str, folder: Path) -> None:
+    def _load(self, key: str, files: AdapterFiles) -> None:
         from peft import PeftModel, set_peft_model_state_dict
 
-        config = _config(folder)
-        weights = load_file(folder / _WEIGHTS)
+        config = files.config
         if self._wrapped is None:
             self._wrapped = PeftModel(self._model, config, adapter_name=key, autocast_adapter_dtype=False)
             self._forward_with(self._wrapped)
@@ -76,7 +66,7 @@ class Adapters:
             self._wrapped.add_adapter(key, config, autocast_adapter_dtype=False)
         # Which adapter is active is said for each batch; one that were active by itself could only do harm.
         self._wrapped.base_model.set_adapter([], inference_mode=True)
-        result: Any = set_peft_model_state_dict(self._wrapped, weights, adapter_name=key)
+        result: Any = set_peft_model_state_dict(self._wrapped, dict(files.weights), adapter_name=key)
         missing = [name for name in result.missing_keys if "lora_" in name and f".{key}." in name]
         odd = [*missing, *result.unexpected_keys]
         if odd:
@@ -94,39 +84,3 @@ class Adapters:
         vars(self._model).pop("peft_config", None)
         self._wrapped = None
         self._forward_with(self._model)
-
-
-def _config(folder: Path) -> Any:
-    """The adapter's configuration; raises LoadError for what can't share a batch or would change the model."""
-    from peft import LoraConfig, PeftConfig
-
-    if not (folder / _CONFIG).is_file() or not (folder / _WEIGHTS).is_file():
-        raise LoadError(f"the folder must hold {_CONFIG} and {_WEIGHTS}; pickled weights are refused")
-    declared = json.loads((folder / _CONFIG).read_text())
-    if declared.get("peft_type") != "LORA":
-        raise LoadError(f"peft_type is {declared.get('peft_type')}; only LORA adapters are supported")
-    config = PeftConfig.from_pretrained(str(folder))
-    assert isinstance(config, LoraConfig)
-    problem = _problem(config)
-    if problem:
-        raise LoadError(f"{_CONFIG}: {problem}")
-    config.inference_mode = True
-    config.init_lora_weights = False  # every weight comes from the file
-    config.megatron_config = None  # names a module to import
-    return config
-
-
-def _problem(config: Any) -> str:
-    ranks = [config.r, *(config.rank_pattern or {}).values()]
-    if max(ranks) > _LARGEST_RANK:
-        return f"the rank is {max(ranks)}; at most {_LARGEST_RANK} is supported"
-    initialized = str(config.init_lora_weights).lower()
-    if initialized.startswith(_CHANGE_THE_MODEL):
-        return f"init_lora_weights {initialized} changes the model's own weights; convert it to plain LoRA"
-    if config.bias != "none":
-        return "bias must be none: adapters share the model's biases"
-    for field in ("use_dora", "modules_to_save", "layer_replication", "trainable_token_indices",
-                  "target_parameters", "alora_invocation_tokens", "arrow_config"):  # fmt: skip
-        if getattr(config, field, None):
-            return f"{field} is not supported in a batch of several adapters"
-    return ""

@@ -2,7 +2,8 @@
 """Runs encoders in the torch thread: texts of concurrent requests share forward passes of similar length.
 
 Made by `embedder.py` and `reranker.py`. A step is one pass of bounded size, so that a short query need not wait for a
-long build. A request whose pass failed in company is tried again by itself, so that a bad one fails alone.
+long build. A request whose pass failed in company is tried again by itself, so that a bad one fails alone. A model that
+can't even do the smallest pass any more ends the thread, and with it the replica.
 """
 
 import logging
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lateen_serving.engine.channel import deliver
+from lateen_serving.engine.failures import told
 from lateen_serving.engine.jobs import EncodeJob, Rows, Tokens
 from lateen_serving.errors import ModelError
 
@@ -80,23 +82,29 @@ def pick(pending: list[Progress], budget: int) -> list[Pick]:
 class Batcher:
     """The `Work` of an encoder's torch thread."""
 
-    def __init__(self, forward: Forward, budget: int) -> None:
+    def __init__(self, forward: Forward, budget: int, smallest: Tokens) -> None:
+        """`smallest`: a text that the model can read; after a failure it shows whether the model still works."""
         self._forward = forward
         self._budget = budget
+        self._smallest = smallest
         self._pending: list[Progress] = []
         self._passes = 0
+        self._doubted = False
+        """Something failed, and no pass has succeeded since."""
 
     def add(self, job: EncodeJob) -> None:
         """Queue a request."""
         self._pending.append(Progress.of(job))
 
     def step(self) -> bool:
-        """Run one pass; False when idle."""
+        """Run one pass; False when idle. Raises ModelError when the model can't do anything any more."""
         self._pending = [progress for progress in self._pending if not progress.job.channel.cancelled]
+        if self._doubted:
+            self._check_model()
         picked = pick(self._order(), self._budget)
         if picked:
             self._run(picked)
-        return bool(self._pending)
+        return bool(self._pending or self._doubted)
 
     def close(self, error: Exception) -> None:
         """End all requests."""
@@ -109,18 +117,29 @@ class Batcher:
             return self._pending
         return sorted(self._pending, key=lambda progress: progress.tokens_left)
 
+    def _check_model(self) -> None:
+        try:
+            self._forward([self._smallest])
+        except Exception as error:
+            raise ModelError(f"not even the smallest pass succeeds ({type(error).__name__})") from error
+        self._doubted = False
+
     def _run(self, picked: list[Pick]) -> None:
         touched = {progress for progress, _ in picked}
         try:
             rows = self._forward([progress.job.texts[index] for progress, index in picked])
+            self._note(picked, rows)
         except Exception as error:  # noqa: BLE001 - told to the requests of this pass; the loop serves on
+            self._doubted = True
             self._suspect(picked) if len(touched) > 1 else self._fail(picked[0][0], error)
             return
+        self._finish(touched)
+
+    def _note(self, picked: list[Pick], rows: Rows) -> None:
         for (progress, index), row in zip(picked, rows, strict=True):
             if progress.rows is None:
                 progress.rows = np.empty((len(progress.job.texts), *rows.shape[1:]), dtype=np.float32)
             progress.rows[index] = row
-        self._finish(touched)
 
     def _finish(self, touched: set[Progress]) -> None:
         for progress in touched:
@@ -140,5 +159,4 @@ class Batcher:
     def _fail(self, progress: Progress, error: Exception) -> None:
         _log.error("the model failed on a request of %d texts", len(progress.job.texts), exc_info=error)
         self._pending.remove(progress)
-        failure = ModelError(f"the model failed on these texts ({type(error).__name__})")
-        deliver([(progress.job.channel, failure)])
+        deliver([(progress.job.channel, told(error, "these texts"))])

@@ -46,14 +46,18 @@ class Decoder:
         self.device = torch.device(device)
         self._arguments = frozenset(inspect.signature(model.forward).parameters)
         self._cache_name: str | None = None
-        probe = torch.zeros((1, 2), dtype=torch.long, device=self.device)
-        state = self.empty(1)
-        logits = self.forward(probe, torch.ones_like(probe), state)
+        state, logits = self.probe()
         self.vocabulary = logits.shape[-1]
         """Width of the logits."""
         self.joinable = _is_plain(state.cache) and "position_ids" in self._arguments
         """Whether rows of different requests may share a batch."""
         self.bytes_per_token = _cache_bytes(state.cache) // 2
+
+    def probe(self) -> tuple[State, torch.Tensor]:
+        """The smallest pass that shows that the model works, of two tokens: state and logits (1, vocabulary)."""
+        ids = torch.zeros((1, 2), dtype=torch.long, device=self.device)
+        state = self.empty(1)
+        return state, self.forward(ids, torch.ones_like(ids), state)
 
     def empty(self, rows: int, padded: bool = False) -> State:
         """The state before anything was read; `padded`: the mask will have zeros."""
@@ -114,7 +118,7 @@ def keep_rows(state: State, rows: list[int]) -> None:
     """Drop all other rows, and the columns that are padding in every row that stays; for joinable models."""
     index = torch.tensor(rows, dtype=torch.long, device=state.mask.device)
     mask = state.mask.index_select(0, index)
-    cut = int(mask.argmax(dim=1).min())
+    cut = int(mask.any(dim=0).long().argmax())  # a row of which nothing was read yet has no token at all
     state.mask = mask[:, cut:]
     state.padded = not bool(state.mask.all())
     for layer in state.cache.layers:

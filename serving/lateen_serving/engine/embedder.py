@@ -59,6 +59,7 @@ def load(options: LoadOptions) -> tuple["Batcher", Facts]:
     limit = min(loaded.max_tokens, recipe.max_tokens or loaded.max_tokens)
     pad = loaded.tokenizer.pad_token_id or 0
     model = Embedding(loaded.model, options.device, pad, recipe.pooling)
-    dimension = model([Tokens([pad])]).shape[1]  # also the first pass, which is slow
-    batcher = Batcher(model, PASS_TOKENS[options.device])
+    smallest = Tokens([pad])
+    dimension = model([smallest]).shape[1]  # also the first pass, which is slow
+    batcher = Batcher(model, PASS_TOKENS[options.device], smallest)
     return batcher, Facts(Spans(loaded.tokenizer), loaded.describe(limit, dimension))

@@ -10,9 +10,11 @@ import itertools
 from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lateen_serving.engine import admission
+from lateen_serving.engine import adapter_files, admission
+from lateen_serving.engine.adapter_files import AdapterFiles
 from lateen_serving.engine.channel import Channel
 from lateen_serving.engine.grammar import Constraint, Grammars
 from lateen_serving.engine.jobs import AdaptersJob, GenerateJob, RoomJob, Rules
@@ -27,7 +29,7 @@ from lateen_serving.engine.protocol import (
 )
 from lateen_serving.engine.thread import TorchThread
 from lateen_serving.engine.vocabulary import Vocabulary
-from lateen_serving.errors import InputError, NotFound
+from lateen_serving.errors import InputError, LoadError, NotFound
 
 if TYPE_CHECKING:
     from lateen_serving.engine.prompt import PromptEncoder, Spans
@@ -138,25 +140,34 @@ class TextGenerator:
         async with self._changing_adapters:
             wanted = {adapter["name"]: adapter["identity"] for adapter in adapters}
             kept = {name: one for name, one in self._adapters.items() if one.identity == wanted.get(name)}
-            fresh = {
-                f"a{next(self._adapter_keys)}": adapter for adapter in adapters if adapter["name"] not in kept
-            }
+            fresh = [adapter for adapter in adapters if adapter["name"] not in kept]
             self._adapters = {name: one for name, one in self._adapters.items() if name in wanted}
-            failures = await self._change_adapters(
-                {key: adapter["folder"] for key, adapter in fresh.items()}, frozenset()
-            )
-            for key, adapter in fresh.items():
-                if key not in failures:
+            failures: dict[str, str] = {}
+            for adapter in fresh:
+                key = f"a{next(self._adapter_keys)}"
+                reason = await self._load_adapter(key, Path(adapter["folder"]))
+                if reason:
+                    failures[adapter["name"]] = reason
+                else:
                     kept[adapter["name"]] = LoadedAdapter(key, adapter["identity"])
             self._adapters = kept
             self._loaded_keys, old = {one.key for one in kept.values()}, self._loaded_keys
-            await self._change_adapters({}, frozenset(old - self._loaded_keys))
-            return {fresh[key]["name"]: reason for key, reason in failures.items()}
+            if old - self._loaded_keys:
+                await self._change_adapters({}, frozenset(old - self._loaded_keys))
+            return failures
 
-    async def _change_adapters(self, load: Mapping[str, str], unload: frozenset[str]) -> dict[str, str]:
+    async def _load_adapter(self, key: str, folder: Path) -> str:
+        """Read an adapter here and have the torch thread take it; why that can't be done, or nothing."""
+        try:
+            files = await asyncio.to_thread(adapter_files.read, folder)
+        except LoadError as error:
+            return error.message
+        return (await self._change_adapters({key: files}, frozenset())).get(key, "")
+
+    async def _change_adapters(
+        self, load: Mapping[str, AdapterFiles], unload: frozenset[str]
+    ) -> dict[str, str]:
         """Have the torch thread do it; why those that could not be loaded were not, by key."""
-        if not load and not unload:
-            return {}
         channel: Channel[dict[str, str]] = Channel()
         self._thread.submit(AdaptersJob(load, unload, channel))
         return (await channel.receive())[0]

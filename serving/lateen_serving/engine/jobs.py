@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from lateen_serving.engine.adapter_files import AdapterFiles
 from lateen_serving.engine.channel import Channel
 from lateen_serving.engine.grammar import Constraint
 from lateen_serving.engine.protocol import GenerateRequest, TokenEvent
@@ -65,8 +66,8 @@ class AdaptersJob:
     What is unloaded stays until the last request that was queued before has ended.
     """
 
-    load: Mapping[str, str]
-    """Folder of each."""
+    load: Mapping[str, AdapterFiles]
+    """What the folder of each holds."""
     unload: frozenset[str]
     channel: Channel[dict[str, str]]
 

@@ -19,6 +19,8 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+from lateen_serving.engine import imports
+from lateen_serving.engine.failures import out_of_memory
 from lateen_serving.engine.options import Device, LoadOptions
 from lateen_serving.engine.protocol import Description
 from lateen_serving.errors import LoadError
@@ -31,7 +33,7 @@ _LENGTH_FIELDS = (
     "seq_length",
 )
 _LOAD_FAILURES = (
-    OSError, ValueError, KeyError, ImportError, AttributeError, RuntimeError, TypeError, SafetensorError
+    OSError, ValueError, KeyError, ImportError, AttributeError, RuntimeError, TypeError, MemoryError, SafetensorError
 )  # fmt: skip
 """What transformers raises about folders it can't read, and torch where memory is short."""
 
@@ -140,6 +142,11 @@ def read_folder(options: LoadOptions) -> Folder:
 
 
 def _load(options: LoadOptions, auto_class: Any) -> Loaded:
+    with imports.slim():
+        return _load_slim(options, auto_class)
+
+
+def _load_slim(options: LoadOptions, auto_class: Any) -> Loaded:
     torch.set_num_threads(max(1, options.threads))
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
@@ -165,7 +172,7 @@ def _load(options: LoadOptions, auto_class: Any) -> Loaded:
 def _unloadable(error: Exception) -> LoadError:
     """Why weights can't be loaded: too little memory is no fault of theirs."""
     words = _first_line(error)
-    if isinstance(error, torch.OutOfMemoryError) or "not enough memory" in words or "can't allocate" in words:
+    if out_of_memory(error):
         message = f"the weights don't fit into memory: {words}; ask for more in spec.resources"
         return LoadError(message, code="ReplicaFailed")
     return LoadError(f"the weights can't be loaded: {words}", code="ModelUnsupported")

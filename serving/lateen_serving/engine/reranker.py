@@ -65,6 +65,7 @@ def load(options: LoadOptions) -> tuple["Batcher", Facts]:
     typed = "token_type_ids" in loaded.tokenizer.model_input_names
     pad = loaded.tokenizer.pad_token_id
     model = Scoring(loaded.model, options.device, pad)
-    model([Tokens([pad, pad], [0, 1] if typed else None)])  # the first pass is slow
-    batcher = Batcher(model, PASS_TOKENS[options.device])
+    smallest = Tokens([pad, pad], [0, 1] if typed else None)
+    model([smallest])  # the first pass is slow
+    batcher = Batcher(model, PASS_TOKENS[options.device], smallest)
     return batcher, Facts(Spans(loaded.tokenizer), loaded.describe(limit, dimension=0), typed)

@@ -8,6 +8,10 @@
 A batch of its own gets a seeded request, and every request of a model whose cache can't be joined.
 Made by `generator.py`. A step reads one chunk of new prompts and one token for each running row, so a long prompt
 delays the others by one chunk at most.
+
+A failure ends the requests that it belongs to, never the loop. Where only memory was short, or a shared state broke,
+rows go back to waiting with what they have: each reading gives them a token at least, so they come to an end. A
+model that can't even do a small pass any more ends the thread, and with it the replica.
 """
 
 import logging
@@ -18,8 +22,10 @@ from dataclasses import dataclass, replace
 import torch
 
 from lateen_serving.engine import decoder, sampling
+from lateen_serving.engine.batches import Batch, Prefill
 from lateen_serving.engine.channel import Channel, deliver
-from lateen_serving.engine.decoder import Decoder, State
+from lateen_serving.engine.decoder import Decoder
+from lateen_serving.engine.failures import out_of_memory, told
 from lateen_serving.engine.jobs import AdaptersJob, GenerateJob, RoomJob
 from lateen_serving.engine.protocol import TokenEvent
 from lateen_serving.engine.rows import Row
@@ -45,29 +51,6 @@ class Limits:
     """Prompt tokens, padding included, read in one step."""
 
 
-@dataclass
-class Batch:
-    """Rows that are answered together."""
-
-    rows: list[Row]
-    state: State
-
-
-@dataclass
-class Prefill:
-    """Rows whose prompts are being read together."""
-
-    rows: list[Row]
-    ids: torch.Tensor
-    mask: torch.Tensor
-    state: State
-
-    @property
-    def done(self) -> int:
-        """Columns read so far."""
-        return self.state.length
-
-
 class Scheduler:
     """The `Work` of a text generator's torch thread."""
 
@@ -82,20 +65,30 @@ class Scheduler:
         self._shared: Batch | None = None
         self._single: list[Batch] = []
         self._outbox: list[tuple[Channel[TokenEvent], TokenEvent | Exception]] = []
+        self._doubted = False
+        """Something failed, and no pass has succeeded since."""
 
     def add(self, job: GenerateJob | AdaptersJob | RoomJob) -> None:
         """Queue a request or a change of adapters, or take another number of rows."""
         if isinstance(job, AdaptersJob):
             self._changes.append(job)
-        elif isinstance(job, RoomJob):
+            return
+        if isinstance(job, RoomJob):
             self._limits = replace(self._limits, rows=job.rows)
-        else:
+            return
+        try:
             self._waiting.append(Row.of(job, self._vocabulary, self._model))
+        except Exception as error:  # noqa: BLE001 - the failure belongs to this request
+            self._fail([job.channel], error)
 
     def step(self) -> bool:
-        """Advance everything by one chunk and one token; False when idle."""
+        """Advance everything by one chunk and one token; False when idle.
+
+        Raises ModelError when the model can't do anything any more.
+        """
         with torch.inference_mode():
             self._drop_cancelled()
+            self._check_model()
             self._change_adapters()
             self._make_room()
             if self._prefill is None:
@@ -105,7 +98,8 @@ class Scheduler:
             for batch in self._batches():
                 self._guard(self._answer, batch)
         self._flush()
-        return bool(self._waiting or self._prefill or self._shared or self._single or self._leaving)
+        working = self._waiting or self._prefill or self._shared or self._single
+        return bool(working or self._leaving or self._doubted)
 
     def close(self, error: Exception) -> None:
         """End all requests."""
@@ -123,6 +117,16 @@ class Scheduler:
         for batch in self._batches():
             yield from batch.rows
 
+    def _check_model(self) -> None:
+        """After a failure see that the model still works, once it has nothing else to do."""
+        if not self._doubted or any(True for _ in self._running()):
+            return
+        try:
+            self._model.probe()
+        except Exception as error:
+            raise ModelError(f"not even a pass of two tokens succeeds ({type(error).__name__})") from error
+        self._doubted = False
+
     def _flush(self) -> None:
         outbox, self._outbox = self._outbox, []
         deliver(outbox)
@@ -131,7 +135,7 @@ class Scheduler:
         """Load adapters, and unload those that were to leave once no request uses them any more."""
         changes, self._changes = self._changes, []
         for change in changes:
-            failures = {key: self._model.adapters.load(key, folder) for key, folder in change.load.items()}
+            failures = {key: self._model.adapters.load(key, files) for key, files in change.load.items()}
             self._leaving |= change.unload
             deliver([(change.channel, {key: reason for key, reason in failures.items() if reason})])
         if not self._leaving:
@@ -152,15 +156,10 @@ class Scheduler:
             group.append(self._waiting.popleft())
         if not group:
             return
-        width = max(row.length for row in group)
-        ids = torch.zeros((len(group), width), dtype=torch.long)
-        mask = torch.zeros_like(ids)
-        for index, row in enumerate(group):
-            ids[index, width - row.length :] = torch.tensor(row.tokens)
-            mask[index, width - row.length :] = 1
-        device = self._model.device
-        state = self._model.empty(len(group), padded=not bool(mask.all()))
-        self._prefill = Prefill(group, ids.to(device), mask.to(device), state)
+        try:
+            self._prefill = Prefill.of(group, self._model)
+        except Exception as error:  # noqa: BLE001 - the failure belongs to these requests
+            self._retry_apart(group, error)
 
     def _fits(self, group: list[Row], row: Row, idle: bool) -> bool:
         if not group:
@@ -183,7 +182,7 @@ class Scheduler:
         widths = [row.length + _ROOM_TO_GROW for row in joining]
         count = len(joining)
         if self._prefill is not None:
-            widths.append(self._prefill.ids.shape[1])
+            widths.append(self._prefill.width)
             count += len(self._prefill.rows)
         if self._shared is not None:
             widths.append(self._shared.state.length + 1)
@@ -203,7 +202,7 @@ class Scheduler:
     def _read_chunk(self, prefill: Prefill) -> None:
         columns = max(1, self._limits.chunk_tokens // len(prefill.rows))
         if not self._model.joinable:
-            columns = prefill.ids.shape[1]  # recurrent layers read a prompt in one go only
+            columns = prefill.width  # recurrent layers read a prompt in one go only
         part = slice(prefill.done, prefill.done + columns)
         try:
             logits = self._model.forward(
@@ -213,19 +212,25 @@ class Scheduler:
             self._prefill = None
             self._retry_apart(prefill.rows, error)
             return
-        if prefill.done < prefill.ids.shape[1]:
+        self._doubted = False
+        if prefill.done < prefill.width:
             return
         self._prefill = None
         self._guard(self._start_answer, Batch(prefill.rows, prefill.state), logits)
 
     def _retry_apart(self, rows: list[Row], error: Exception) -> None:
         if len(rows) == 1:
-            self._fail(rows, error)
+            self._fail([row.job.channel for row in rows], error)
             return
-        _log.warning("reading %d prompts together failed, trying each alone: %r", len(rows), error)
         for row in rows:
             row.suspect = True
+        self._send_back(rows, error)
+
+    def _send_back(self, rows: list[Row], error: Exception) -> None:
+        """Have rows read anew, what they have of their answers included."""
+        _log.warning("%d request(s) are read again after a failure: %r", len(rows), error)
         self._waiting.extendleft(reversed(rows))
+        self._doubted = True
 
     def _start_answer(self, batch: Batch, logits: torch.Tensor) -> None:
         self._accept(batch, logits)
@@ -236,12 +241,20 @@ class Scheduler:
         elif self._shared is None:
             self._shared = batch
         else:
-            state = decoder.join(self._shared.state, batch.state)
-            self._shared = Batch(self._shared.rows + batch.rows, state)
+            self._join(self._shared, batch)
+
+    def _join(self, shared: Batch, batch: Batch) -> None:
+        self._shared = None
+        rows = shared.rows + batch.rows
+        try:
+            self._shared = Batch(rows, decoder.join(shared.state, batch.state))
+        except Exception as error:  # noqa: BLE001 - the state may be half joined; no request is to blame
+            self._send_back(rows, error)
 
     def _answer(self, batch: Batch) -> None:
         ids = torch.tensor([[row.answer[-1]] for row in batch.rows], device=self._model.device)
         logits = self._model.forward(ids, torch.ones_like(ids), batch.state, _adapters(batch.rows))
+        self._doubted = False
         self._accept(batch, logits)
         self._forget_empty()
 
@@ -275,17 +288,21 @@ class Scheduler:
             return _failure(error), True
 
     def _guard(self, work: Callable[..., None], batch: Batch, *arguments: torch.Tensor) -> None:
-        """Do `work` on a batch; a failure ends its rows, never the loop."""
+        """Do `work` on a batch; a failure ends its rows, or has them read anew where only memory was short."""
         try:
             work(batch, *arguments)
         except Exception as error:  # noqa: BLE001 - told to every request of the batch
-            self._fail(batch.rows, error)
-            batch.rows = []
+            rows, batch.rows = batch.rows, []
             self._forget_empty()
+            if out_of_memory(error) and (len(rows) > 1 or any(True for _ in self._running())):
+                self._send_back(rows, error)
+            else:
+                self._fail([row.job.channel for row in rows], error)
 
-    def _fail(self, rows: list[Row], error: Exception) -> None:
-        _log.error("the model failed on %d request(s)", len(rows), exc_info=error)
-        self._outbox += [(row.job.channel, _failure(error)) for row in rows]
+    def _fail(self, channels: list[Channel[TokenEvent]], error: Exception) -> None:
+        _log.error("the model failed on %d request(s)", len(channels), exc_info=error)
+        self._outbox += [(channel, _failure(error)) for channel in channels]
+        self._doubted = True
 
     def _drop_cancelled(self) -> None:
         gone = {row for row in self._running() if row.job.channel.cancelled}
@@ -295,23 +312,33 @@ class Scheduler:
             self._waiting = deque(row for row in self._waiting if not row.job.channel.cancelled)
 
     def _remove(self, gone: set[Row]) -> None:
-        for batch in self._batches():
+        together: list[Batch | Prefill] = [*self._batches()]
+        if self._prefill is not None:
+            together.append(self._prefill)
+        for batch in together:
             self._keep(batch, [index for index, row in enumerate(batch.rows) if row not in gone])
-        if self._prefill is not None and gone.issuperset(self._prefill.rows):
-            self._prefill = None
         self._forget_empty()
 
-    def _keep(self, batch: Batch, kept: list[int]) -> None:
+    def _keep(self, batch: Batch | Prefill, kept: list[int]) -> None:
+        """Go on with these rows of a batch only; if that fails they are read anew."""
         if len(kept) == len(batch.rows):
             return
-        batch.rows = [batch.rows[index] for index in kept]
-        if kept:
-            decoder.keep_rows(batch.state, kept)
+        rows = [batch.rows[index] for index in kept]
+        try:
+            if kept:
+                batch.keep(kept)
+            else:
+                batch.rows = []
+        except Exception as error:  # noqa: BLE001 - no request is to blame
+            batch.rows = []
+            self._send_back(rows, error)
 
     def _forget_empty(self) -> None:
         self._single = [batch for batch in self._single if batch.rows]
         if self._shared is not None and not self._shared.rows:
             self._shared = None
+        if self._prefill is not None and not self._prefill.rows:
+            self._prefill = None
 
 
 def _adapters(rows: list[Row]) -> list[str | None]:
@@ -335,7 +362,4 @@ def _shape(rows: list[Row], logits: torch.Tensor) -> tuple[torch.Tensor, dict[in
 
 
 def _failure(error: Exception) -> ServiceError:
-    """What a request is told."""
-    if isinstance(error, ServiceError):
-        return error
-    return ModelError(f"the model failed on this request ({type(error).__name__})")
+    return told(error, "this request")

@@ -6,10 +6,12 @@ fast in a second thread once a first one has used it.
 """
 
 import asyncio
+import gc
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from typing import Generic, Protocol, TypeVar
 
 from lateen_serving.errors import Unavailable
@@ -36,6 +38,18 @@ class Work(Protocol[T_contra]):
     def close(self, error: Exception) -> None:
         """Tell every job left that it ends with `error`."""
         ...
+
+
+@contextmanager
+def _without_collections() -> Iterator[None]:
+    """Don't look for garbage: loading makes millions of objects that stay, and would be searched again and again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 class _Stop:
@@ -81,7 +95,8 @@ class TorchThread(Generic[T]):
 
     def _run(self, make: Callable[[], tuple[Work[T], R]], made: "Future[R]") -> None:
         try:
-            work, facts = make()
+            with _without_collections():
+                work, facts = make()
         except BaseException as error:  # noqa: BLE001 - it is handed to whoever waits for the start
             self._closed.set()
             made.set_exception(error)
