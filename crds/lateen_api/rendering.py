@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from string import Formatter
 
-from lateen_api.prompt_template import PostProcessor, PromptTemplateSpec, Variable
+from lateen_api.prompt_template import PostProcessor, PromptTemplateSpec
+from lateen_api.prompt_variables import Variable, VariableRule
 
 Value = str | int | float | bool
 """What a caller may give for a variable."""
@@ -66,8 +67,12 @@ def _parse(content: str, position: int) -> Iterator[_Part]:
 
 def placeholders(spec: PromptTemplateSpec) -> dict[str, int]:
     """Names used in the messages, each with the index of the first message that uses it; raises InvalidTemplate."""
+    if spec.syntax != "format":
+        raise InvalidTemplate("syntax: only format is rendered yet")
     found: dict[str, int] = {}
     for position, message in enumerate(spec.messages):
+        if message.content is None:
+            raise InvalidTemplate(f"messages[{position}]: only role and content are rendered yet")
         for part in _parse(message.content, position):
             if part.variable is not None:
                 found.setdefault(part.variable, position)
@@ -120,12 +125,12 @@ def render(
     for position, message in enumerate(spec.messages):
         text = "".join(
             part.literal + (values[part.variable] if part.variable is not None else "")
-            for part in _parse(message.content, position)
+            for part in _parse(message.content or "", position)
         )
         content = post_process(text, spec.post_processing)
         if not content:
             raise InvalidVariable("", f"messages[{position}] is empty once rendered")
-        rendered.append(RenderedMessage(message.role, content))
+        rendered.append(RenderedMessage(message.role or "user", content))
     return rendered
 
 
@@ -155,6 +160,10 @@ def _value(variable: Variable, given: Mapping[str, Value], retrieved: str | None
             return retrieved or ""
         case "request":
             return _request_value(variable, given)
+        case other:
+            raise InvalidVariable(
+                variable.name, f"variable {variable.name!r}: from: {other} is not filled yet"
+            )
 
 
 def _request_value(variable: Variable, given: Mapping[str, Value]) -> str:
@@ -177,7 +186,7 @@ def _typed_default(variable: Variable) -> Value:
                 return float(text) if not text.lstrip("-").isdecimal() else int(text)
             case "boolean":
                 return {"true": True, "false": False}[text]
-            case "string":
+            case _:
                 return text
     except (ValueError, KeyError) as error:
         raise InvalidVariable(variable.name, f"{text!r} is not of type {variable.type}") from error
@@ -185,10 +194,12 @@ def _typed_default(variable: Variable) -> Value:
 
 def _checked(variable: Variable, value: Value) -> str:
     text = _text(variable, value)
-    rules = variable.rules
-    if rules is None:
-        return text
-    name = variable.name
+    for rule in variable.rules or ():
+        _check_rule(variable.name, text, rule)
+    return text
+
+
+def _check_rule(name: str, text: str, rules: VariableRule) -> None:
     if rules.min_length is not None and len(text) < rules.min_length:
         raise InvalidVariable(
             name, f"variable {name!r} has {len(text)} characters; minLength is {rules.min_length}"
@@ -203,15 +214,14 @@ def _checked(variable: Variable, value: Value) -> str:
         raise InvalidVariable(name, f"variable {name!r} is {text}; minimum is {rules.minimum}")
     if rules.maximum is not None and _decimal(name, text) > Decimal(rules.maximum):
         raise InvalidVariable(name, f"variable {name!r} is {text}; maximum is {rules.maximum}")
-    return text
 
 
 def _text(variable: Variable, value: Value) -> str:
     accepted: dict[str, tuple[type, ...]] = {
-        "string": (str,), "integer": (int,), "number": (int, float), "boolean": (bool,),
+        "string": (str,), "enum": (str,), "integer": (int,), "number": (int, float), "boolean": (bool,),
     }  # fmt: skip
     is_bool_for_number = isinstance(value, bool) and variable.type != "boolean"
-    if is_bool_for_number or not isinstance(value, accepted[variable.type]):
+    if is_bool_for_number or not isinstance(value, accepted.get(variable.type, ())):
         kind = type(value).__name__
         raise InvalidVariable(
             variable.name, f"variable {variable.name!r} must be of type {variable.type}, not {kind}"

@@ -101,7 +101,7 @@ def prompt_revision(version: str, **spec: Any) -> dict[str, Any]:
             {"role": "user", "content": "{question}"},
         ],
         "variables": [
-            {"name": "question", "rules": {"minLength": 3}},
+            {"name": "question", "rules": [{"minLength": 3}]},
             {"name": "context", "from": "retrieval"},
         ],
         "defaults": {"temperature": "0.2", "maxOutputTokens": 64, "stop": ["END"]},
