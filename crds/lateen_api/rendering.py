@@ -120,23 +120,28 @@ def render(
         InvalidVariable: A value is missing, unknown, injected, of another type, or breaks a rule.
 
     """
-    values = _values(spec, variables, retrieved)
-    texts = [
+    rendered = filled(spec, values(spec, variables, retrieved))
+    for position, message in enumerate(rendered):
+        if not message.content:
+            raise InvalidVariable("", f"messages[{position}] is empty once rendered")
+    return rendered
+
+
+def filled(spec: PromptTemplateSpec, texts: Mapping[str, str]) -> list[RenderedMessage]:
+    """The messages with values that `values` has checked, some of them perhaps shortened since."""
+    contents = [
         "".join(
-            part.literal + (values[part.variable] if part.variable is not None else "")
+            part.literal + (texts[part.variable] if part.variable is not None else "")
             for part in _parse(message.content or "", position)
         )
         for position, message in enumerate(spec.messages)
     ]
-    rendered = []
-    contents = post_processing.apply(texts, spec.post_processing)
-    for position, (message, content) in enumerate(zip(spec.messages, contents, strict=True)):
-        if content is None:
-            continue
-        if not content:
-            raise InvalidVariable("", f"messages[{position}] is empty once rendered")
-        rendered.append(RenderedMessage(message.role or "user", content))
-    return rendered
+    processed = post_processing.apply(contents, spec.post_processing)
+    return [
+        RenderedMessage(message.role or "user", content)
+        for message, content in zip(spec.messages, processed, strict=True)
+        if content is not None
+    ]
 
 
 def wants_retrieval(spec: PromptTemplateSpec) -> bool:
@@ -144,7 +149,10 @@ def wants_retrieval(spec: PromptTemplateSpec) -> bool:
     return any(variable.from_ == "retrieval" for variable in spec.variables)
 
 
-def _values(spec: PromptTemplateSpec, given: Mapping[str, Value], retrieved: str | None) -> dict[str, str]:
+def values(
+    spec: PromptTemplateSpec, given: Mapping[str, Value], retrieved: str | None = None
+) -> dict[str, str]:
+    """Each variable's checked value as text; raises InvalidVariable, as `render` does."""
     declared = {variable.name: variable for variable in spec.variables}
     for name in given:
         if name not in declared:

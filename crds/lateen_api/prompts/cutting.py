@@ -32,8 +32,8 @@ class Material(Generic[MessageT]):
     """Retrieved passages, best first: the last give way first, whole ones before words of the first."""
 
     conversation: Sequence[MessageT] = ()
-    """The caller's messages, oldest first, each with `role` and `content`. Turns give way whole, oldest first: what was
-    said from one user message to the next, so that calls stay with their results. System messages and the last turn stay.
+    """The caller's messages, oldest first, each with `role` and `content`. Turns give way whole, oldest first, so that
+    calls stay with their results. System messages and the last turn stay.
     """
 
     retrieval: str = ""
@@ -83,14 +83,11 @@ def part(material: Material[MessageT], what: str) -> Part[MessageT]:
 
 class _Turns(Generic[MessageT]):
     def __init__(self, conversation: Sequence[MessageT]) -> None:
-        turns: list[list[MessageT]] = []
-        for message in conversation:
-            if message["role"] == "user" or not turns:
-                turns.append([])
-            turns[-1].append(message)
-        has_user = any(message["role"] == "user" for message in conversation)
-        self._turns = turns[:-1] if has_user else []
-        self._last = turns[-1] if has_user else list(conversation)
+        turns = _turns(conversation)
+        asking = [number for number, turn in enumerate(turns) if any(one["role"] == "user" for one in turn)]
+        last = asking[-1] if asking else 0
+        self._turns = turns[:last]
+        self._kept = [message for turn in turns[last:] for message in turn]
         self.sizes = [
             sum(len(message["content"]) for message in turn if not _instructs(message))
             for turn in self._turns
@@ -99,10 +96,32 @@ class _Turns(Generic[MessageT]):
     def without(self, material: Material[MessageT], pieces: int) -> Material[MessageT]:
         kept = [message for turn in self._turns[:pieces] for message in turn if _instructs(message)]
         kept += [message for turn in self._turns[pieces:] for message in turn]
-        return replace(material, conversation=[*kept, *self._last])
+        return replace(material, conversation=[*kept, *self._kept])
 
     def cuts(self, whole: Material[MessageT], left: Material[MessageT]) -> Iterator[Cut]:
         yield Cut(CONVERSATION, "turns", _count_turns(whole), _count_turns(left))
+
+
+def _turns(conversation: Sequence[MessageT]) -> list[list[MessageT]]:
+    """The conversation in turns that can go without two messages of one side meeting, which templates refuse.
+
+    A turn goes from a user message to the next. Where the conversation begins with an answer, to the prompt's own user
+    message, it goes from an answer to the user message behind it.
+    """
+    begins_with_answer = _roles(conversation)[:1] != ["user"]
+    turns: list[list[MessageT]] = []
+    previous = ""
+    for message in conversation:
+        is_next = previous == "user" if begins_with_answer else message["role"] == "user"
+        if is_next or not turns:
+            turns.append([])
+        turns[-1].append(message)
+        previous = message["role"]
+    return turns
+
+
+def _roles(messages: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [message["role"] for message in messages if not _instructs(message)]
 
 
 def _instructs(message: Mapping[str, Any]) -> bool:
@@ -110,9 +129,7 @@ def _instructs(message: Mapping[str, Any]) -> bool:
 
 
 def _count_turns(material: Material[MessageT]) -> int:
-    """Turns, what was said before the first user message included."""
-    roles = [message["role"] for message in material.conversation if not _instructs(message)]
-    return roles.count("user") + (bool(roles) and roles[0] != "user")
+    return sum(bool(_roles(turn)) for turn in _turns(material.conversation))
 
 
 class _Passages:

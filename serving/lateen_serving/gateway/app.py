@@ -58,6 +58,7 @@ class Gateway:
         self._models.keep(current.strategies())
         self._service.replicas.keep(current.applications)
         self._service.metrics.models.keep(current.revisions())
+        self._service.metrics.keep_prompts(current.prompts)
 
 
 def build(args: dict[str, Any]) -> serve.Application:

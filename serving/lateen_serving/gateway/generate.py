@@ -103,6 +103,7 @@ async def _begin(service: Service, context: RequestContext, request: GenerateReq
         service, model, context.deadline, first_event, calling.renewed_model, context.roll
     )
     context.model = begun.target
+    context.cut = begun.result[0].get("cut", [])
     context.first_token = asyncio.get_running_loop().time()
     return begun
 
