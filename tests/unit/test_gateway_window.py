@@ -50,7 +50,7 @@ def with_window(world: World, **changes: Any) -> None:
 async def test_a_prompt_with_a_window_goes_with_what_it_was_made_of(world: World) -> None:
     """The replica gets the bounds, the order and all that it needs to make the same messages shorter."""
     with_window(world)
-    more = {"input": [{"role": "user", "content": "Also this"}], "instructions": "Be brief"}
+    more: Any = {"input": [{"role": "user", "content": "Also this"}], "instructions": "Be brief"}
     await world.client().responses.create(**GROUNDED, **more)
     request = world.models.calls[0][1]
     window = request["window"]
