@@ -50,8 +50,7 @@ def violations(spec: PromptTemplateSpec) -> tuple[Violation, ...]:
 
 def _names(spec: PromptTemplateSpec, text: Text) -> Iterator[tuple[str, int, int]]:
     if spec.syntax == "jinja":
-        for name, line in jinja_syntax.names(text):
-            yield name, line, 0
+        yield from jinja_syntax.names(text)
         return
     for part in format_syntax.parse(text):
         if part.is_variable:

@@ -14,7 +14,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from lateen_api.prompts.format_syntax import Malformed
 from lateen_api.prompts.values import written
-from lateen_api.prompts.violations import InvalidVariable, Text, Violation
+from lateen_api.prompts.violations import InvalidVariable, Text, Violation, position
 
 MAX_DEPTH = 40
 MAX_LOOPS = 3
@@ -95,25 +95,31 @@ def parse(text: Text) -> tuple[nodes.Template, set[str]]:
         raise Malformed(Violation(text.path, "SyntaxError", error.message or "", error.lineno, 0)) from error
     except RecursionError as error:
         raise Malformed(_forbidden(text, 1, "expressions are nested too deeply")) from error
-    _check(text, tree, 0, 0)
+    _check(text, tree, 1, 0, 0)
     return tree, meta.find_undeclared_variables(tree)
 
 
-def names(text: Text) -> list[tuple[str, int]]:
-    """The variables a text reads, each with the first line that does; raises Malformed."""
-    tree, read = parse(text)
-    first: dict[str, int] = {}
-    for node in tree.find_all(nodes.Name):
-        if node.name in read:
-            first.setdefault(node.name, node.lineno)
-    return list(first.items())
+def names(text: Text) -> list[tuple[str, int, int]]:
+    """The variables a text reads, each with line and column of its first mention in a tag; raises Malformed."""
+    _, read = parse(text)
+    found: dict[str, tuple[str, int, int]] = {}
+    at = 0
+    for _, kind, value in _environment().lex(text.content):
+        offset = text.content.find(value, at)
+        if offset < 0:  # white space that the lexer wrote anew
+            continue
+        at = offset + len(value)
+        if kind == "name" and value in read:
+            found.setdefault(value, (value, *position(text.content, offset)))
+    return list(found.values())
 
 
 def _forbidden(text: Text, line: int, message: str) -> Violation:
     return Violation(text.path, "Forbidden", message, line, 0)
 
 
-def _check(text: Text, node: nodes.Node, depth: int, loops: int) -> None:
+def _check(text: Text, node: nodes.Node, line: int, depth: int, loops: int) -> None:
+    line = node.lineno or line
     loops += isinstance(node, nodes.For)
     problem = _problem(node)
     if depth > MAX_DEPTH:
@@ -121,9 +127,9 @@ def _check(text: Text, node: nodes.Node, depth: int, loops: int) -> None:
     if loops > MAX_LOOPS:
         problem = f"at most {MAX_LOOPS} loops can stand in each other"
     if problem:
-        raise Malformed(_forbidden(text, node.lineno, problem))
+        raise Malformed(_forbidden(text, line, problem))
     for child in node.iter_child_nodes():
-        _check(text, child, depth + 1, loops)
+        _check(text, child, line, depth + 1, loops)
 
 
 def _problem(node: nodes.Node) -> str:
