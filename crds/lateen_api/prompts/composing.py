@@ -6,6 +6,7 @@ Pure. A message is a plain mapping with `role` and `content`, because it crosses
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from lateen_api import rendering
@@ -27,14 +28,24 @@ class Composer:
     reference: str = ""
     """What the gateway adds behind it: passages that the prompt has no variable for."""
 
+    @cached_property
+    def _prompt(self) -> rendering.CompiledPrompt:
+        return rendering.CompiledPrompt(self.spec)
+
+    def _retrieved(self, passages: Sequence[str]) -> str | list[str]:
+        is_list = any(one.from_ == "retrieval" and one.type == "list" for one in self.spec.variables)
+        return list(passages) if is_list else joined_passages(passages)
+
     def compose(self, material: Material[Message]) -> list[Message]:
-        """The messages; those of the prompt that are empty, because their text was cut, are left out."""
+        """The messages; those of the prompt that are empty, because their text was cut, are left out. Raises
+        `rendering.InvalidVariable` where the prompt can't be rendered with what is left.
+        """
         values = dict(material.values)
         if material.retrieval:
-            values[material.retrieval] = joined_passages(material.passages)
+            values[material.retrieval] = self._retrieved(material.passages)
         rendered = [
             {"role": message.role, "content": message.content}
-            for message in rendering.filled(self.spec, values)
+            for message in self._prompt.filled(values)
             if message.content
         ]
         return joined(rendered, material.conversation, self.instructions, self.reference)
@@ -87,9 +98,15 @@ def material(
     as one.
     """
     if "RedactPII" in spec.post_processing:
-        values = {name: redact(value) if isinstance(value, str) else value for name, value in values.items()}
+        values = {name: _redacted(value) for name, value in values.items()}
         passages = [redact(passage) for passage in passages]
     return Material(values, passages, conversation, retrieval_variable(spec))
+
+
+def _redacted(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_redacted(item) for item in value]
+    return redact(value) if isinstance(value, str) else value
 
 
 def order(spec: PromptTemplateSpec) -> list[str]:

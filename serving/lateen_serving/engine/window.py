@@ -12,6 +12,7 @@ from lateen_api.prompt_template import PromptTemplateSpec
 from lateen_api.prompts.composing import Composer, Message
 from lateen_api.prompts.cutting import Material
 from lateen_api.prompts.window import DoesNotFit, Fitted, budget, fit
+from lateen_api.rendering import InvalidVariable
 from lateen_serving.engine.protocol import (
     ChatMessage,
     Counted,
@@ -96,6 +97,8 @@ class _Fitting:
             fitted = fit(whole, names, compose, lambda prompt: len(prompt.tokens), self._limit())
         except DoesNotFit as error:
             raise self._too_long(error) from error
+        except InvalidVariable as error:
+            raise InputError(f"the prompt can't be shortened: {error}", param="prompt") from error
         return Prompt(fitted.composed.tokens, fitted.composed.messages, _cuts(fitted))
 
     def _encoded(self, messages: list[ChatMessage]) -> Prompt:

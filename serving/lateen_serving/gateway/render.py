@@ -8,6 +8,7 @@ from lateen_api import rendering
 from lateen_api.prompt_template import PromptTemplateSpec
 from lateen_api.prompts import composing
 from lateen_api.prompts.composing import joined
+from lateen_api.prompts.values import Injection
 from lateen_api.rendering import Value
 from lateen_serving.engine.protocol import ChatMessage, Shortening, Window
 from lateen_serving.errors import InputError
@@ -64,7 +65,7 @@ def prompt_messages(
 ) -> list[ChatMessage]:
     """The prompt's messages; raises InputError that names the wrong variable."""
     try:
-        rendered = rendering.render(spec, variables, sources(passages))
+        rendered = rendering.render(spec, variables, injection=Injection(retrieved=numbered(passages)))
     except rendering.InvalidVariable as error:
         param = f"prompt.variables.{error.variable}" if error.variable else "prompt.variables"
         raise InputError(f"Invalid prompt variable: {error}.", param=param) from error
@@ -89,7 +90,7 @@ def window(
     found = Window(max_prompt_tokens=own.max_prompt_tokens, reserve_output_tokens=own.reserve_output_tokens)
     order = composing.order(spec)
     if order:
-        values = rendering.values(spec, variables, sources(passages))
+        values = rendering.values(spec, variables, injection=Injection(retrieved=numbered(passages)))
         material = composing.material(spec, values, numbered(passages), conversation)
         found["shortening"] = Shortening(
             prompt=spec.dump(),
