@@ -6,118 +6,143 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from lateen_api import names
-from lateen_api.quantities import SignedDecimalString
-from lateen_api.schema import SpecType, distinct_items, matching, named_items, rule, rules
+from lateen_api.prompt_variables import Variable
+from lateen_api.quantities import Duration
+from lateen_api.schema import (
+    JsonObject,
+    ResourceName,
+    SpecType,
+    distinct_items,
+    matching,
+    named_items,
+    rule,
+    rules,
+)
 
-VariableType = Literal["string", "integer", "number", "boolean"]
-VariableSource = Literal["request", "retrieval", "constant"]
-PostProcessor = Literal["Dedent", "CollapseWhitespace", "Strip"]
-VARIABLE_NAME_PATTERN = r"^[a-z][a-z0-9_]{0,62}$"
+Role = Literal["system", "developer", "user", "assistant"]
+Syntax = Literal["format", "jinja"]
+MAX_MESSAGES = 32
+MAX_VARIABLES = 64
+STEP_PATTERN = r"^(Dedent|Strip|CollapseWhitespace|NormalizeUnicode|RemoveEmptyMessages|RedactPII|MaxLines\([1-9][0-9]{0,4}\))$"
+
+PostProcessor = Annotated[
+    str,
+    matching(
+        STEP_PATTERN,
+        "must be Dedent, Strip, CollapseWhitespace, NormalizeUnicode, RemoveEmptyMessages, RedactPII"
+        " or MaxLines(n) such as MaxLines(40)",
+        max_length=32,
+    ),
+]
+"""One post-processing step."""
+
+VersionLabel = Annotated[
+    str,
+    matching(
+        r"^[A-Za-z0-9][-A-Za-z0-9._]{0,62}$",
+        "must be letters, digits, '-', '.' or '_', such as 1.2",
+        max_length=63,
+    ),
+]
+"""The author's label of a revision, such as `1.2`."""
+
+Content = Annotated[str, Field(min_length=1, max_length=16384)]
+"""Text in the template's syntax."""
+
+
+class Example(SpecType):
+    """One worked example: what a user says and what the model should answer."""
+
+    user: Content
+    """What the user says, in the template's syntax."""
+
+    assistant: Content
+    """The answer wanted, in the template's syntax."""
+
+
+class Include(SpecType):
+    """Messages and variables of another PromptTemplate of the same namespace, at one fixed version."""
+
+    name: ResourceName
+    """Name of the PromptTemplate. It has the same syntax; its post-processing, window, output and defaults don't count."""
+
+    version: VersionLabel
+    """Its version label."""
 
 
 class PromptMessage(SpecType):
-    """One message of the prompt."""
-
-    role: Literal["system", "user", "assistant"]
-    """Who speaks."""
-
-    content: Annotated[str, Field(min_length=1, max_length=16384)]
-    """Text with `{variable}` placeholders; write `{{` and `}}` for literal braces."""
-
-
-class VariableRules(SpecType):
-    """What a value must satisfy; a request that breaks one is refused with 400, naming the variable and the rule."""
+    """One item of the messages: either `role` and `content`, or `examples`, or `include`."""
 
     model_config = SpecType.model_config | {
         "json_schema_extra": rules(
             rule(
-                "!has(self.minLength) || !has(self.maxLength) || self.minLength <= self.maxLength",
-                "minLength must not exceed maxLength",
+                "(has(self.content) ? 1 : 0) + (has(self.examples) ? 1 : 0) + (has(self.include) ? 1 : 0) == 1",
+                "an item has exactly one of content (with role), examples, include",
+            ),
+            rule("has(self.content) == has(self.role)", "role and content belong together"),
+        )
+    }
+
+    role: Role | None = None
+    """Who speaks. `developer` reaches models that don't know it as `system`."""
+
+    content: Content | None = None
+    """Text in the template's syntax. `format`: `{variable}`, with `{{` and `}}` for literal braces."""
+
+    examples: Annotated[list[Example] | None, Field(min_length=1, max_length=32)] = None
+    """Few-shot examples: each becomes a user message and an assistant message."""
+
+    include: Include | None = None
+    """Messages of another PromptTemplate, put here."""
+
+
+class ContextWindow(SpecType):
+    """How many tokens the prompt may have, counted with the model's own tokenizer and chat template."""
+
+    model_config = SpecType.model_config | {
+        "json_schema_extra": rules(
+            rule(
+                "self.overflow == 'Truncate' || !has(self.priority)",
+                "priority is only for overflow: Truncate",
             ),
             rule(
-                "!has(self.minimum) || !has(self.maximum) || double(self.minimum) <= double(self.maximum)",
-                "minimum must not exceed maximum",
+                "self.overflow == 'Refuse' || has(self.priority)", "overflow: Truncate needs a priority list"
             ),
         )
     }
 
-    min_length: Annotated[int | None, Field(ge=0, le=1_000_000)] = None
-    """Fewest characters (strings)."""
+    max_prompt_tokens: Annotated[int | None, Field(ge=1, le=4_194_304)] = None
+    """Most tokens of the whole prompt, the caller's turns included; by default what the model can read."""
 
-    max_length: Annotated[int | None, Field(ge=1, le=1_000_000)] = None
-    """Most characters (strings)."""
+    reserve_output_tokens: Annotated[int, Field(ge=0, le=4_194_304)] = 0
+    """Tokens of the model's context that stay free for the answer."""
 
-    minimum: SignedDecimalString | None = None
-    """Smallest value (integers and numbers)."""
+    overflow: Literal["Refuse", "Truncate"] = "Refuse"
+    """`Refuse` answers 400 with the numbers; `Truncate` cuts what `priority` names."""
 
-    maximum: SignedDecimalString | None = None
-    """Largest value (integers and numbers)."""
-
-    one_of: Annotated[
-        list[Annotated[str, Field(max_length=256)]] | None,
-        Field(min_length=1, max_length=64, json_schema_extra=distinct_items()),
+    priority: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=63)]] | None,
+        Field(min_length=1, max_length=65, json_schema_extra=distinct_items()),
     ] = None
-    """The values allowed (strings)."""
+    """What may be cut, the most important first: the last gives way first. Names of variables, and `conversation` for the
+    caller's earlier turns (oldest first). Passages go as wholes before parts; what is not named, the system message and the
+    caller's last turn are never cut."""
 
 
-class Variable(SpecType):
-    """One placeholder of the messages."""
+class OutputContract(SpecType):
+    """What the answer looks like."""
 
     model_config = SpecType.model_config | {
         "json_schema_extra": rules(
-            rule("self.from != 'constant' || has(self.value)", "a variable from: constant needs a value"),
-            rule(
-                "self.from == 'constant' || !has(self.value)", "value is only for from: constant; use default"
-            ),
-            rule("self.from == 'request' || !has(self.rules)", "rules are only for from: request"),
-            rule(
-                "self.from == 'request' || !has(self.default)",
-                "default is only for from: request; the others are injected",
-            ),
-            rule("self.from == 'request' || self.type == 'string'", "an injected variable has type: string"),
-            rule(
-                "!has(self.rules) || self.type == 'string' || (!has(self.rules.minLength)"
-                " && !has(self.rules.maxLength) && !has(self.rules.oneOf))",
-                "minLength, maxLength and oneOf are for type: string",
-            ),
-            rule(
-                "!has(self.rules) || self.type in ['integer', 'number']"
-                " || (!has(self.rules.minimum) && !has(self.rules.maximum))",
-                "minimum and maximum are for type: integer or number",
-            ),
+            rule("self.format == 'json' || !has(self.schema)", "schema is only for format: json"),
         )
     }
 
-    name: Annotated[
-        str,
-        matching(
-            VARIABLE_NAME_PATTERN,
-            "must start with a lower-case letter and hold lower-case letters, digits and '_' only",
-            max_length=63,
-        ),
-    ]
-    """The placeholder's name: lower-case letters, digits and underscores."""
+    format: Literal["text", "json"] = "text"
+    """`text`, or `json`: the answer is a JSON object."""
 
-    type: VariableType = "string"
-    """Type of the value."""
-
-    from_: Annotated[VariableSource, Field(alias="from")] = "request"
-    """Where the value comes from: the caller's `prompt.variables`, the retrieved passages, or a constant."""
-
-    required: bool = True
-    """Whether a caller must give it when there is no default; a missing optional value is the empty string."""
-
-    default: Annotated[str | None, Field(max_length=16384)] = None
-    """Value, written as a string, when the caller gives none."""
-
-    value: Annotated[str | None, Field(max_length=16384)] = None
-    """The value of a constant."""
-
-    description: Annotated[str | None, Field(max_length=512)] = None
-    """What the variable means, for people who call the prompt."""
-
-    rules: VariableRules | None = None
-    """What a value must satisfy."""
+    schema_: Annotated[JsonObject | None, Field(alias="schema")] = None
+    """JSON Schema of the answer: it becomes `response_format` when the request sets none."""
 
 
 class PromptDefaults(SpecType):
@@ -171,38 +196,52 @@ class PromptTemplateSpec(SpecType):
         )
     }
 
-    version: Annotated[
-        str,
-        matching(
-            r"^[A-Za-z0-9][-A-Za-z0-9._]{0,62}$",
-            "must be letters, digits, '-', '.' or '_', such as 1.2",
-            max_length=63,
-        ),
-    ]
+    version: VersionLabel
     """Your label for this revision, such as "1.2"; a caller may pin it."""
 
-    syntax: Literal["format"] = "format"
-    """`format`: `{name}` placeholders and nothing else."""
+    syntax: Syntax = "format"
+    """`format`: `{name}` placeholders and nothing else. `jinja`: a safe part of Jinja with conditions and loops
+    (docs/prompts.md lists it)."""
 
-    messages: Annotated[list[PromptMessage], Field(min_length=1, max_length=32)]
+    messages: Annotated[list[PromptMessage], Field(min_length=1, max_length=MAX_MESSAGES)]
     """The messages, in order."""
 
-    variables: Annotated[list[Variable], Field(max_length=64, json_schema_extra=named_items())] = Field(
-        default=[]
+    variables: Annotated[list[Variable], Field(max_length=MAX_VARIABLES, json_schema_extra=named_items())] = (
+        Field(default=[])
     )
-    """Every placeholder of the messages, declared once."""
+    """Every placeholder of the messages, declared once; those of included templates come with them."""
 
-    post_processing: Annotated[list[PostProcessor], Field(max_length=8)] = Field(default=[])
-    """Applied to every rendered message in this order: `Dedent` removes common indentation, `CollapseWhitespace`
-    makes runs of blanks one space and runs of empty lines one, `Strip` removes blanks around the text. Messages
-    that end up empty are refused."""
+    post_processing: Annotated[list[PostProcessor], Field(max_length=16)] = Field(default=[])
+    """Applied to the rendered messages in this order: `Dedent` removes common indentation, `CollapseWhitespace` makes runs
+    of blanks one space and runs of empty lines one, `Strip` removes blanks around the text, `NormalizeUnicode` writes the
+    same character always the same way, `RemoveEmptyMessages` drops messages without text, `MaxLines(n)` keeps the first n
+    lines, `RedactPII` replaces personal data by `[EMAIL]` and the like. Messages that end up empty are refused."""
+
+    context_window: ContextWindow | None = None
+    """How many tokens the prompt may have and what is cut; by default a prompt that does not fit is refused."""
+
+    output: OutputContract = OutputContract()
+    """What the answer looks like."""
 
     defaults: PromptDefaults = PromptDefaults()
     """Generation parameters when the request sets none."""
+
+    allow_version_reuse: bool = False
+    """True lets a version label that was live name other content."""
+
+    retention: Duration = "24h"
+    """How long after its last use an older revision is kept, whatever `revisionHistoryLimit` says."""
+
+    revision_history_limit: Annotated[int, Field(ge=1, le=100)] = 10
+    """Revisions kept, the live one included; those that are in use or pinned are kept beyond it."""
 
     suspend: bool = False
     """True keeps what is live and ignores changes of this resource."""
 
     def revision(self) -> str:
         """Hash of everything that reaches the model, the version label included."""
-        return names.revision({key: value for key, value in self.dump().items() if key != "suspend"})
+        return names.revision({key: value for key, value in self.dump().items() if key not in _UPKEEP})
+
+
+_UPKEEP = ("suspend", "allowVersionReuse", "retention", "revisionHistoryLimit")
+"""Fields that say how revisions are kept; a change of them is no new revision."""

@@ -68,6 +68,12 @@ ItemName = Annotated[
 """Name of an item of a list, unique within it: a DNS label."""
 
 
+JsonObject = Annotated[
+    dict[str, Any], Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})
+]
+"""Free JSON, such as a JSON Schema; whoever reads it bounds its size."""
+
+
 class SpecType(BaseModel):
     """Base of all spec types: camelCase outside, snake_case inside, unknown fields refused, immutable."""
 

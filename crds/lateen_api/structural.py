@@ -14,10 +14,11 @@ from pydantic import BaseModel
 Node = dict[str, Any]
 
 INT_OR_STRING = "x-kubernetes-int-or-string"
+FREE_JSON = "x-kubernetes-preserve-unknown-fields"
 _DROPPED = {"title", "$defs"}
 _KEPT = {
     "description", "type", "format", "enum", "default", "pattern", "minLength", "maxLength", "minimum", "maximum",
-    "minItems", "maxItems", "maxProperties", "required", INT_OR_STRING, "x-kubernetes-list-type",
+    "minItems", "maxItems", "maxProperties", "required", INT_OR_STRING, FREE_JSON, "x-kubernetes-list-type",
     "x-kubernetes-list-map-keys", "x-kubernetes-validations",
 }  # fmt: skip
 _NOT_RE2 = re.compile(r"\(\?(?!:)|\\[1-9]|[*+?}]\+")
@@ -44,7 +45,7 @@ def _convert(node: Mapping[str, Any], defs: Mapping[str, Node], path: str) -> No
         elif key == "items":
             result[key] = _convert(value, defs, f"{path}[]")
         elif key == "additionalProperties":
-            if value is not False:
+            if value is not False and FREE_JSON not in flat:
                 result[key] = _convert(value, defs, f"{path}[*]")
         elif key == "const":
             result["enum"] = [value]

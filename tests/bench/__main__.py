@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench import figures, serving, table
+from bench import figures, prompts, serving, table
 from lateen_cli.state import StateDir
 from stack.local import REPOSITORY, LocalStack
 from stack.parts import RayServe, Weaviate
@@ -31,6 +31,8 @@ def measure(stack: LocalStack) -> dict[str, Any]:
     say("time to first answer")
     stack.fill_volumes()
     result["first_answer"] = figures.first_answer(stack)
+    say("prompts")
+    result["prompts"] = prompts.measure(stack.volume("models") / "smollm2-135m-instruct")
     ray, weaviate = RayServe.of(stack), Weaviate.of(stack)
     with ray.http, weaviate.http:
         figures.prepare(stack)

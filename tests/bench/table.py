@@ -16,6 +16,7 @@ def render(result: dict[str, Any]) -> str:
         ("… of that: stack up, resources Ready, answer", _parts(first)),
         ("Gateway over the model's own handle, one client, p50 / p99", _overhead(gateway)),
         *_serving(result),
+        *_prompts(result),
         ("Index build, of the bare embedder's rate", f"{100 * ingest['ratio']:.0f} %"),
         *((f"Create to Ready, {kind}", f"{seconds:.1f} s") for kind, seconds in ready.items()),
         ("Idle memory, all processes (PSS)", f"{memory['total_mib'] / 1024:.1f} GiB"),
@@ -64,6 +65,20 @@ def _serving(result: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _grown(scaling: dict[str, Any]) -> str:
     return f"{scaling['three_wanted_s']:.1f}, {scaling['one_to_three_s']:.1f} s"
+
+
+def _prompts(result: dict[str, Any]) -> list[tuple[str, str]]:
+    """Rows of the prompt's cost; none for a result from before it was measured."""
+    prompts = result.get("prompts")
+    if prompts is None:
+        return []
+    return [
+        (f"{name}, p50 / p99", f"{prompts[f'{key}_p50_ms']:.2f} / {prompts[f'{key}_p99_ms']:.2f} ms")
+        for name, key in (
+            ("Prompt of 4 KB checked and rendered", "render"),
+            ("The same and counted in tokens", "with_tokens"),
+        )
+    ]
 
 
 def _woken(scaling: dict[str, Any]) -> str:

@@ -25,7 +25,7 @@ def chat(cluster: Cluster, shared_namespace: str) -> str:
 def template(namespace: str, name: str, version: str, content: str) -> manifests.Manifest:
     """A PromptTemplate with one message and the variable `topic`."""
     messages = [{"role": "user", "content": content}]
-    variables = [{"name": "topic", "rules": {"maxLength": 20}}]
+    variables = [{"name": "topic", "rules": [{"maxLength": 20}]}]
     return manifests.prompt(namespace, name, version=version, messages=messages, variables=variables)
 
 

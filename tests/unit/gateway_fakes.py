@@ -18,6 +18,7 @@ from lateen_api import names
 from lateen_api.catalog import Index
 from lateen_api.gateway_report import Facts
 from lateen_serving.engine.protocol import (
+    Counted,
     Embeddings,
     GenerateRequest,
     Ranking,
@@ -102,7 +103,7 @@ def prompt_revision(version: str, **spec: Any) -> dict[str, Any]:
             {"role": "user", "content": "{question}"},
         ],
         "variables": [
-            {"name": "question", "rules": {"minLength": 3}},
+            {"name": "question", "rules": [{"minLength": 3}]},
             {"name": "context", "from": "retrieval"},
         ],
         "defaults": {"temperature": "0.2", "maxOutputTokens": 64, "stop": ["END"]},
@@ -148,6 +149,7 @@ class FakeModels:
     answers: dict[str, list[list[TokenEvent | Exception]]] = field(default_factory=dict)
     default: list[TokenEvent | Exception] = field(default_factory=lambda: list(events("Hello", " world")))
     calls: list[tuple[str, GenerateRequest]] = field(default_factory=list)
+    counted: list[tuple[str, GenerateRequest]] = field(default_factory=list)
     embedded: list[tuple[str, list[str]]] = field(default_factory=list)
     ranked: list[tuple[str, str, list[str]]] = field(default_factory=list)
     closed: list[str] = field(default_factory=list)
@@ -186,6 +188,13 @@ class FakeModels:
         if self.queue is not None:
             await self.queue.wait()
         waiting.begun()
+
+    async def count(self, application: str, request: GenerateRequest) -> Counted:
+        """A token for each word."""
+        self.counted.append((application, request))
+        await self._begin(application)
+        words = [word for message in request["messages"] for word in message["content"].split()]
+        return Counted(messages=request["messages"], tokens=len(words), cut=[])
 
     async def embed(self, application: str, texts: list[str]) -> Embeddings:
         self.embedded.append((application, texts))

@@ -83,15 +83,15 @@ def test_doubled_braces_are_literal(text: str) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{x", r"messages\[0\]: expected '}' before end of string; write \{\{ and \}\}"),
-        ("x}", r"messages\[0\]: Single '}' encountered"),
-        ("{}", r"messages\[0\]: placeholder \{\} must be a plain name"),
+        ("{x", r"messages\[0\].content:1:1: '\{' is never closed; write \{\{ and \}\}"),
+        ("x}", r"messages\[0\].content:1:2: single '\}' without"),
+        ("{}", r"messages\[0\].content:1:1: placeholder \{\} must be a plain name"),
         ("{x.__class__}", r"placeholder \{x.__class__\} must be a plain name"),
         ("{x[0]}", r"placeholder \{x\[0\]\} must be a plain name"),
-        ("{x!r}", r"placeholder \{x\} must be a plain name"),
-        ("{x:>9999999}", r"placeholder \{x\} must be a plain name"),
-        ("{x:{y}}", r"placeholder \{x\} must be a plain name"),
-        ('{"answer": 1}', r'placeholder \{"answer"\} must be a plain name'),
+        ("{x!r}", r"placeholder \{x!r\} must be a plain name"),
+        ("{x:>9999999}", r"placeholder \{x:>9999999\} must be a plain name"),
+        ("{x:{y}}", r"placeholder \{x:\{y\} must be a plain name"),
+        ('{"answer": 1}', r'placeholder \{"answer": 1\} must be a plain name'),
     ],
 )
 def test_a_malformed_placeholder_is_refused(content: str, message: str) -> None:
@@ -103,13 +103,13 @@ def test_a_malformed_placeholder_is_refused(content: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        (template("a", "{x}"), r"messages\[1\]: \{x\} is not declared in variables"),
+        (template("a", "{x}"), r"messages\[1\].content:1:1: \{x\} is not declared in variables"),
         (template("a", variables=[{"name": "x"}]), r"variables\[0\]: 'x' is declared but no message uses it"),
         (template("{x}", variables=[{"name": "x"}] * 2), r"variables\[1\]: 'x' is declared twice"),
         (typed(type="integer", default="many"), r"variables\[0\].default: 'many' is not of type integer"),
         (typed(type="boolean", default="yes"), r"variables\[0\].default: 'yes' is not of type boolean"),
-        (typed(type="number", default="nan"), r"variables\[0\].default: .* must be a finite number"),
-        (typed(default="abc", rules={"maxLength": 2}), r"variables\[0\].default: .* maxLength is 2"),
+        (typed(type="number", default="NaN"), r"variables\[0\].default: .* must be a finite number"),
+        (typed(default="abc", rules=[{"maxLength": 2}]), r"variables\[0\].default: .* maxLength is 2"),
     ],
 )
 def test_placeholders_and_variables_must_agree(spec: PromptTemplateSpec, message: str) -> None:
@@ -127,10 +127,10 @@ def test_placeholders_and_variables_must_agree(spec: PromptTemplateSpec, message
         ({"type": "number"}, 2, "2"),
         ({"type": "number"}, 2.5, "2.5"),
         ({"type": "boolean"}, True, "true"),
-        ({"rules": {"minLength": 2, "maxLength": 2}}, "ab", "ab"),
-        ({"rules": {"oneOf": ["a", "b"]}}, "b", "b"),
-        ({"type": "number", "rules": {"minimum": "-1.5", "maximum": "5000"}}, -1.5, "-1.5"),
-        ({"type": "integer", "rules": {"maximum": "5000"}}, 5000, "5000"),
+        ({"rules": [{"minLength": 2}, {"maxLength": 2}]}, "ab", "ab"),
+        ({"rules": [{"oneOf": ["a", "b"]}]}, "b", "b"),
+        ({"type": "number", "rules": [{"minimum": "-1.5"}, {"maximum": "5000"}]}, -1.5, "-1.5"),
+        ({"type": "integer", "rules": [{"maximum": "5000"}]}, 5000, "5000"),
     ],
 )
 def test_a_value_that_obeys_its_rules_is_written_out(
@@ -149,11 +149,11 @@ def test_a_value_that_obeys_its_rules_is_written_out(
         ({"type": "integer"}, True, "'x' must be of type integer, not bool"),
         ({"type": "number"}, float("nan"), "'x' must be a finite number"),
         ({"type": "boolean"}, 1, "'x' must be of type boolean, not int"),
-        ({"rules": {"minLength": 3}}, "ab", "'x' has 2 characters; minLength is 3"),
-        ({"rules": {"maxLength": 3}}, "abcd", "'x' has 4 characters; maxLength is 3"),
-        ({"rules": {"oneOf": ["a", "b"]}}, "c", "'x' must be one of: a, b"),
-        ({"type": "integer", "rules": {"minimum": "1"}}, 0, "'x' is 0; minimum is 1"),
-        ({"type": "number", "rules": {"maximum": "0.5"}}, 0.51, "'x' is 0.51; maximum is 0.5"),
+        ({"rules": [{"minLength": 3}]}, "ab", "'x' has 2 characters; minLength is 3"),
+        ({"rules": [{"maxLength": 3}]}, "abcd", "'x' has 4 characters; maxLength is 3"),
+        ({"rules": [{"oneOf": ["a", "b"]}]}, "c", "'x' must be one of: a, b"),
+        ({"type": "integer", "rules": [{"minimum": "1"}]}, 0, "'x' is 0; minimum is 1"),
+        ({"type": "number", "rules": [{"maximum": "0.5"}]}, 0.51, "'x' is 0.51; maximum is 0.5"),
         ({"from": "retrieval"}, "mine", r"'x' is injected \(retrieval\); leave it out"),
         ({"from": "constant", "value": "v"}, "mine", r"'x' is injected \(constant\); leave it out"),
     ],
@@ -180,7 +180,7 @@ def test_an_unknown_variable_is_refused_with_the_known_ones() -> None:
         ({"default": "d"}, "[d]"),
         ({"default": "d", "required": False}, "[d]"),
         ({"required": False}, "[]"),
-        ({"required": False, "rules": {"minLength": 3}}, "[]"),
+        ({"required": False, "rules": [{"minLength": 3}]}, "[]"),
         ({"type": "number", "default": "2"}, "[2]"),
         ({"type": "boolean", "default": "true"}, "[true]"),
         ({"from": "retrieval"}, "[]"),
@@ -204,29 +204,6 @@ def test_a_message_that_ends_up_empty_is_refused() -> None:
     spec = template("  {x}\n", variables=[{"name": "x", "required": False}], postProcessing=["Strip"])
     with pytest.raises(InvalidVariable, match=r"messages\[0\] is empty once rendered"):
         rendering.render(spec, {})
-
-
-@pytest.mark.parametrize(
-    ("steps", "text", "expected"),
-    [
-        ([], "  a ", "  a "),
-        (["Dedent"], "    a\n      b\n", "a\n  b\n"),
-        (["Strip"], "\n a b \n", "a b"),
-        (["CollapseWhitespace"], "a \t b\n\n\n\nc", "a b\n\nc"),
-        (["Dedent", "Strip"], "\n    a\n    b\n", "a\nb"),
-    ],
-)
-def test_post_processing_goes_step_by_step(steps: list[PostProcessor], text: str, expected: str) -> None:
-    """In the author's order."""
-    assert rendering.post_process(text, steps) == expected
-
-
-@quick
-@given(st.text("a {}\t\n", max_size=60), st.sampled_from(STEPS))
-def test_a_post_processing_step_settles(text: str, step: PostProcessor) -> None:
-    """Doing it twice changes nothing more."""
-    once = rendering.post_process(text, [step])
-    assert rendering.post_process(once, [step]) == once
 
 
 @pytest.mark.parametrize(("source", "wanted"), [("retrieval", True), ("request", False), ("constant", False)])

@@ -21,6 +21,12 @@ RESULT = {
     "streams": {"1": {"tokens_per_s": 24.3, "ratio": 0.991}, "8": {"tokens_per_s": 130.2, "ratio": 0.967}},
     "scaling": {"three_wanted_s": 1.23, "one_to_three_s": 6.54, "zero_to_first_token_s": 7.89, "load_s": 6},
     "ingest": {"ratio": 0.876},
+    "prompts": {
+        "render_p50_ms": 0.104,
+        "render_p99_ms": 0.206,
+        "with_tokens_p50_ms": 3.14,
+        "with_tokens_p99_ms": 4.56,
+    },
     "create_to_ready_s": {"PromptTemplate": 0.42},
     "memory": {"mib": {"etcd": 45.2}, "total_mib": 2048.0},
 }
@@ -39,6 +45,8 @@ def test_every_figure_has_a_row() -> None:
         "Tokens/s of 1 stream (of the bare engine's) | 24 (99 %)",
         "Tokens/s of 8 streams (of the bare engine's) | 130 (97 %)",
         "1.2, 6.5 s",
+        "rendered, p50 / p99 | 0.10 / 0.21 ms",
+        "tokens, p50 / p99 | 3.14 / 4.56 ms",
         "7.9 s (6 s)",
         "88 %",
         "0.4 s",
@@ -47,6 +55,11 @@ def test_every_figure_has_a_row() -> None:
         "2026-11-22",
     ):
         assert piece in text
+
+
+def test_a_result_without_prompts_has_no_rows_of_them() -> None:
+    """The table of a result from before prompts were measured shows what there is."""
+    assert "4 KB" not in table.render({key: value for key, value in RESULT.items() if key != "prompts"})
 
 
 def test_only_what_is_between_the_markers_changes() -> None:

@@ -108,6 +108,10 @@ async def test_a_replica_serves_what_it_loaded(volumes: Path, monkeypatch: pytes
     events = [event async for event in model.generate(request("hi", max_tokens=3))]
     assert events[0] == {"text": "", "prompt_tokens": 0, "completion_tokens": 0}
     assert events[-1]["finish_reason"] == "length"
+    begun, counted = [item async for item in model.stream_count(request("hi"))]
+    assert begun is None
+    assert counted is not None
+    assert (counted["tokens"], counted["cut"]) == (events[-1]["prompt_tokens"], [])
     with pytest.raises(InputError):
         await model.rerank("a", ["b"])
     await model._engine.aclose()

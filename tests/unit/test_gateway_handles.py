@@ -261,12 +261,17 @@ async def test_the_first_item_only_says_that_work_has_begun(served: Served) -> N
 
 
 async def test_one_reply_is_a_stream_too(served: Served) -> None:
-    """Embedding and ranking are streams of the start and the reply."""
+    """Embedding, ranking and counting are streams of the start and the reply."""
     reply: Any = {"tokens": [1]}
     models, handle = served([None, reply])
     assert await models.embed("app", ["a"]) == reply
     assert await models.rerank("app", "q", ["d"]) == reply
-    assert handle.calls == [("stream_embed", (["a"],)), ("stream_rerank", ("q", ["d"]))]
+    assert await models.count("app", REQUEST) == reply
+    assert handle.calls == [
+        ("stream_embed", (["a"],)),
+        ("stream_rerank", ("q", ["d"])),
+        ("stream_count", (REQUEST,)),
+    ]
 
 
 @pytest.mark.parametrize("items", [[], [None]])

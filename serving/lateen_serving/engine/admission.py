@@ -7,7 +7,7 @@ Called by `generator.py`. Bounds are OpenAI's where OpenAI has the field.
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from lateen_serving.engine.protocol import ChatMessage, GenerateRequest
 from lateen_serving.errors import ContextTooLong, InputError
@@ -78,6 +78,12 @@ def _check_biases(biases: Mapping[int, float], vocabulary: int) -> None:
             )
         if not -100 <= bias <= 100:
             raise InputError("the values of logit_bias must be between -100 and 100", param="logit_bias")
+
+
+def check_room(prompt: Sequence[int], request: GenerateRequest, context: int) -> int:
+    """`answer_limit` of a request whose prompt is these tokens."""
+    field = "messages" if request["messages"] else "prompt"
+    return answer_limit(len(prompt), request["max_tokens"], context, field)
 
 
 def answer_limit(prompt_tokens: int, max_tokens: int | None, context: int, field: str = "messages") -> int:

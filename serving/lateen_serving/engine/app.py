@@ -34,6 +34,7 @@ from lateen_serving.engine.generator import TextGenerator
 from lateen_serving.engine.options import Device, LoadOptions
 from lateen_serving.engine.protocol import (
     AdapterWeights,
+    Counted,
     Description,
     Embeddings,
     Engine,
@@ -127,6 +128,11 @@ class Model:
     async def rerank(self, query: str, documents: list[str]) -> Ranking:
         """See `protocol.Engine`."""
         return await self._engine.rerank(query, documents)
+
+    async def stream_count(self, request: GenerateRequest) -> AsyncIterator[Counted | None]:
+        """See `protocol.Engine.count`; the first item says only that work has begun."""
+        yield None
+        yield await self._engine.count(request)
 
     async def stream_embed(self, texts: list[str]) -> AsyncIterator[Embeddings | None]:
         """`embed` for callers that must know when their wait for a replica is over: the first item says only that."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lateen_serving.engine import adapter_files, admission
+from lateen_serving.engine import adapter_files, admission, window
 from lateen_serving.engine.adapter_files import AdapterFiles
 from lateen_serving.engine.channel import Channel
 from lateen_serving.engine.grammar import Constraint, Grammars
@@ -21,6 +21,7 @@ from lateen_serving.engine.jobs import AdaptersJob, GenerateJob, RoomJob, Rules
 from lateen_serving.engine.options import LoadOptions
 from lateen_serving.engine.protocol import (
     AdapterWeights,
+    Counted,
     Description,
     Embeddings,
     GenerateRequest,
@@ -83,12 +84,10 @@ class TextGenerator:
         self._adapter_key(request)
         loop = asyncio.get_running_loop()
         prompt, constraint = await loop.run_in_executor(self._tokenizing, self._prepare, request)
-        field = "messages" if request["messages"] else "prompt"
-        context = self._facts.description["max_tokens"]
         channel: Channel[TokenEvent] = Channel()
         job = GenerateJob(
-            prompt=prompt,
-            limit=admission.answer_limit(len(prompt), request["max_tokens"], context, field),
+            prompt=prompt.tokens,
+            limit=admission.check_room(prompt.tokens, request, self._context()),
             rules=Rules.of(request),
             stop=request["stop"],
             channel=channel,
@@ -100,22 +99,33 @@ class TextGenerator:
         try:
             self._thread.submit(job)
             finished = False
+            cut = prompt.cut
             while not finished:
                 event = _merge(await channel.receive())
+                if cut:
+                    event, cut = TokenEvent(**event, cut=cut), []
                 finished = "finish_reason" in event
                 yield event
         finally:
             channel.cancel()
 
-    def _prepare(self, request: GenerateRequest) -> tuple[list[int], Constraint | None]:
+    async def count(self, request: GenerateRequest) -> Counted:
+        """See `protocol.Engine`."""
+        admission.validate(request, self._facts.vocabulary.size)
+        loop = asyncio.get_running_loop()
+        prompt, _ = await loop.run_in_executor(self._tokenizing, self._prepare, request)
+        admission.check_room(prompt.tokens, request, self._context())
+        return prompt.counted()
+
+    def _context(self) -> int:
+        return self._facts.description["max_tokens"]
+
+    def _prepare(self, request: GenerateRequest) -> tuple[window.Prompt, Constraint | None]:
         """Tokens and compiled grammar of a request; runs in the tokenizing thread. Raises InputError."""
-        encoder = self._facts.prompts
         if "logprobs" in request:
             self._facts.vocabulary.bytes_of(0)  # made here if it must be made, not in the torch thread
         constraint = self._grammars.compile(request["grammar"]) if "grammar" in request else None
-        if request["messages"]:
-            return encoder.encode(request["messages"], request.get("tools", ())), constraint
-        return encoder.encode_text(request["prompt"]), constraint
+        return window.prepare(self._facts.prompts, request, self._context()), constraint
 
     def _adapter_key(self, request: GenerateRequest) -> str | None:
         if "adapter" not in request:

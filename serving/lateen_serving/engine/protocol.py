@@ -50,6 +50,56 @@ class Grammar(TypedDict):
     """The JSON Schema as JSON text, or the grammar; empty for `json_object`."""
 
 
+class Shortening(TypedDict):
+    """What a conversation was made of, for a replica that must make a shorter one. See `lateen_api.prompts`."""
+
+    prompt: dict[str, Any]
+    """The PromptTemplateSpec."""
+    values: dict[str, Any]
+    """Checked values of its variables."""
+    retrieval: str
+    """The variable that holds the passages; empty: none."""
+    passages: list[str]
+    """Best first."""
+    conversation: list[ChatMessage]
+    """What the caller said."""
+    instructions: str
+    reference: str
+    """What stands before and behind the prompt's system message."""
+    order: list[str]
+    """What gives way, first to last: names of variables, and `conversation`."""
+
+
+class Window(TypedDict):
+    """The context window of the prompt a conversation was made of."""
+
+    max_prompt_tokens: int | None
+    """Most tokens of the conversation; None: what the model reads."""
+    reserve_output_tokens: int
+    """Tokens of the model's context that stay free for the answer; as many as `max_tokens` stay free anyway."""
+    shortening: NotRequired[Shortening]
+    """Absent: a longer conversation is refused."""
+
+
+class PromptCut(TypedDict):
+    """Something that a conversation lost to fit. See `lateen_api.prompts.cutting.Cut`."""
+
+    what: str
+    unit: Literal["turns", "passages", "items", "characters"]
+    before: int
+    after: int
+
+
+class Counted(TypedDict):
+    """A request's prompt as the model would read it."""
+
+    messages: list[ChatMessage]
+    """After cutting; empty for bare text."""
+    tokens: int
+    cut: list[PromptCut]
+    """What did not fit."""
+
+
 class GenerateRequest(TypedDict):
     """What to continue. `Model.generate` of a model application takes it, streamed.
 
@@ -86,6 +136,8 @@ class GenerateRequest(TypedDict):
     """What the answer must look like."""
     adapter: NotRequired[str]
     """Name of the LoRA adapter to answer with."""
+    window: NotRequired[Window]
+    """How long the conversation may be, and what it may lose."""
 
 
 class TokenChoice(TypedDict):
@@ -120,6 +172,8 @@ class TokenEvent(TypedDict):
     """Tokens of the prompt that did not have to be read again."""
     logprobs: NotRequired[list[TokenLogprob]]
     """Of the tokens whose text this event completes, where the request asks for them."""
+    cut: NotRequired[list[PromptCut]]
+    """In an engine's first event: what the prompt lost to fit; absent: nothing."""
     finish_reason: NotRequired[Literal["stop", "length"]]
     """Present in the last event only."""
 
@@ -174,6 +228,10 @@ class Engine(Protocol):
 
         Raises errors.InputError, errors.ContextTooLong before the first event; errors.ModelError at any time.
         """
+        ...
+
+    async def count(self, request: GenerateRequest) -> Counted:
+        """The prompt that `generate` would read, without an answer; raises what `generate` raises before its first event."""
         ...
 
     async def embed(self, texts: Sequence[str]) -> Embeddings:

@@ -4,7 +4,7 @@
 from collections.abc import AsyncIterator, Sequence
 from typing import ClassVar
 
-from lateen_serving.engine.protocol import Embeddings, GenerateRequest, Ranking, TokenEvent
+from lateen_serving.engine.protocol import Counted, Embeddings, GenerateRequest, Ranking, TokenEvent
 from lateen_serving.errors import InputError
 
 
@@ -17,6 +17,10 @@ class Refusals:
     def generate(self, request: GenerateRequest) -> AsyncIterator[TokenEvent]:
         """Refused: raises InputError."""
         raise self._refusal("generate", {"messages": len(request["messages"])})
+
+    async def count(self, request: GenerateRequest) -> Counted:
+        """Refused: raises InputError."""
+        raise self._refusal("count prompts", {"messages": len(request["messages"])})
 
     async def embed(self, texts: Sequence[str]) -> Embeddings:
         """Refused: raises InputError."""

@@ -16,10 +16,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lateen_serving.engine import admission, vllm_mapping
+from lateen_serving.engine import admission, vllm_mapping, window
 from lateen_serving.engine.grammar import Grammars
 from lateen_serving.engine.options import LoadOptions
-from lateen_serving.engine.protocol import AdapterWeights, Description, GenerateRequest, TokenEvent
+from lateen_serving.engine.protocol import AdapterWeights, Counted, Description, GenerateRequest, TokenEvent
 from lateen_serving.engine.refusals import Refusals
 from lateen_serving.engine.vllm_adapters import Adapters
 from lateen_serving.engine.vocabulary import Vocabulary
@@ -92,17 +92,17 @@ class VllmGenerator(Refusals):
         await self.check_health()
         loop = asyncio.get_running_loop()
         prompt = await loop.run_in_executor(self._tokenizing, self._encode, request)
-        field = "messages" if request["messages"] else "prompt"
-        limit = admission.answer_limit(
-            len(prompt), request["max_tokens"], self.describe()["max_tokens"], field
-        )
+        limit = admission.check_room(prompt.tokens, request, self.describe()["max_tokens"])
         vocabulary = self._parts.vocabulary
-        answer = vllm_mapping.Answer(request, len(prompt), vocabulary.decode, vocabulary.bytes_of)
+        answer = vllm_mapping.Answer(request, len(prompt.tokens), vocabulary.decode, vocabulary.bytes_of)
         async with self._adapters.use(request.get("adapter")) as adapter:
-            outputs = self._outputs(request, prompt, limit, adapter)
+            cut = prompt.cut
+            outputs = self._outputs(request, prompt.tokens, limit, adapter)
             try:
                 async for output in outputs:
                     event = answer.push(output.outputs[0], output.num_cached_tokens)
+                    if event is not None and cut:
+                        event, cut = TokenEvent(**event, cut=cut), []
                     if event is not None:
                         yield event
                     if event is not None and "finish_reason" in event:
@@ -132,13 +132,18 @@ class VllmGenerator(Refusals):
         finally:
             await stream.aclose()
 
-    def _encode(self, request: GenerateRequest) -> list[int]:
+    async def count(self, request: GenerateRequest) -> Counted:
+        """See `protocol.Engine`."""
+        admission.validate(request, self._parts.vocabulary.size)
+        loop = asyncio.get_running_loop()
+        prompt = await loop.run_in_executor(self._tokenizing, self._encode, request)
+        admission.check_room(prompt.tokens, request, self.describe()["max_tokens"])
+        return prompt.counted()
+
+    def _encode(self, request: GenerateRequest) -> window.Prompt:
         if "grammar" in request:
             self._parts.grammars.compile(request["grammar"])
-        prompt = request.get("prompt")
-        if prompt:
-            return self._parts.prompts.encode_text(prompt)
-        return self._parts.prompts.encode(request["messages"], request.get("tools", ()))
+        return window.prepare(self._parts.prompts, request, self.describe()["max_tokens"])
 
     async def set_adapters(self, adapters: Sequence[AdapterWeights]) -> dict[str, str]:
         """See `protocol.Engine`."""

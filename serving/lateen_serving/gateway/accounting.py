@@ -69,6 +69,8 @@ class Accounting:
         first = context.first_token - context.started if context.first_token is not None else None
         model = context.model.id if context.model is not None else ""
         self._service.metrics.ended(context.endpoint, status, seconds, first)
+        if context.prompt is not None:
+            self._service.metrics.cut(context.prompt.id, {cut["what"] for cut in context.cut})
         if model:
             self._service.metrics.tokens(model, context.prompt_tokens, context.completion_tokens)
         error = context.error
@@ -109,6 +111,8 @@ class _StampedSend:
             release = self._context.release()
             if release:
                 headers["x-lateen-release"] = release
+            if self._context.cut:
+                headers["x-lateen-prompt-cut"] = self._context.told_cut()
         await self._send(message)
 
 

@@ -57,6 +57,7 @@ class Gateway:
         current = self._state.current
         self._models.keep(current.strategies())
         self._service.metrics.models.keep(current.revisions())
+        self._service.metrics.keep_prompts(current.prompts)
 
 
 def build(args: dict[str, Any]) -> serve.Application:

@@ -63,6 +63,8 @@ def _add_options(request: GenerateRequest, context: RequestContext) -> None:
         request["tools"] = context.tools
     if context.grammar is not None:
         request["grammar"] = context.grammar
+    if context.window is not None:
+        request["window"] = context.window
     if context.adapter:
         request["adapter"] = context.adapter
 

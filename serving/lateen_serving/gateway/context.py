@@ -16,12 +16,15 @@ from pydantic import SecretStr
 from lateen_api.catalog import Index, Model, Prompt, PromptRevision
 from lateen_serving.engine.protocol import (
     ChatMessage,
+    Counted,
     Embeddings,
     GenerateRequest,
     Grammar,
+    PromptCut,
     Ranking,
     TokenEvent,
     Tool,
+    Window,
 )
 from lateen_serving.errors import ServiceError
 from lateen_serving.gateway.metrics import Metrics
@@ -40,6 +43,10 @@ class ModelCaller(Protocol):
         """Events of one answer, without the one that says that work has begun; closing the generator stops the work
         in the replica.
         """
+        ...
+
+    async def count(self, application: str, request: GenerateRequest) -> Counted:
+        """The prompt that an answer would be made from."""
         ...
 
     async def embed(self, application: str, texts: list[str]) -> Embeddings:
@@ -132,6 +139,12 @@ class RequestContext:
     query: str = ""
     passages: list[Passage] = field(default_factory=list)
     messages: list[ChatMessage] = field(default_factory=list)
+    window: Window | None = None
+    """How long `messages` may be, where the prompt says so."""
+
+    cut: list[PromptCut] = field(default_factory=list)
+    """What the prompt lost to fit, as the replica told."""
+
     sampling: Sampling = Sampling()
     tools: list[Tool] = field(default_factory=list)
     """Functions the model is told of."""
@@ -166,6 +179,18 @@ class RequestContext:
         if number % self.choices == 0:
             self.prompt_tokens += now[0] - before[0]
             self.cached_tokens += now[1] - before[1]
+
+    def passages_read(self) -> list[Passage]:
+        """The passages that the model was given: those found but for what was cut."""
+        kept = [cut["after"] for cut in self.cut if cut["unit"] == "passages"]
+        return self.passages[: kept[0]] if kept else self.passages
+
+    def told_cut(self) -> str:
+        """What was cut, as a structured field (RFC 9651): `context;unit=passages;before=5;after=2, …`; empty: nothing."""
+        return ", ".join(
+            f"{cut['what']};unit={cut['unit']};before={cut['before']};after={cut['after']}"
+            for cut in self.cut
+        )
 
     def release(self) -> str:
         """What served this request: `model=<id>[:<adapter>]@<revision>,prompt=…,index=…`; empty if nothing was used."""

@@ -147,6 +147,7 @@ async def _begin(
         service, model, context.deadline, first_event, calling.renewed_model, context.roll, attempts
     )
     context.model = begun.target
+    context.cut = begun.result[0].get("cut", [])
     context.first_token = asyncio.get_running_loop().time()
     return begun
 

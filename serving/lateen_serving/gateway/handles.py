@@ -23,7 +23,7 @@ from ray.serve.handle import DeploymentHandle
 
 from lateen_api import names
 from lateen_api.scaling import RoutingStrategy
-from lateen_serving.engine.protocol import Embeddings, GenerateRequest, Ranking, TokenEvent
+from lateen_serving.engine.protocol import Counted, Embeddings, GenerateRequest, Ranking, TokenEvent
 from lateen_serving.errors import ModelError, Overloaded, ReplicaLost, ServiceError, Unavailable
 from lateen_serving.gateway import waiting
 from lateen_serving.routing import steering
@@ -59,6 +59,11 @@ class RayModels:
     def generate(self, application: str, request: GenerateRequest) -> AsyncGenerator[TokenEvent, None]:
         """Events of one answer; closing the generator cancels the call, in the queue or in the replica."""
         return self._items(application, "generate", request)
+
+    async def count(self, application: str, request: GenerateRequest) -> Counted:
+        """The prompt that an answer would be made from."""
+        found: Counted = await self._only(application, "stream_count", request)
+        return found
 
     async def embed(self, application: str, texts: list[str]) -> Embeddings:
         """Vectors of `texts`."""

@@ -4,6 +4,8 @@
 Every series carries the replica's id, because a scrape through the load balancer reaches any one of them.
 """
 
+from collections.abc import Collection
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from lateen_serving.gateway.model_metrics import ModelMetrics
@@ -38,6 +40,13 @@ class Metrics:
             ["replica", "model", "direction"],
             registry=self.registry,
         )
+        self._cuts = Counter(
+            "lateen_prompt_cut",
+            "Prompts that lost something to fit their context window, by what it was: a variable or the conversation.",
+            ["replica", "prompt", "what"],
+            registry=self.registry,
+        )
+        self._cut_names: set[tuple[str, str]] = set()
         self.models = ModelMetrics(self.registry, replica)
         ongoing = Gauge("lateen_gateway_ongoing_requests", "Now.", ["replica"], registry=self.registry)
         self.ongoing = ongoing.labels(replica)
@@ -64,6 +73,18 @@ class Metrics:
             self._tokens.labels(self.replica, model, "in").inc(read)
         if generated:
             self._tokens.labels(self.replica, model, "out").inc(generated)
+
+    def cut(self, prompt: str, what: Collection[str]) -> None:
+        """Count what a prompt of the catalog lost: names of its variables, or `conversation`."""
+        for name in what:
+            self._cuts.labels(self.replica, prompt, name).inc()
+            self._cut_names.add((prompt, name))
+
+    def keep_prompts(self, prompts: Collection[str]) -> None:
+        """Forget all prompts but these."""
+        for prompt, name in [pair for pair in self._cut_names if pair[0] not in prompts]:
+            self._cuts.remove(self.replica, prompt, name)
+            self._cut_names.remove((prompt, name))
 
     def text(self) -> bytes:
         """All of it in Prometheus' text format."""

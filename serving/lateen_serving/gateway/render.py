@@ -2,15 +2,19 @@
 """Fourth step: from prompt, input, instructions and passages to the messages a model reads. Called by `responses.py`."""
 
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 from lateen_api import rendering
 from lateen_api.prompt_template import PromptTemplateSpec
+from lateen_api.prompts import composing
+from lateen_api.prompts.composing import joined
+from lateen_api.prompts.values import Injection
 from lateen_api.rendering import Value
-from lateen_serving.engine.protocol import ChatMessage
+from lateen_serving.engine.protocol import ChatMessage, Shortening, Window
 from lateen_serving.errors import InputError
 from lateen_serving.gateway.context import Sampling
 from lateen_serving.gateway.requests.responses import InputMessage, ResponsesRequest
-from lateen_serving.gateway.retrieve import sources
+from lateen_serving.gateway.retrieve import numbered, sources
 from lateen_serving.rag.retrieve import Passage
 
 _QUESTION = "question"
@@ -47,19 +51,8 @@ def messages(
     instructions: str | None,
     reference: str | None,
 ) -> list[ChatMessage]:
-    """The whole conversation: one system message, then the rest of the prompt, then the caller's messages.
-
-    The system message joins `instructions`, the prompt's leading system messages and `reference`, because many
-    models' chat templates know only one.
-    """
-    rest = [*prompt_messages, *conversation]
-    system = [instructions] if instructions else []
-    while rest and rest[0]["role"] == "system":
-        system.append(rest.pop(0)["content"])
-    if reference:
-        system.append(reference)
-    joined = "\n\n".join(system)
-    return [ChatMessage(role="system", content=joined), *rest] if joined else rest
+    """The whole conversation; see `joined`."""
+    return cast("list[ChatMessage]", joined(prompt_messages, conversation, instructions, reference))
 
 
 def reference(passages: Sequence[Passage]) -> str:
@@ -72,11 +65,44 @@ def prompt_messages(
 ) -> list[ChatMessage]:
     """The prompt's messages; raises InputError that names the wrong variable."""
     try:
-        rendered = rendering.render(spec, variables, sources(passages))
+        rendered = rendering.render(spec, variables, injection=Injection(retrieved=numbered(passages)))
     except rendering.InvalidVariable as error:
         param = f"prompt.variables.{error.variable}" if error.variable else "prompt.variables"
         raise InputError(f"Invalid prompt variable: {error}.", param=param) from error
     return [ChatMessage(role=message.role, content=message.content) for message in rendered]
+
+
+def window(
+    spec: PromptTemplateSpec,
+    variables: Mapping[str, Value],
+    passages: Sequence[Passage],
+    conversation: Sequence[ChatMessage],
+    instructions: str | None,
+    reference: str | None,
+) -> Window | None:
+    """The prompt's context window with what a replica needs to shorten the messages; None if it has none.
+
+    The arguments are those from which the messages were made.
+    """
+    own = spec.context_window
+    if own is None:
+        return None
+    found = Window(max_prompt_tokens=own.max_prompt_tokens, reserve_output_tokens=own.reserve_output_tokens)
+    order = composing.order(spec)
+    if order:
+        values = rendering.values(spec, variables, injection=Injection(retrieved=numbered(passages)))
+        material = composing.material(spec, values, numbered(passages), conversation)
+        found["shortening"] = Shortening(
+            prompt=spec.dump(),
+            values=dict(material.values),
+            retrieval=material.retrieval,
+            passages=list(material.passages),
+            conversation=list(conversation),
+            instructions=instructions or "",
+            reference=reference or "",
+            order=order,
+        )
+    return found
 
 
 def sampling(request: ResponsesRequest, spec: PromptTemplateSpec | None) -> Sampling:

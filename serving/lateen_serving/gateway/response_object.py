@@ -15,6 +15,8 @@ from lateen_serving.gateway.context import RequestContext
 from lateen_serving.gateway.requests.responses import NamedTool, ResponsesRequest
 
 Document = dict[str, Any]
+CUT_KEY = "lateen_prompt_cut"
+"""In a response's `metadata`, where something was cut: the same as the header `x-lateen-prompt-cut`."""
 
 
 def text_part(text: str, annotations: Sequence[Document] = (), logprobs: Sequence[Document] = ()) -> Document:
@@ -95,7 +97,7 @@ class ResponseObject:
 
     def part(self, choice: Choice) -> Document:
         """The answer's text with its citations."""
-        annotations = [_annotation(citation) for citation in cite(choice.text, self._context.passages)]
+        annotations = [_annotation(citation) for citation in cite(choice.text, self._context.passages_read())]
         return text_part(choice.text, annotations, token_logprobs(choice.logprobs))
 
     def finish(self, choice: Choice) -> None:
@@ -135,6 +137,11 @@ class ResponseObject:
             "usage": usage(context) if is_done else None,
         }
 
+    def _metadata(self) -> Document | None:
+        """The caller's, and what was cut of the prompt."""
+        cut = self._context.told_cut()
+        return {**(self._request.metadata or {}), CUT_KEY: cut} if cut else self._request.metadata
+
     def _echo(self) -> Document:
         request, revision = self._request, self._context.prompt_revision
         prompt = None
@@ -151,7 +158,7 @@ class ResponseObject:
             "tools": [tool.model_dump(exclude_none=True) for tool in request.tools],
             "tool_choice": _choice(request.tool_choice),
             "parallel_tool_calls": request.parallel_tool_calls,
-            "metadata": request.metadata,
+            "metadata": self._metadata(),
             "text": request.text.model_dump(by_alias=True, exclude_none=True),
             "top_logprobs": request.logprobs or 0,
             "truncation": "disabled",

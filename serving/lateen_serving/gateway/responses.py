@@ -111,3 +111,7 @@ def _render(context: RequestContext, request: ResponsesRequest) -> None:
     reference = render.reference(context.passages) if needs_place else None
     said = conversation.of_responses(request.input)
     context.messages = render.messages(prompt_messages, said, request.instructions, reference)
+    if spec is not None and request.prompt is not None:
+        context.window = render.window(
+            spec, request.prompt.variables, context.passages, said, request.instructions, reference
+        )

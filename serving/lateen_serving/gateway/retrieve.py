@@ -5,6 +5,7 @@ import asyncio
 from collections.abc import Sequence
 
 from lateen_api.catalog import Index
+from lateen_api.prompts.composing import joined_passages
 from lateen_serving.engine.protocol import Embeddings
 from lateen_serving.gateway import calling
 from lateen_serving.gateway.context import RequestContext, Service
@@ -42,8 +43,13 @@ async def _search(
 
 
 def sources(passages: Sequence[Passage]) -> str:
+    """Passages as one text of numbered sources."""
+    return joined_passages(numbered(passages))
+
+
+def numbered(passages: Sequence[Passage]) -> list[str]:
     """Passages as numbered sources with their file names, the form in which models read them."""
-    return "\n\n".join(
+    return [
         f"[{number}] {passage.filename}{f' ({passage.heading})' if passage.heading else ''}\n{passage.text}"
         for number, passage in enumerate(passages, start=1)
-    )
+    ]
