@@ -51,7 +51,7 @@ def one(**properties: Any) -> PromptTemplateSpec:
 )
 def test_jinja_has_conditions_loops_and_items(content: str, value: Any, text: str) -> None:
     """Values that are no strings appear as JSON."""
-    kind = {str: "string", list: "list", dict: "object"}[type(value)]
+    kind = "string" if isinstance(value, str) else "list" if isinstance(value, list) else "object"
     assert said(spec(content, {"name": "x", "type": kind}), x=value) == text
 
 
@@ -187,7 +187,13 @@ def test_values_are_injected() -> None:
     with pytest.raises(InvalidVariable, match=r"'who' is injected \(identity\); leave it out"):
         rendering.render(prompt, {"who": "root"}, injection=given)
     with pytest.raises(InvalidVariable, match=r"metadata\.t is required"):
-        rendering.render(prompt, {})
+        rendering.render(prompt, {}, injection=Injection(now))
+
+
+def test_a_clock_needs_the_time() -> None:
+    """No prompt ever shows a made-up date."""
+    with pytest.raises(InvalidVariable, match="needs the time"):
+        rendering.render(one(from_="clock"), {})
 
 
 def test_examples_become_turns() -> None:
