@@ -3,6 +3,7 @@
 
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from lateen_api import rendering
 from lateen_api.prompt_template import PromptTemplateSpec
+from lateen_api.prompts import jinja_syntax
 from lateen_api.prompts.includes import IncludeConflict, IncludeCycle, IncludeError, ReferenceNotFound, expand
 from lateen_api.rendering import CompiledPrompt, Injection, InvalidVariable
 
@@ -252,3 +254,9 @@ def test_a_compiled_prompt_serves_many_requests(syntax: str) -> None:
     prompt = spec("{x}" if syntax == "format" else "{{ x }}", {"name": "x"}, syntax=syntax)
     compiled = CompiledPrompt(prompt)
     assert [compiled.render({"x": text}, Injection())[0].content for text in "ab"] == ["a", "b"]
+
+
+def test_the_page_lists_every_filter_and_test() -> None:
+    """Messages send authors to docs/prompts.md."""
+    page = (Path(__file__).resolve().parents[2] / "docs" / "prompts.md").read_text()
+    assert [name for name in (*jinja_syntax.FILTERS, *jinja_syntax.TESTS) if f"`{name}`" not in page] == []
