@@ -216,6 +216,7 @@ REFUSED = [
     variable("a rule has exactly one of", rules=[{"minLength": 1, "maxLength": 2}]),
     variable("a cel rule needs a message for callers", rules=[{"cel": "true"}]),
     variable("pattern is for type: string", type="integer", rules=[{"pattern": "a"}]),
+    variable("oneOf is for type: enum or string", type="integer", rules=[{"oneOf": ["1"]}]),
     prompt("priority is only for overflow: Truncate", contextWindow={"priority": ["question"]}),
     prompt("overflow: Truncate needs a priority list", contextWindow={"overflow": "Truncate"}),
     prompt("schema is only for format: json", output={"schema": {}}),
