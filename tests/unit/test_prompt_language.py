@@ -260,3 +260,33 @@ def test_the_page_lists_every_filter_and_test() -> None:
     """Messages send authors to docs/prompts.md."""
     page = (Path(__file__).resolve().parents[2] / "docs" / "prompts.md").read_text()
     assert [name for name in (*jinja_syntax.FILTERS, *jinja_syntax.TESTS) if f"`{name}`" not in page] == []
+
+
+def test_a_list_that_is_not_given_is_empty() -> None:
+    """An optional list needs no condition around its loop."""
+    prompt = spec("a{% for b in x %}{{ b }}{% endfor %}", {"name": "x", "type": "list", "required": False})
+    assert said(prompt) == "a"
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        "{",
+        "{{",
+        "{%",
+        "{#",
+        "{% raw %}",
+        "{{ x }}",
+        "{% if x %}",
+        "{{ x|d(x",
+        "-%}\n ",
+        "{{x,",
+        "{% for a in x %}",
+    ],
+)
+def test_the_longest_hostile_template_is_judged_soon(unit: str) -> None:
+    """Finding what is wrong takes no more than moments, whatever is repeated."""
+    prompt = spec((unit * 16384)[:16384], {"name": "x"})
+    began = time.process_time()
+    rendering.violations(prompt)
+    assert time.process_time() - began < 3

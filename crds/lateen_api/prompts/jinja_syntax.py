@@ -65,6 +65,8 @@ class Budget:
 
 
 def _each(items: Any, budget: Budget, cost: int) -> Iterator[Any]:
+    if items == "":  # an optional list that nobody gave
+        return iter(())
     if not isinstance(items, list | dict):
         raise InvalidVariable("", "a loop of the prompt goes through something that is no list or object")
     return budget.each(items, cost)
