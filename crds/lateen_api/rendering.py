@@ -12,7 +12,7 @@ from typing import Any
 from lateen_api.prompt_template import PromptTemplateSpec
 from lateen_api.prompts import format_syntax, jinja_syntax, post_processing
 from lateen_api.prompts.checking import violations
-from lateen_api.prompts.values import Injection, resolve, written
+from lateen_api.prompts.values import Injection, Resolver, written
 from lateen_api.prompts.violations import InvalidVariable, Violation, texts
 
 __all__ = [
@@ -54,17 +54,22 @@ class CompiledPrompt:
     def __init__(self, spec: PromptTemplateSpec) -> None:
         self.spec = spec
         self._texts = texts(spec)
+        self._resolver = Resolver(spec)
         is_jinja = spec.syntax == "jinja"
         self._templates = [jinja_syntax.Template(text) for text in self._texts] if is_jinja else []
         self._parts = [] if is_jinja else [format_syntax.parse(text) for text in self._texts]
 
     def render(self, variables: Mapping[str, Any], injection: Injection) -> list[RenderedMessage]:
         """The messages with every placeholder filled; raises InvalidVariable."""
-        rendered = self.filled(resolve(self.spec, variables, injection))
+        rendered = self.filled(self.values(variables, injection))
         for position, message in enumerate(rendered):
             if not message.content:
                 raise InvalidVariable("", f"messages[{position}] is empty once rendered")
         return rendered
+
+    def values(self, variables: Mapping[str, Any], injection: Injection) -> dict[str, Any]:
+        """Each variable's checked value; raises InvalidVariable."""
+        return self._resolver.resolve(variables, injection)
 
     def filled(self, values: Mapping[str, Any]) -> list[RenderedMessage]:
         """The messages with checked values, some of them perhaps shortened since; raises InvalidVariable."""
@@ -114,7 +119,7 @@ def values(
     injection: Injection | None = None,
 ) -> dict[str, Any]:
     """Each variable's checked value; raises InvalidVariable, as `render` does."""
-    return resolve(spec, given, injection or Injection(retrieved=retrieved or ""))
+    return Resolver(spec).resolve(given, injection or Injection(retrieved=retrieved or ""))
 
 
 def filled(spec: PromptTemplateSpec, values: Mapping[str, Any]) -> list[RenderedMessage]:

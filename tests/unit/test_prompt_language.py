@@ -3,6 +3,7 @@
 
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from lateen_api import rendering
 from lateen_api.prompt_template import PromptTemplateSpec
+from lateen_api.prompts import jinja_syntax
 from lateen_api.prompts.includes import IncludeConflict, IncludeCycle, IncludeError, ReferenceNotFound, expand
 from lateen_api.rendering import CompiledPrompt, Injection, InvalidVariable
 
@@ -51,7 +53,7 @@ def one(**properties: Any) -> PromptTemplateSpec:
 )
 def test_jinja_has_conditions_loops_and_items(content: str, value: Any, text: str) -> None:
     """Values that are no strings appear as JSON."""
-    kind = {str: "string", list: "list", dict: "object"}[type(value)]
+    kind = "string" if isinstance(value, str) else "list" if isinstance(value, list) else "object"
     assert said(spec(content, {"name": "x", "type": kind}), x=value) == text
 
 
@@ -187,7 +189,13 @@ def test_values_are_injected() -> None:
     with pytest.raises(InvalidVariable, match=r"'who' is injected \(identity\); leave it out"):
         rendering.render(prompt, {"who": "root"}, injection=given)
     with pytest.raises(InvalidVariable, match=r"metadata\.t is required"):
-        rendering.render(prompt, {})
+        rendering.render(prompt, {}, injection=Injection(now))
+
+
+def test_a_clock_needs_the_time() -> None:
+    """No prompt ever shows a made-up date."""
+    with pytest.raises(InvalidVariable, match="needs the time"):
+        rendering.render(one(from_="clock"), {})
 
 
 def test_examples_become_turns() -> None:
@@ -246,3 +254,39 @@ def test_a_compiled_prompt_serves_many_requests(syntax: str) -> None:
     prompt = spec("{x}" if syntax == "format" else "{{ x }}", {"name": "x"}, syntax=syntax)
     compiled = CompiledPrompt(prompt)
     assert [compiled.render({"x": text}, Injection())[0].content for text in "ab"] == ["a", "b"]
+
+
+def test_the_page_lists_every_filter_and_test() -> None:
+    """Messages send authors to docs/prompts.md."""
+    page = (Path(__file__).resolve().parents[2] / "docs" / "prompts.md").read_text()
+    assert [name for name in (*jinja_syntax.FILTERS, *jinja_syntax.TESTS) if f"`{name}`" not in page] == []
+
+
+def test_a_list_that_is_not_given_is_empty() -> None:
+    """An optional list needs no condition around its loop."""
+    prompt = spec("a{% for b in x %}{{ b }}{% endfor %}", {"name": "x", "type": "list", "required": False})
+    assert said(prompt) == "a"
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        "{",
+        "{{",
+        "{%",
+        "{#",
+        "{% raw %}",
+        "{{ x }}",
+        "{% if x %}",
+        "{{ x|d(x",
+        "-%}\n ",
+        "{{x,",
+        "{% for a in x %}",
+    ],
+)
+def test_the_longest_hostile_template_is_judged_soon(unit: str) -> None:
+    """Finding what is wrong takes no more than moments, whatever is repeated."""
+    prompt = spec((unit * 16384)[:16384], {"name": "x"})
+    began = time.process_time()
+    rendering.violations(prompt)
+    assert time.process_time() - began < 3

@@ -63,20 +63,26 @@ def _own(variable: Variable) -> Iterator[tuple[str, str]]:
     is_sound = True
     for number, rule in enumerate(variable.rules or ()):
         try:
-            value_rules.check(rule)
+            value_rules.CompiledRule(rule)
         except value_rules.InvalidRule as error:
             is_sound = False
             yield f".rules[{number}]", str(error)
-    for where in ("default", "value", "example"):
-        text = getattr(variable, where)
-        if text is None or not is_sound:
-            continue
-        try:
-            values.checked(variable, values.typed(variable, text))
-        except InvalidVariable as error:
-            yield f".{where}", str(error)
+    if is_sound:
+        yield from _own_values(variable)
     if variable.clock is not None:
         yield from _clock(variable.clock.time_zone, variable.clock.format)
+
+
+def _own_values(variable: Variable) -> Iterator[tuple[str, str]]:
+    rules = values.compiled_rules(variable)
+    for where in ("default", "value", "example"):
+        text = getattr(variable, where)
+        if text is None:
+            continue
+        try:
+            values.checked(variable, rules, values.typed(variable, text))
+        except InvalidVariable as error:
+            yield f".{where}", str(error)
 
 
 def _clock(time_zone: str, form: str) -> Iterator[tuple[str, str]]:

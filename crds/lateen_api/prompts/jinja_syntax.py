@@ -28,9 +28,7 @@ _ALLOWED = (
     nodes.If, nodes.CondExpr, nodes.Compare, nodes.Operand, nodes.And, nodes.Or, nodes.Not, nodes.Filter, nodes.Test,
     nodes.Tuple, nodes.List,
 )  # fmt: skip
-_TESTS = frozenset(
-    {"defined", "undefined", "none", "true", "false", "string", "number", "mapping", "boolean"}
-)
+TESTS = frozenset({"defined", "undefined", "none", "true", "false", "string", "number", "mapping", "boolean"})
 
 
 class _Environment(ImmutableSandboxedEnvironment):
@@ -67,6 +65,8 @@ class Budget:
 
 
 def _each(items: Any, budget: Budget, cost: int) -> Iterator[Any]:
+    if items == "":  # an optional list that nobody gave
+        return iter(())
     if not isinstance(items, list | dict):
         raise InvalidVariable("", "a loop of the prompt goes through something that is no list or object")
     return budget.each(items, cost)
@@ -81,7 +81,7 @@ def _environment() -> _Environment:
         undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True, cache_size=0
     )
     environment.filters = {name: environment.filters[name] for name in FILTERS} | {"_each": _each}
-    environment.tests = {name: environment.tests[name] for name in _TESTS}
+    environment.tests = {name: environment.tests[name] for name in TESTS}
     environment.globals = {}
     environment.finalize = _text
     return environment
@@ -137,8 +137,8 @@ def _problem(node: nodes.Node) -> str:
     match node:
         case nodes.Filter() if name not in FILTERS or node.dyn_args or node.dyn_kwargs:
             problem = f"filter {name!r} is not one of: {', '.join(sorted(FILTERS))}"
-        case nodes.Test() if name not in _TESTS:
-            problem = f"test {name!r} is not one of: {', '.join(sorted(_TESTS))}"
+        case nodes.Test() if name not in TESTS:
+            problem = f"test {name!r} is not one of: {', '.join(sorted(TESTS))}"
         case nodes.For() if node.recursive:
             problem = "a loop can't be recursive"
         case nodes.Name() if node.ctx == "store" and name == "loop":

@@ -24,40 +24,43 @@ class InvalidRule(ValueError):
     """The rule itself is wrong."""
 
 
-def check(rule: VariableRule) -> None:
-    """Raise InvalidRule for a pattern, schema or expression that can't be used."""
-    if rule.pattern is not None:
-        _regex(rule.pattern)
-    if rule.schema_ is not None:
-        _schema(rule.schema_)
-    if rule.cel is not None:
-        _cel(rule.cel)
+class CompiledRule:
+    """One rule, made ready once for any number of values; raises InvalidRule when it can't be used."""
+
+    def __init__(self, rule: VariableRule) -> None:
+        self.rule = rule
+        self._regex = _regex(rule.pattern) if rule.pattern is not None else None
+        self._schema = _schema(rule.schema_) if rule.schema_ is not None else None
+        self._cel = _Expression(rule.cel) if rule.cel is not None else None
+
+    def broken(self, value: Any) -> str:
+        """What `value` breaks, in words; empty when it obeys."""
+        return next(self._broken(value), "")
+
+    def _broken(self, value: Any) -> Iterator[str]:
+        yield from _bounds(self.rule, value)
+        if self._regex is not None and not self._regex.isinstance_python(value):
+            yield f"does not match pattern {self.rule.pattern}"
+        if self._schema is not None:
+            for error in self._schema.iter_errors(value):
+                where = "/".join(map(str, error.instance_path)) or "the top"
+                yield f"breaks its schema at {where}: {error.message[:200]}"
+        if self._cel is not None and not self._cel.holds(value):
+            yield f"breaks the rule {self.rule.cel}"
 
 
-def broken(rule: VariableRule, value: Any) -> str:
-    """What `value` breaks, in words; empty when it obeys."""
-    return next(_broken(rule, value), "")
-
-
-def _broken(rule: VariableRule, value: Any) -> Iterator[str]:
+def _bounds(rule: VariableRule, value: Any) -> Iterator[str]:
     unit = "characters" if isinstance(value, str) else "items"
     if rule.min_length is not None and len(value) < rule.min_length:
         yield f"has {len(value)} {unit}; minLength is {rule.min_length}"
     if rule.max_length is not None and len(value) > rule.max_length:
         yield f"has {len(value)} {unit}; maxLength is {rule.max_length}"
-    if rule.pattern is not None and not _regex(rule.pattern).isinstance_python(value):
-        yield f"does not match pattern {rule.pattern}"
     if rule.minimum is not None and Decimal(str(value)) < Decimal(rule.minimum):
         yield f"is {value}; minimum is {rule.minimum}"
     if rule.maximum is not None and Decimal(str(value)) > Decimal(rule.maximum):
         yield f"is {value}; maximum is {rule.maximum}"
     if rule.one_of is not None and value not in rule.one_of:
         yield f"must be one of: {', '.join(rule.one_of)}"
-    if rule.schema_ is not None:
-        for error in _schema(rule.schema_).iter_errors(value):
-            yield f"breaks its schema at {'/'.join(map(str, error.instance_path)) or 'the top'}: {error.message[:200]}"
-    if rule.cel is not None and not _holds(rule.cel, value):
-        yield f"breaks the rule {rule.cel}"
 
 
 def _regex(pattern: str) -> SchemaValidator:
@@ -118,16 +121,23 @@ def _counting(expression: str) -> str:
     )
 
 
-def _holds(expression: str, value: Any) -> bool:
-    import cel  # as above
+class _Expression:
+    """A CEL expression over one value."""
 
-    if _MACRO.search(_STRING.sub("''", expression)) and _count(value) > MAX_CEL_ITEMS:
-        return False
-    context = cel.Context(variables={"value": value}, functions={"characters": _size})
-    try:
-        return _cel(expression).execute(context) is True
-    except (RuntimeError, TypeError, ValueError, LookupError, ArithmeticError):
-        return False  # an expression that has no result for the value does not hold
+    def __init__(self, expression: str) -> None:
+        self._program = _cel(expression)
+        self._has_macro = _MACRO.search(_STRING.sub("''", expression)) is not None
+
+    def holds(self, value: Any) -> bool:
+        import cel  # as above
+
+        if self._has_macro and _count(value) > MAX_CEL_ITEMS:
+            return False
+        context = cel.Context(variables={"value": value}, functions={"characters": _size})
+        try:
+            return self._program.execute(context) is True
+        except (RuntimeError, TypeError, ValueError, LookupError, ArithmeticError):
+            return False  # an expression that has no result for the value does not hold
 
 
 def _size(value: Any) -> int:

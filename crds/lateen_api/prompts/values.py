@@ -5,15 +5,16 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from lateen_api.prompt_template import PromptTemplateSpec
 from lateen_api.prompt_variables import Clock, Variable
-from lateen_api.prompts import value_rules
+from lateen_api.prompts.value_rules import CompiledRule
 from lateen_api.prompts.violations import InvalidVariable
 
+Rules = tuple[CompiledRule, ...]
 _LARGEST = 2**63
 _TYPES: Mapping[str, tuple[type, ...]] = {
     "string": (str,), "enum": (str,), "datetime": (str,), "integer": (int,), "number": (int, float),
@@ -26,7 +27,7 @@ class Injection:
     """What reaches a prompt from elsewhere than the caller's variables.
 
     Attributes:
-        now: Time of the request, with a zone.
+        now: Time of the request, with a zone; without it a prompt with a clock is refused.
         name: Name of the caller.
         tenant: Tenant of the caller.
         metadata: The request's metadata.
@@ -34,25 +35,42 @@ class Injection:
 
     """
 
-    now: datetime = datetime(1970, 1, 1, tzinfo=UTC)
+    now: datetime | None = None
     name: str = ""
     tenant: str = ""
     metadata: Mapping[str, str] = field(default_factory=dict)
     retrieved: str | Sequence[str] = ""
 
 
-def resolve(spec: PromptTemplateSpec, given: Mapping[str, Any], injection: Injection) -> dict[str, Any]:
-    """Each variable's checked value; raises InvalidVariable."""
-    declared = {variable.name: variable for variable in spec.variables}
-    for name in given:
-        if name not in declared:
-            known = ", ".join(sorted(v.name for v in spec.variables if v.from_ == "request")) or "none"
-            raise InvalidVariable(name, f"unknown variable {name!r}; the prompt takes: {known}")
-        if declared[name].from_ != "request":
-            raise InvalidVariable(
-                name, f"variable {name!r} is injected ({declared[name].from_}); leave it out"
-            )
-    return {name: _value(variable, given, injection) for name, variable in declared.items()}
+class Resolver:
+    """Finds and checks the values of one prompt; its rules are compiled once. Raises InvalidRule."""
+
+    def __init__(self, spec: PromptTemplateSpec) -> None:
+        self._variables = {variable.name: (variable, compiled_rules(variable)) for variable in spec.variables}
+
+    def resolve(self, given: Mapping[str, Any], injection: Injection) -> dict[str, Any]:
+        """Each variable's checked value; raises InvalidVariable."""
+        self._refuse_strangers(given)
+        return {
+            name: _value(variable, rules, given, injection)
+            for name, (variable, rules) in self._variables.items()
+        }
+
+    def _refuse_strangers(self, given: Mapping[str, Any]) -> None:
+        declared = {name: variable.from_ for name, (variable, _) in self._variables.items()}
+        for name in given:
+            if name not in declared:
+                known = (
+                    ", ".join(sorted(n for n, source in declared.items() if source == "request")) or "none"
+                )
+                raise InvalidVariable(name, f"unknown variable {name!r}; the prompt takes: {known}")
+            if declared[name] != "request":
+                raise InvalidVariable(name, f"variable {name!r} is injected ({declared[name]}); leave it out")
+
+
+def compiled_rules(variable: Variable) -> Rules:
+    """The rules of a variable in their order; raises InvalidRule."""
+    return tuple(CompiledRule(rule) for rule in variable.rules or ())
 
 
 def written(value: Any) -> str:
@@ -70,21 +88,21 @@ def typed(variable: Variable, text: str) -> Any:
         raise InvalidVariable(variable.name, f"{text!r} is not of type {variable.type}") from error
 
 
-def checked(variable: Variable, value: Any) -> Any:
+def checked(variable: Variable, rules: Rules, value: Any) -> Any:
     """The value if its type and every rule allow it; raises InvalidVariable."""
     _check_type(variable, value)
-    for rule in variable.rules or ():
-        problem = value_rules.broken(rule, value)
+    for compiled in rules:
+        problem = compiled.broken(value)
         if problem:
-            message = rule.message or f"variable {variable.name!r} {problem}"
+            message = compiled.rule.message or f"variable {variable.name!r} {problem}"
             raise InvalidVariable(variable.name, message)
     return value
 
 
-def _value(variable: Variable, given: Mapping[str, Any], injection: Injection) -> Any:
+def _value(variable: Variable, rules: Rules, given: Mapping[str, Any], injection: Injection) -> Any:
     match variable.from_:
         case "constant":
-            return checked(variable, typed(variable, variable.value or ""))
+            return checked(variable, rules, typed(variable, variable.value or ""))
         case "retrieval":
             return _retrieved(variable, injection.retrieved)
         case "clock":
@@ -95,16 +113,16 @@ def _value(variable: Variable, given: Mapping[str, Any], injection: Injection) -
         case "metadata":
             key = variable.metadata.key if variable.metadata else ""
             found = {variable.name: injection.metadata[key]} if key in injection.metadata else {}
-            return _given(variable, found, f"metadata.{key} is required by the prompt")
+            return _given(variable, rules, found, f"metadata.{key} is required by the prompt")
         case "request":
-            return _given(variable, given, f"variable {variable.name!r} is required")
+            return _given(variable, rules, given, f"variable {variable.name!r} is required")
 
 
-def _given(variable: Variable, given: Mapping[str, Any], missing: str) -> Any:
+def _given(variable: Variable, rules: Rules, given: Mapping[str, Any], missing: str) -> Any:
     if variable.name in given:
-        return checked(variable, given[variable.name])
+        return checked(variable, rules, given[variable.name])
     if variable.default is not None:
-        return checked(variable, typed(variable, variable.default))
+        return checked(variable, rules, typed(variable, variable.default))
     if variable.required:
         raise InvalidVariable(variable.name, missing)
     return ""
@@ -117,7 +135,11 @@ def _retrieved(variable: Variable, retrieved: str | Sequence[str]) -> Any:
     return "\n\n".join(passages)
 
 
-def _time(variable: Variable, now: datetime) -> str:
+def _time(variable: Variable, now: datetime | None) -> str:
+    if now is None:
+        raise InvalidVariable(
+            variable.name, f"variable {variable.name!r} needs the time, which is not given here"
+        )
     clock = variable.clock or Clock()
     local = now.astimezone(ZoneInfo(clock.time_zone))
     return (
@@ -140,9 +162,9 @@ def _check_type(variable: Variable, value: Any) -> None:
         _check_time(name, value)
 
 
-def _check_time(name: str, value: str) -> None:
+def _check_time(name: str, value: Any) -> None:
     try:
-        moment = datetime.fromisoformat(value)
+        moment = datetime.fromisoformat(str(value))
     except ValueError as error:
         raise InvalidVariable(
             name, f"variable {name!r} must be a time such as 2026-01-31T12:00:00Z"
