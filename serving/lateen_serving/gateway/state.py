@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from lateen_api.catalog import ApiKey, Catalog, Index, Model, Prompt
 from lateen_api.scaling import RoutingStrategy
-from lateen_serving.gateway.traffic import Ledger
+from lateen_serving.gateway.traffic import Ledger, PromptUses
 
 _UNTOLD: RoutingStrategy = "LeastLoaded"
 """Of an application that only an index still uses: its model has moved on."""
@@ -83,12 +83,13 @@ def _applications(catalog: Catalog) -> Iterator[tuple[str, int | None]]:
 
 
 class GatewayState:
-    """Holds the snapshot that new requests start with, and counts the traffic of the applications in it."""
+    """Holds the snapshot that new requests start with, and counts what becomes of the applications and prompts in it."""
 
     def __init__(self, log: structlog.typing.FilteringBoundLogger) -> None:
         self._log = log
         self._current = Snapshot.empty()
         self.traffic = Ledger()
+        self.uses = PromptUses()
 
     @property
     def current(self) -> Snapshot:
@@ -110,6 +111,11 @@ class GatewayState:
         else:
             self._current = snapshot
             self.traffic.follow(snapshot.applications)
+            self.uses.follow(
+                (prompt.id, each.revision)
+                for prompt in snapshot.prompts.values()
+                for each in prompt.revisions
+            )
             self._log.info("catalog accepted", catalog=snapshot.revision)
 
     def _refuse(self, problems: list[str]) -> None:
