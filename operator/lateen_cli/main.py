@@ -96,6 +96,7 @@ def digest(
 
 application.command()(revisions.history)
 application.command()(revisions.rollback)
+application.command()(revisions.diff)
 
 
 async def _overview(state: StateDir) -> Overview:
