@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fourth step: from prompt, input, instructions and passages to the messages a model reads. Called by `responses.py`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 from lateen_api import rendering
 from lateen_api.prompt_template import PromptTemplateSpec
 from lateen_api.rendering import Value
 from lateen_serving.engine.protocol import ChatMessage
 from lateen_serving.errors import InputError
-from lateen_serving.gateway.context import Sampling
+from lateen_serving.gateway.context import RequestContext, Sampling, Service
+from lateen_serving.gateway.formats import Format
+from lateen_serving.gateway.requests.formats import JsonObjectFormat, ResponseJsonSchemaFormat
 from lateen_serving.gateway.requests.responses import InputMessage, ResponsesRequest
 from lateen_serving.gateway.retrieve import sources
 from lateen_serving.rag.retrieve import Passage
@@ -68,15 +72,52 @@ def reference(passages: Sequence[Passage]) -> str:
 
 
 def prompt_messages(
-    spec: PromptTemplateSpec, variables: Mapping[str, Value], passages: Sequence[Passage]
+    spec: PromptTemplateSpec,
+    variables: Mapping[str, Value],
+    passages: Sequence[Passage],
+    param: str = "prompt.variables",
 ) -> list[ChatMessage]:
     """The prompt's messages; raises InputError that names the wrong variable."""
     try:
         rendered = rendering.render(spec, variables, sources(passages))
     except rendering.InvalidVariable as error:
-        param = f"prompt.variables.{error.variable}" if error.variable else "prompt.variables"
-        raise InputError(f"Invalid prompt variable: {error}.", param=param) from error
+        where = f"{param}.{error.variable}" if error.variable else param
+        raise InputError(f"Invalid prompt variable: {error}.", param=where) from error
     return [ChatMessage(role=message.role, content=message.content) for message in rendered]
+
+
+def note_use(service: Service, context: RequestContext) -> None:
+    """The request uses its prompt's revision, which is therefore kept a while longer."""
+    if context.prompt is not None and context.prompt_revision is not None:
+        service.state.uses.used(context.prompt.id, context.prompt_revision.revision)
+
+
+def output_format(spec: PromptTemplateSpec) -> Format | None:
+    """What the prompt says of the answer; None where it takes any text."""
+    output = spec.output
+    if output.format == "text":
+        return None
+    if output.schema_ is None:
+        return JsonObjectFormat(type="json_object")
+    document = {"type": "json_schema", "name": "answer", "schema": output.schema_}
+    return ResponseJsonSchemaFormat.model_validate(document)
+
+
+def defaulted(given: Sampling, spec: PromptTemplateSpec | None, named: Collection[str]) -> Sampling:
+    """`given` with the prompt's defaults for what the request does not say; `named` are the fields it has."""
+    if spec is None:
+        return given
+    defaults = spec.defaults
+    changes: dict[str, Any] = {}
+    if defaults.temperature is not None and "temperature" not in named:
+        changes["temperature"] = float(defaults.temperature)
+    if defaults.top_p is not None and "top_p" not in named:
+        changes["top_p"] = float(defaults.top_p)
+    if defaults.stop and "stop" not in named:
+        changes["stop"] = tuple(defaults.stop)
+    if given.max_tokens is None:
+        changes["max_tokens"] = defaults.max_output_tokens
+    return replace(given, **changes)
 
 
 def sampling(request: ResponsesRequest, spec: PromptTemplateSpec | None) -> Sampling:

@@ -51,14 +51,18 @@ _Variable = Annotated[
 ]
 
 
+PromptVersion = Annotated[str, Field(max_length=63)]
+PromptVariables = Annotated[dict[str, _Variable], Field(max_length=64)]
+
+
 class PromptReference(RequestBody):
     """A PromptTemplate and values for its variables."""
 
     id: Name
-    version: Annotated[str, Field(max_length=63)] | None = None
+    version: PromptVersion | None = None
     """Author's label of an older revision; default: the live one."""
 
-    variables: Annotated[dict[str, _Variable], Field(max_length=64)] = Field(default={})
+    variables: PromptVariables = Field(default={})
 
 
 class FileSearchTool(RequestBody):
