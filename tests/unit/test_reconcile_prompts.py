@@ -123,7 +123,7 @@ async def test_the_history_is_bounded() -> None:
 
 async def test_what_was_used_lately_stays_for_the_retention() -> None:
     """A use is noted on the revision, outlives the gateway's memory, and keeps it until the retention is over."""
-    keep = {"revisionHistoryLimit": 1, "retention": "4h"}
+    keep: dict[str, Any] = {"revisionHistoryLimit": 1, "retention": "4h"}
     world, operator = await applied(prompt("1", **keep))
     first = world.stored[0]
     world.prompt_uses = {"answer": {first.revision: int(world.now)}}
