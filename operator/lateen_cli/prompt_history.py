@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the revisions of a PromptTemplate mean: which is live, which can be gone back to, how. Pure; for `revisions.py`."""
 
+import contextlib
 from typing import Any
 
 from pydantic import ValidationError
@@ -55,8 +56,11 @@ def patch(found: Kept, revision: Revision) -> list[dict[str, Any]]:
 
 
 def content(revision: Revision) -> dict[str, Any]:
-    """The prompt as its author wrote it, without the fields that say how revisions are kept."""
+    """The prompt as its author wrote it, in the order of the fields, without those that say how revisions are kept."""
     spec = revision.data.get("spec") or {}
+    # The API server keeps no order. One of another version of the operator can be shown and written as it is.
+    with contextlib.suppress(ValidationError):
+        spec = PromptTemplateSpec.model_validate(spec).dump()
     return {name: value for name, value in spec.items() if name not in UPKEEP}
 
 
