@@ -6,14 +6,14 @@ new placeholders.
 """
 
 import math
-import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from string import Formatter
 
-from lateen_api.prompt_template import PostProcessor, PromptTemplateSpec
+from lateen_api.prompt_template import PromptTemplateSpec
 from lateen_api.prompt_variables import Variable, VariableRule
+from lateen_api.prompts import post_processing
 
 Value = str | int | float | bool
 """What a caller may give for a variable."""
@@ -121,13 +121,18 @@ def render(
 
     """
     values = _values(spec, variables, retrieved)
-    rendered = []
-    for position, message in enumerate(spec.messages):
-        text = "".join(
+    texts = [
+        "".join(
             part.literal + (values[part.variable] if part.variable is not None else "")
             for part in _parse(message.content or "", position)
         )
-        content = post_process(text, spec.post_processing)
+        for position, message in enumerate(spec.messages)
+    ]
+    rendered = []
+    contents = post_processing.apply(texts, spec.post_processing)
+    for position, (message, content) in enumerate(zip(spec.messages, contents, strict=True)):
+        if content is None:
+            continue
         if not content:
             raise InvalidVariable("", f"messages[{position}] is empty once rendered")
         rendered.append(RenderedMessage(message.role or "user", content))
@@ -239,27 +244,3 @@ def _decimal(name: str, text: str) -> Decimal:
     if not number.is_finite():
         raise InvalidVariable(name, f"variable {name!r} must be a finite number")
     return number
-
-
-def post_process(text: str, steps: list[PostProcessor]) -> str:
-    """Apply post-processing steps in order."""
-    for step in steps:
-        match step:
-            case "Dedent":
-                text = textwrap.dedent(text)
-            case "Strip":
-                text = text.strip()
-            case "CollapseWhitespace":
-                text = _collapse(text)
-    return text
-
-
-def _collapse(text: str) -> str:
-    lines: list[str] = []
-    for line in text.splitlines():
-        folded = " ".join(line.split())
-        if folded or (lines and lines[-1]):
-            lines.append(folded)
-    if lines and not lines[-1]:
-        lines.pop()
-    return "\n".join(lines)

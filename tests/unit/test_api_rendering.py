@@ -206,29 +206,6 @@ def test_a_message_that_ends_up_empty_is_refused() -> None:
         rendering.render(spec, {})
 
 
-@pytest.mark.parametrize(
-    ("steps", "text", "expected"),
-    [
-        ([], "  a ", "  a "),
-        (["Dedent"], "    a\n      b\n", "a\n  b\n"),
-        (["Strip"], "\n a b \n", "a b"),
-        (["CollapseWhitespace"], "a \t b\n\n\n\nc", "a b\n\nc"),
-        (["Dedent", "Strip"], "\n    a\n    b\n", "a\nb"),
-    ],
-)
-def test_post_processing_goes_step_by_step(steps: list[PostProcessor], text: str, expected: str) -> None:
-    """In the author's order."""
-    assert rendering.post_process(text, steps) == expected
-
-
-@quick
-@given(st.text("a {}\t\n", max_size=60), st.sampled_from(STEPS))
-def test_a_post_processing_step_settles(text: str, step: PostProcessor) -> None:
-    """Doing it twice changes nothing more."""
-    once = rendering.post_process(text, [step])
-    assert rendering.post_process(once, [step]) == once
-
-
 @pytest.mark.parametrize(("source", "wanted"), [("retrieval", True), ("request", False), ("constant", False)])
 def test_only_a_prompt_with_passages_wants_retrieval(source: str, wanted: bool) -> None:
     """The gateway searches only when the prompt uses what it finds."""
