@@ -148,7 +148,6 @@ def _tell(spec: PromptTemplateSpec, messages: Sequence[RenderedMessage], output:
     if output is Output.JSON:
         result: dict[str, Any] = {
             "version": spec.version,
-            "revision": spec.revision(),
             "messages": [asdict(message) for message in messages],
             "characters": characters,
             "violations": [],

@@ -145,6 +145,19 @@ def test_versions_are_shown_compared_and_rolled_back(
     assert status["version"] == "1.1"
 
 
+def test_an_included_template_is_put_in_place(
+    cluster: Cluster, shared_namespace: str, stack: LocalStack
+) -> None:
+    """The including prompt heals once the other exists; both render with the same variables."""
+    include = {"include": {"name": "part", "version": "1"}}
+    whole = manifests.prompt(shared_namespace, "whole", messages=[include], variables=[])
+    cluster.apply(whole)
+    cluster.wait_reason(KIND, shared_namespace, "whole", "ReferenceNotFound", timeout=30)
+    cluster.apply(template(shared_namespace, "part", "1", "what is {topic}"))
+    cluster.wait_ready(KIND, shared_namespace, "whole", timeout=30)
+    assert rendered(stack, f"{shared_namespace}.whole") == "what is tea"
+
+
 def test_every_version_outlives_the_operator(
     cluster: Cluster, shared_namespace: str, operator: Operator, stack: LocalStack
 ) -> None:

@@ -164,6 +164,79 @@ async def test_a_suspended_prompt_keeps_what_is_live() -> None:
     assert versions(world) == ["2", "1"]
 
 
+STYLE = Key(Kind.PROMPT_TEMPLATE, "default", "style")
+
+
+def including(version: str, of: str, name: str = "style", **more: Any) -> dict[str, Any]:
+    """Spec of a prompt that includes version `of` of another one before its own message."""
+    messages = [{"include": {"name": name, "version": of}}, {"role": "user", "content": "{question}"}]
+    return {"version": version, "messages": messages, "variables": [{"name": "question"}], **more}
+
+
+def style(version: str, text: str, **more: Any) -> dict[str, Any]:
+    """Spec of a prompt to be included."""
+    return {"version": version, "messages": [{"role": "system", "content": text}], **more}
+
+
+async def test_an_include_is_put_in_place_and_fixed_there() -> None:
+    """It waits for what is missing, heals by itself, and later versions of the other don't reach it."""
+    world, operator = await applied(including("1", "1"))
+    assert ready(world, PROMPT) == ("False", "ReferenceNotFound")
+    assert "style has no version '1'" in message(world)
+    world.put(Kind.PROMPT_TEMPLATE, "style", style("1", "Be short."))
+    await operator.settle()
+    assert ready(world, PROMPT) == ("True", "Ready")
+    world.put(Kind.PROMPT_TEMPLATE, "style", style("1", "Be long.", allowVersionReuse=True))
+    await operator.settle()
+    contents = [item.content for item in catalog(world).prompts[0].revisions[0].spec.messages]
+    assert contents == ["Be short.", "{question}"]
+    world.delete(STYLE)
+    await operator.settle()
+    assert ready(world, PROMPT) == ("True", "Ready")
+
+
+async def test_what_a_live_prompt_includes_is_kept() -> None:
+    """The included revision stays beyond the history of its own template, and goes once nobody includes it."""
+    world, operator = await applied()
+    world.put(Kind.PROMPT_TEMPLATE, "style", style("1", "Be short.", revisionHistoryLimit=1))
+    await operator.settle()
+    world.put(Kind.PROMPT_TEMPLATE, "answer", including("1", "1"))
+    await operator.settle()
+    world.put(Kind.PROMPT_TEMPLATE, "style", style("2", "Be long.", revisionHistoryLimit=1))
+    await operator.settle()
+    assert versions(world, 1) == ["2", "1"]
+    world.put(Kind.PROMPT_TEMPLATE, "answer", including("2", "2"))
+    await operator.settle()
+    assert versions(world, 1) == ["2"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "other", "reason", "words"),
+    [
+        (including("1", "1", "answer"), None, "IncludeCycle", "answer:1 -> answer:1"),
+        (including("1", "1"), including("1", "1", "answer"), "IncludeCycle", "answer:1 -> style:1 -> answer:1"),
+        (including("1", "1"), style("1", "{place}"), "ReferenceNotReady", "version 1 of PromptTemplate style"),
+        (including("1", "1"), style("1", "{question}", variables=[{"name": "question", "required": False}]),
+         "InvalidTemplate", "declared differently"),
+    ],
+    ids=["itself", "each other", "broken", "conflict"],
+)  # fmt: skip
+async def test_an_include_that_cannot_be_says_why(
+    answer: dict[str, Any], other: dict[str, Any] | None, reason: str, words: str
+) -> None:
+    """Circles, versions that never became live, and templates that don't fit together."""
+    world = FakeWorld()
+    operator = FakeOperator(world)
+    if other is not None:
+        world.put(Kind.PROMPT_TEMPLATE, "style", other)
+    world.put(Kind.PROMPT_TEMPLATE, "answer", answer)
+    for _ in range(5):
+        await operator.once()
+        world.tick()
+    assert ready(world, PROMPT) == ("False", reason)
+    assert words in message(world)
+
+
 @pytest.mark.parametrize("spec", [prompt("1"), prompt("2", "Say: {question}")], ids=["back", "same"])
 async def test_killed_after_any_write_no_label_is_lost(spec: dict[str, Any]) -> None:
     """Whatever the operator was killed after, both versions are kept and the wanted one is live."""

@@ -8,7 +8,8 @@ from pydantic import ValidationError
 from lateen_api import rendering
 from lateen_api.conditions import Reason
 from lateen_api.prompt_template import PromptTemplateSpec
-from lateen_operator.plan import prompt_revisions
+from lateen_api.prompts import includes
+from lateen_operator.plan import prompt_includes, prompt_revisions
 from lateen_operator.plan.problems import describe
 from lateen_operator.plan.prompt_revisions import Kept
 from lateen_operator.plan.world import World
@@ -39,11 +40,22 @@ def check(resource: Resource, world: World) -> Checked:
     taken = None if spec.allow_version_reuse else prompt_revisions.newest(kept, spec.version)
     if taken is not None:
         return Checked(problem=_taken(taken))
+    return _expanded(resource, spec, world)
+
+
+def _expanded(resource: Resource, spec: PromptTemplateSpec, world: World) -> Checked:
     try:
-        rendering.check(spec)
-    except rendering.InvalidTemplate as error:
-        return Checked(problem=Verdict("False", Reason.INVALID_TEMPLATE, str(error)))
-    return Checked(spec, spec)
+        whole = prompt_includes.expanded(resource, spec, world.prompts, world.prompt_history)
+        rendering.check(whole)
+    except prompt_includes.NotYetLive as error:
+        return Checked(problem=Verdict("False", Reason.REFERENCE_NOT_READY, f"{error}."))
+    except includes.ReferenceNotFound as error:
+        return Checked(problem=Verdict("False", Reason.REFERENCE_NOT_FOUND, f"{error}."))
+    except includes.IncludeCycle as error:
+        return Checked(problem=Verdict("False", Reason.INCLUDE_CYCLE, f"{error}."))
+    except (includes.IncludeConflict, rendering.InvalidTemplate) as error:
+        return Checked(problem=Verdict("False", Reason.INVALID_TEMPLATE, f"{error}."))
+    return Checked(spec, whole)
 
 
 def _taken(taken: Kept) -> Verdict:
