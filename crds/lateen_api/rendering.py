@@ -5,35 +5,32 @@ Pure. Placeholders are found by parsing, never by substitution into text that is
 new placeholders.
 """
 
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
-from string import Formatter
+from typing import Any
 
 from lateen_api.prompt_template import PromptTemplateSpec
-from lateen_api.prompt_variables import Variable, VariableRule
-from lateen_api.prompts import post_processing
+from lateen_api.prompts import format_syntax, jinja_syntax, post_processing
+from lateen_api.prompts.checking import violations
+from lateen_api.prompts.values import Injection, resolve, written
+from lateen_api.prompts.violations import InvalidVariable, Violation, texts
 
-Value = str | int | float | bool
+__all__ = [
+    "Injection",
+    "InvalidTemplate",
+    "InvalidVariable",
+    "RenderedMessage",
+    "Value",
+    "Violation",
+    "violations",
+]
+
+Value = str | int | float | bool | list[Any] | dict[str, Any]
 """What a caller may give for a variable."""
 
 
 class InvalidTemplate(ValueError):
-    """The template itself is wrong; the message names message and placeholder."""
-
-
-class InvalidVariable(ValueError):
-    """A caller's value is missing, unknown or breaks a rule.
-
-    Attributes:
-        variable: Name of the variable.
-
-    """
-
-    def __init__(self, variable: str, message: str) -> None:
-        super().__init__(message)
-        self.variable = variable
+    """The template itself is wrong; the message names every field and position."""
 
 
 @dataclass(frozen=True)
@@ -44,70 +41,56 @@ class RenderedMessage:
     content: str
 
 
-@dataclass(frozen=True)
-class _Part:
-    literal: str
-    variable: str | None
-
-
-def _parse(content: str, position: int) -> Iterator[_Part]:
-    where = f"messages[{position}]"
-    try:
-        parts = list(Formatter().parse(content))
-    except ValueError as error:
-        raise InvalidTemplate(f"{where}: {error}; write {{{{ and }}}} for literal braces") from error
-    for literal, field, spec, conversion in parts:
-        if field is not None and (spec or conversion or not field.isidentifier()):
-            raise InvalidTemplate(
-                f"{where}: placeholder {{{field}}} must be a plain name without attributes, indexes or formats;"
-                " write {{ and }} for literal braces"
-            )
-        yield _Part(literal, field)
-
-
-def placeholders(spec: PromptTemplateSpec) -> dict[str, int]:
-    """Names used in the messages, each with the index of the first message that uses it; raises InvalidTemplate."""
-    if spec.syntax != "format":
-        raise InvalidTemplate("syntax: only format is rendered yet")
-    found: dict[str, int] = {}
-    for position, message in enumerate(spec.messages):
-        if message.content is None:
-            raise InvalidTemplate(f"messages[{position}]: only role and content are rendered yet")
-        for part in _parse(message.content, position):
-            if part.variable is not None:
-                found.setdefault(part.variable, position)
-    return found
-
-
 def check(spec: PromptTemplateSpec) -> None:
-    """Raise InvalidTemplate unless placeholders and declared variables agree and defaults obey their rules."""
-    used = placeholders(spec)
-    declared: set[str] = set()
-    for position, variable in enumerate(spec.variables):
-        if variable.name in declared:
-            raise InvalidTemplate(f"variables[{position}]: {variable.name!r} is declared twice")
-        declared.add(variable.name)
-        if variable.name not in used:
-            raise InvalidTemplate(
-                f"variables[{position}]: {variable.name!r} is declared but no message uses it"
-            )
-        _check_own_values(variable, position)
-    for name, position in used.items():
-        if name not in declared:
-            raise InvalidTemplate(f"messages[{position}]: {{{name}}} is not declared in variables")
+    """Raise InvalidTemplate unless `violations` finds none."""
+    found = violations(spec)
+    if found:
+        raise InvalidTemplate("; ".join(str(violation) for violation in found))
 
 
-def _check_own_values(variable: Variable, position: int) -> None:
-    if variable.default is None:
-        return
-    try:
-        _checked(variable, _typed_default(variable))
-    except InvalidVariable as error:
-        raise InvalidTemplate(f"variables[{position}].default: {error}") from error
+class CompiledPrompt:
+    """A prompt that passed `check`, parsed once; it holds no values and may be used for any number of requests."""
+
+    def __init__(self, spec: PromptTemplateSpec) -> None:
+        self.spec = spec
+        self._texts = texts(spec)
+        is_jinja = spec.syntax == "jinja"
+        self._templates = [jinja_syntax.Template(text) for text in self._texts] if is_jinja else []
+        self._parts = [] if is_jinja else [format_syntax.parse(text) for text in self._texts]
+
+    def render(self, variables: Mapping[str, Any], injection: Injection) -> list[RenderedMessage]:
+        """The messages with every placeholder filled; raises InvalidVariable."""
+        rendered = self.filled(resolve(self.spec, variables, injection))
+        for position, message in enumerate(rendered):
+            if not message.content:
+                raise InvalidVariable("", f"messages[{position}] is empty once rendered")
+        return rendered
+
+    def filled(self, values: Mapping[str, Any]) -> list[RenderedMessage]:
+        """The messages with checked values, some of them perhaps shortened since; raises InvalidVariable."""
+        processed = post_processing.apply(self._contents(values), self.spec.post_processing)
+        return [
+            RenderedMessage(text.role, content)
+            for text, content in zip(self._texts, processed, strict=True)
+            if content is not None
+        ]
+
+    def _contents(self, values: Mapping[str, Any]) -> list[str]:
+        if self.spec.syntax == "jinja":
+            budget = jinja_syntax.Budget()
+            return [template.render(values, budget) for template in self._templates]
+        said = {name: written(value) for name, value in values.items()}
+        return [
+            "".join(said[part.text] if part.is_variable else part.text for part in parts)
+            for parts in self._parts
+        ]
 
 
 def render(
-    spec: PromptTemplateSpec, variables: Mapping[str, Value], retrieved: str | None = None
+    spec: PromptTemplateSpec,
+    variables: Mapping[str, Any],
+    retrieved: str | None = None,
+    injection: Injection | None = None,
 ) -> list[RenderedMessage]:
     """The messages with every placeholder filled.
 
@@ -115,132 +98,30 @@ def render(
         spec: A prompt that passed `check`.
         variables: The caller's values by name.
         retrieved: Text for the variable that is `from: retrieval`; None counts as no passages.
+        injection: What else is injected; it wins over `retrieved`.
 
     Raises:
         InvalidVariable: A value is missing, unknown, injected, of another type, or breaks a rule.
 
     """
-    values = _values(spec, variables, retrieved)
-    texts = [
-        "".join(
-            part.literal + (values[part.variable] if part.variable is not None else "")
-            for part in _parse(message.content or "", position)
-        )
-        for position, message in enumerate(spec.messages)
-    ]
-    rendered = []
-    contents = post_processing.apply(texts, spec.post_processing)
-    for position, (message, content) in enumerate(zip(spec.messages, contents, strict=True)):
-        if content is None:
-            continue
-        if not content:
-            raise InvalidVariable("", f"messages[{position}] is empty once rendered")
-        rendered.append(RenderedMessage(message.role or "user", content))
-    return rendered
+    return CompiledPrompt(spec).render(variables, injection or Injection(retrieved=retrieved or ""))
+
+
+def values(
+    spec: PromptTemplateSpec,
+    given: Mapping[str, Any],
+    retrieved: str | None = None,
+    injection: Injection | None = None,
+) -> dict[str, Any]:
+    """Each variable's checked value; raises InvalidVariable, as `render` does."""
+    return resolve(spec, given, injection or Injection(retrieved=retrieved or ""))
+
+
+def filled(spec: PromptTemplateSpec, values: Mapping[str, Any]) -> list[RenderedMessage]:
+    """The messages with values that `values` has checked, some of them perhaps shortened since."""
+    return CompiledPrompt(spec).filled(values)
 
 
 def wants_retrieval(spec: PromptTemplateSpec) -> bool:
     """Whether a variable of the prompt is filled with retrieved passages."""
     return any(variable.from_ == "retrieval" for variable in spec.variables)
-
-
-def _values(spec: PromptTemplateSpec, given: Mapping[str, Value], retrieved: str | None) -> dict[str, str]:
-    declared = {variable.name: variable for variable in spec.variables}
-    for name in given:
-        if name not in declared:
-            known = ", ".join(sorted(v.name for v in spec.variables if v.from_ == "request")) or "none"
-            raise InvalidVariable(name, f"unknown variable {name!r}; the prompt takes: {known}")
-        if declared[name].from_ != "request":
-            raise InvalidVariable(
-                name, f"variable {name!r} is injected ({declared[name].from_}); leave it out"
-            )
-    return {name: _value(variable, given, retrieved) for name, variable in declared.items()}
-
-
-def _value(variable: Variable, given: Mapping[str, Value], retrieved: str | None) -> str:
-    match variable.from_:
-        case "constant":
-            return variable.value or ""
-        case "retrieval":
-            return retrieved or ""
-        case "request":
-            return _request_value(variable, given)
-        case other:
-            raise InvalidVariable(
-                variable.name, f"variable {variable.name!r}: from: {other} is not filled yet"
-            )
-
-
-def _request_value(variable: Variable, given: Mapping[str, Value]) -> str:
-    if variable.name in given:
-        return _checked(variable, given[variable.name])
-    if variable.default is not None:
-        return _checked(variable, _typed_default(variable))
-    if variable.required:
-        raise InvalidVariable(variable.name, f"variable {variable.name!r} is required")
-    return ""
-
-
-def _typed_default(variable: Variable) -> Value:
-    text = variable.default or ""
-    try:
-        match variable.type:
-            case "integer":
-                return int(text)
-            case "number":
-                return float(text) if not text.lstrip("-").isdecimal() else int(text)
-            case "boolean":
-                return {"true": True, "false": False}[text]
-            case _:
-                return text
-    except (ValueError, KeyError) as error:
-        raise InvalidVariable(variable.name, f"{text!r} is not of type {variable.type}") from error
-
-
-def _checked(variable: Variable, value: Value) -> str:
-    text = _text(variable, value)
-    for rule in variable.rules or ():
-        _check_rule(variable.name, text, rule)
-    return text
-
-
-def _check_rule(name: str, text: str, rules: VariableRule) -> None:
-    if rules.min_length is not None and len(text) < rules.min_length:
-        raise InvalidVariable(
-            name, f"variable {name!r} has {len(text)} characters; minLength is {rules.min_length}"
-        )
-    if rules.max_length is not None and len(text) > rules.max_length:
-        raise InvalidVariable(
-            name, f"variable {name!r} has {len(text)} characters; maxLength is {rules.max_length}"
-        )
-    if rules.one_of is not None and text not in rules.one_of:
-        raise InvalidVariable(name, f"variable {name!r} must be one of: {', '.join(rules.one_of)}")
-    if rules.minimum is not None and _decimal(name, text) < Decimal(rules.minimum):
-        raise InvalidVariable(name, f"variable {name!r} is {text}; minimum is {rules.minimum}")
-    if rules.maximum is not None and _decimal(name, text) > Decimal(rules.maximum):
-        raise InvalidVariable(name, f"variable {name!r} is {text}; maximum is {rules.maximum}")
-
-
-def _text(variable: Variable, value: Value) -> str:
-    accepted: dict[str, tuple[type, ...]] = {
-        "string": (str,), "enum": (str,), "integer": (int,), "number": (int, float), "boolean": (bool,),
-    }  # fmt: skip
-    is_bool_for_number = isinstance(value, bool) and variable.type != "boolean"
-    if is_bool_for_number or not isinstance(value, accepted.get(variable.type, ())):
-        kind = type(value).__name__
-        raise InvalidVariable(
-            variable.name, f"variable {variable.name!r} must be of type {variable.type}, not {kind}"
-        )
-    if isinstance(value, float) and not math.isfinite(value):
-        raise InvalidVariable(variable.name, f"variable {variable.name!r} must be a finite number")
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _decimal(name: str, text: str) -> Decimal:
-    try:
-        number = Decimal(text)
-    except InvalidOperation as error:
-        raise InvalidVariable(name, f"variable {name!r}: {text!r} is not a number") from error
-    if not number.is_finite():
-        raise InvalidVariable(name, f"variable {name!r} must be a finite number")
-    return number

@@ -12,6 +12,7 @@ import yaml
 from lateen_api import crd, names, rendering
 from lateen_api.model_deployment import ModelDeploymentSpec
 from lateen_api.prompt_template import PromptTemplateSpec
+from lateen_api.prompts.includes import expand
 from lateen_api.rag_index import RAGIndexSpec
 from lateen_api.structural import INT_OR_STRING, Node
 
@@ -141,10 +142,14 @@ def test_samples_are_commented(path: Path) -> None:
 
 def test_prompts_of_the_samples_are_sound() -> None:
     """Placeholders and variables agree."""
-    prompts = [sample for sample in ALL if sample["kind"] == "PromptTemplate"]
-    assert len(prompts) == 2
-    for sample in prompts:
-        rendering.check(PromptTemplateSpec.model_validate(sample["spec"]))
+    prompts = {
+        sample["metadata"]["name"]: PromptTemplateSpec.model_validate(sample["spec"])
+        for sample in ALL
+        if sample["kind"] == "PromptTemplate"
+    }
+    assert set(prompts) == {"support", "house-style", "grounded-answer"}
+    for name, prompt in prompts.items():
+        rendering.check(expand(prompt, lambda included, _: prompts[included], name))
 
 
 def test_the_quickstart_fits_together() -> None:

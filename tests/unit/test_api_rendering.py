@@ -83,15 +83,15 @@ def test_doubled_braces_are_literal(text: str) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{x", r"messages\[0\]: expected '}' before end of string; write \{\{ and \}\}"),
-        ("x}", r"messages\[0\]: Single '}' encountered"),
-        ("{}", r"messages\[0\]: placeholder \{\} must be a plain name"),
+        ("{x", r"messages\[0\].content:1:1: '\{' is never closed; write \{\{ and \}\}"),
+        ("x}", r"messages\[0\].content:1:2: single '\}' without"),
+        ("{}", r"messages\[0\].content:1:1: placeholder \{\} must be a plain name"),
         ("{x.__class__}", r"placeholder \{x.__class__\} must be a plain name"),
         ("{x[0]}", r"placeholder \{x\[0\]\} must be a plain name"),
-        ("{x!r}", r"placeholder \{x\} must be a plain name"),
-        ("{x:>9999999}", r"placeholder \{x\} must be a plain name"),
-        ("{x:{y}}", r"placeholder \{x\} must be a plain name"),
-        ('{"answer": 1}', r'placeholder \{"answer"\} must be a plain name'),
+        ("{x!r}", r"placeholder \{x!r\} must be a plain name"),
+        ("{x:>9999999}", r"placeholder \{x:>9999999\} must be a plain name"),
+        ("{x:{y}}", r"placeholder \{x:\{y\} must be a plain name"),
+        ('{"answer": 1}', r'placeholder \{"answer": 1\} must be a plain name'),
     ],
 )
 def test_a_malformed_placeholder_is_refused(content: str, message: str) -> None:
@@ -103,12 +103,12 @@ def test_a_malformed_placeholder_is_refused(content: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        (template("a", "{x}"), r"messages\[1\]: \{x\} is not declared in variables"),
+        (template("a", "{x}"), r"messages\[1\].content:1:1: \{x\} is not declared in variables"),
         (template("a", variables=[{"name": "x"}]), r"variables\[0\]: 'x' is declared but no message uses it"),
         (template("{x}", variables=[{"name": "x"}] * 2), r"variables\[1\]: 'x' is declared twice"),
         (typed(type="integer", default="many"), r"variables\[0\].default: 'many' is not of type integer"),
         (typed(type="boolean", default="yes"), r"variables\[0\].default: 'yes' is not of type boolean"),
-        (typed(type="number", default="nan"), r"variables\[0\].default: .* must be a finite number"),
+        (typed(type="number", default="NaN"), r"variables\[0\].default: .* must be a finite number"),
         (typed(default="abc", rules=[{"maxLength": 2}]), r"variables\[0\].default: .* maxLength is 2"),
     ],
 )

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Everything that is wrong with a template: one check for the operator, the gateway and the command line."""
+
+import re
+from collections.abc import Iterator
+from zoneinfo import ZoneInfo
+
+from lateen_api.prompt_template import PromptTemplateSpec
+from lateen_api.prompt_variables import CONVERSATION, Variable
+from lateen_api.prompts import format_syntax, jinja_syntax, value_rules, values
+from lateen_api.prompts.format_syntax import Malformed
+from lateen_api.prompts.violations import InvalidVariable, Text, Violation, position, texts
+
+_DIRECTIVES = re.compile(r"(?:[^%]|%[YmdHMSaAbBjyIpzZ%])*")
+
+
+def violations(spec: PromptTemplateSpec) -> tuple[Violation, ...]:
+    """All violations of a spec whose includes are expanded, in the order of the spec; empty when it may be live."""
+    found: list[Violation] = []
+    used: dict[str, Violation] = {}
+    for text in texts(spec):
+        try:
+            for name, line, column in _names(spec, text):
+                message = f"{{{name}}} is not declared in variables"
+                used.setdefault(name, Violation(text.path, "UndeclaredVariable", message, line, column))
+        except Malformed as error:
+            found.append(error.violation)
+    is_parsed = not found
+    found += [
+        Violation(
+            f"messages[{n}].include", "UnresolvedInclude", "the included PromptTemplate is not put in place"
+        )
+        for n, item in enumerate(spec.messages)
+        if item.include
+    ]
+    declared = [variable.name for variable in spec.variables]
+    found += [violation for name, violation in used.items() if name not in declared]
+    for number, variable in enumerate(spec.variables):
+        path = f"variables[{number}]"
+        if variable.name in declared[:number]:
+            found.append(Violation(path, "InvalidVariable", f"{variable.name!r} is declared twice"))
+        if is_parsed and variable.name not in used:
+            message = f"{variable.name!r} is declared but no message uses it"
+            found.append(Violation(path, "UnusedVariable", message))
+        found += [
+            Violation(f"{path}{where}", "InvalidVariable", message) for where, message in _own(variable)
+        ]
+    return (*found, *_window(spec, declared))
+
+
+def _names(spec: PromptTemplateSpec, text: Text) -> Iterator[tuple[str, int, int]]:
+    if spec.syntax == "jinja":
+        yield from jinja_syntax.names(text)
+        return
+    for part in format_syntax.parse(text):
+        if part.is_variable:
+            yield part.text, *position(text.content, part.offset)
+
+
+def _own(variable: Variable) -> Iterator[tuple[str, str]]:
+    if variable.name == CONVERSATION:
+        yield ".name", f"{CONVERSATION!r} is taken: contextWindow.priority means the caller's turns by it"
+    is_sound = True
+    for number, rule in enumerate(variable.rules or ()):
+        try:
+            value_rules.check(rule)
+        except value_rules.InvalidRule as error:
+            is_sound = False
+            yield f".rules[{number}]", str(error)
+    for where in ("default", "value", "example"):
+        text = getattr(variable, where)
+        if text is None or not is_sound:
+            continue
+        try:
+            values.checked(variable, values.typed(variable, text))
+        except InvalidVariable as error:
+            yield f".{where}", str(error)
+    if variable.clock is not None:
+        yield from _clock(variable.clock.time_zone, variable.clock.format)
+
+
+def _clock(time_zone: str, form: str) -> Iterator[tuple[str, str]]:
+    try:
+        ZoneInfo(time_zone)
+    except (ValueError, OSError, KeyError):
+        yield ".clock.timeZone", f"{time_zone!r} is not an IANA time zone"
+    if not _DIRECTIVES.fullmatch(form):
+        yield ".clock.format", "only %Y %m %d %H %M %S %a %A %b %B %j %y %I %p %z %Z and %% can be used"
+
+
+def _window(spec: PromptTemplateSpec, declared: list[str]) -> Iterator[Violation]:
+    priority = (spec.context_window.priority or ()) if spec.context_window else ()
+    for number, name in enumerate(priority):
+        if name not in (*declared, CONVERSATION):
+            path = f"contextWindow.priority[{number}]"
+            yield Violation(
+                path, "UndeclaredVariable", f"{name!r} is neither a variable nor {CONVERSATION!r}"
+            )

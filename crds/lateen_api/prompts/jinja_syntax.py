@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The syntax `jinja`: a small part of Jinja, found safe by parsing, rendered in Jinja's own sandbox.
+
+Only listed kinds of nodes and filters pass. There are no calls, assignments, macros, includes or arithmetic, so that text
+grows only by output; loops take from one budget, and each iteration costs as much as its body can read.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, meta, nodes
+from jinja2.runtime import LoopContext
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from lateen_api.prompts.format_syntax import Malformed
+from lateen_api.prompts.values import written
+from lateen_api.prompts.violations import InvalidVariable, Text, Violation, position
+
+MAX_DEPTH = 40
+MAX_LOOPS = 3
+MAX_OUTPUT = 1_000_000
+MAX_WORK = 10_000
+FILTERS = frozenset({"default", "d", "length", "count", "lower", "upper", "trim", "first", "last"})
+_LOOP = frozenset({"index", "index0", "first", "last"})
+_BUDGET = "_budget"
+_ALLOWED = (
+    nodes.Template, nodes.Output, nodes.TemplateData, nodes.Name, nodes.Const, nodes.Getattr, nodes.Getitem, nodes.For,
+    nodes.If, nodes.CondExpr, nodes.Compare, nodes.Operand, nodes.And, nodes.Or, nodes.Not, nodes.Filter, nodes.Test,
+    nodes.Tuple, nodes.List,
+)  # fmt: skip
+_TESTS = frozenset(
+    {"defined", "undefined", "none", "true", "false", "string", "number", "mapping", "boolean"}
+)
+
+
+class _Environment(ImmutableSandboxedEnvironment):
+    """Names reach items of objects and lists, never attributes of Python values."""
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        if isinstance(obj, LoopContext) and attribute in _LOOP:
+            return getattr(obj, attribute)
+        return self.getitem(obj, attribute)
+
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        if isinstance(obj, Mapping) and isinstance(argument, str) and argument in obj:
+            return obj[argument]
+        if isinstance(obj, list) and isinstance(argument, int) and -len(obj) <= argument < len(obj):
+            return obj[argument]
+        return self.undefined(obj=obj, name=argument)
+
+
+class Budget:
+    """What one rendering may still do."""
+
+    def __init__(self) -> None:
+        self.left = MAX_WORK
+
+    def each(self, items: Iterable[Any], cost: int) -> Iterator[Any]:
+        """The items, each paid for; raises InvalidVariable when the budget is spent."""
+        for item in items:
+            self.left -= cost
+            if self.left < 0:
+                raise InvalidVariable(
+                    "", "the prompt's loops take too long with these values; give shorter lists"
+                )
+            yield item
+
+
+def _each(items: Any, budget: Budget, cost: int) -> Iterator[Any]:
+    if not isinstance(items, list | dict):
+        raise InvalidVariable("", "a loop of the prompt goes through something that is no list or object")
+    return budget.each(items, cost)
+
+
+def _text(value: Any) -> Any:
+    return value if isinstance(value, StrictUndefined) else written(value)
+
+
+def _environment() -> _Environment:
+    environment = _Environment(
+        undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True, cache_size=0
+    )
+    environment.filters = {name: environment.filters[name] for name in FILTERS} | {"_each": _each}
+    environment.tests = {name: environment.tests[name] for name in _TESTS}
+    environment.globals = {}
+    environment.finalize = _text
+    return environment
+
+
+def parse(text: Text) -> tuple[nodes.Template, set[str]]:
+    """The checked syntax tree and the variables it reads; raises Malformed."""
+    try:
+        tree = _environment().parse(text.content)
+    except TemplateSyntaxError as error:
+        raise Malformed(Violation(text.path, "SyntaxError", error.message or "", error.lineno, 0)) from error
+    except RecursionError as error:
+        raise Malformed(_forbidden(text, 1, "expressions are nested too deeply")) from error
+    _check(text, tree, 1, 0, 0)
+    return tree, meta.find_undeclared_variables(tree)
+
+
+def names(text: Text) -> list[tuple[str, int, int]]:
+    """The variables a text reads, each with line and column of its first mention in a tag; raises Malformed."""
+    _, read = parse(text)
+    found: dict[str, tuple[str, int, int]] = {}
+    at = 0
+    for _, kind, value in _environment().lex(text.content):
+        offset = text.content.find(value, at)
+        if offset < 0:  # white space that the lexer wrote anew
+            continue
+        at = offset + len(value)
+        if kind == "name" and value in read:
+            found.setdefault(value, (value, *position(text.content, offset)))
+    return list(found.values())
+
+
+def _forbidden(text: Text, line: int, message: str) -> Violation:
+    return Violation(text.path, "Forbidden", message, line, 0)
+
+
+def _check(text: Text, node: nodes.Node, line: int, depth: int, loops: int) -> None:
+    line = node.lineno or line
+    loops += isinstance(node, nodes.For)
+    problem = _problem(node)
+    if depth > MAX_DEPTH:
+        problem = "expressions are nested too deeply"
+    if loops > MAX_LOOPS:
+        problem = f"at most {MAX_LOOPS} loops can stand in each other"
+    if problem:
+        raise Malformed(_forbidden(text, line, problem))
+    for child in node.iter_child_nodes():
+        _check(text, child, line, depth + 1, loops)
+
+
+def _problem(node: nodes.Node) -> str:
+    name = str(getattr(node, "name", getattr(node, "attr", "")))
+    match node:
+        case nodes.Filter() if name not in FILTERS or node.dyn_args or node.dyn_kwargs:
+            problem = f"filter {name!r} is not one of: {', '.join(sorted(FILTERS))}"
+        case nodes.Test() if name not in _TESTS:
+            problem = f"test {name!r} is not one of: {', '.join(sorted(_TESTS))}"
+        case nodes.For() if node.recursive:
+            problem = "a loop can't be recursive"
+        case nodes.Name() if node.ctx == "store" and name == "loop":
+            problem = "'loop' is taken"
+        case nodes.Name() | nodes.Getattr() if name.startswith("_"):
+            problem = f"name {name!r} must not start with '_'"
+        case node if not isinstance(node, _ALLOWED):
+            problem = f"{type(node).__name__} is not part of this syntax; docs/prompts.md lists what is"
+        case _:
+            problem = ""
+    return problem
+
+
+class Template:
+    """One text, compiled; rendering is bounded in time and output."""
+
+    def __init__(self, text: Text) -> None:
+        tree, self.variables = parse(text)
+        for loop in list(tree.find_all(nodes.For)):
+            budget = nodes.Name(_BUDGET, "load", lineno=loop.lineno)
+            cost = nodes.Const(1 + len(list(loop.find_all(nodes.Expr))) // 16, lineno=loop.lineno)
+            loop.iter = nodes.Filter(loop.iter, "_each", [budget, cost], [], None, None, lineno=loop.lineno)
+        environment = _environment()
+        self._template = environment.from_string(tree)
+
+    def render(self, values: Mapping[str, Any], budget: Budget) -> str:
+        """The text with its values; raises InvalidVariable when they don't fit it."""
+        context = self._template.new_context({**values, _BUDGET: budget})
+        parts: list[str] = []
+        size = 0
+        try:
+            for part in self._template.root_render_func(context):
+                size += len(part)
+                if size > MAX_OUTPUT:
+                    raise InvalidVariable(
+                        "", f"a message has more than {MAX_OUTPUT} characters with these values"
+                    )
+                parts.append(part)
+        except (TemplateError, TypeError) as error:
+            raise InvalidVariable("", f"the prompt can't be rendered with these values: {error}") from error
+        return "".join(parts)

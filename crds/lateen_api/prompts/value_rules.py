@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What one rule says about one value. Regular expressions run in linear time, JSON Schemas stay within themselves."""
+
+import json
+import re
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+import jsonschema_rs
+from pydantic_core import SchemaError, SchemaValidator, core_schema
+
+from lateen_api.prompt_variables import VariableRule
+
+MAX_SCHEMA = 16384
+MAX_REFERENCES = 16
+MAX_CEL_ITEMS = 256
+_STRING = re.compile(r"""r?("(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')""")
+_MACRO = re.compile(r"\b(?:all|exists|exists_one)\b")
+_CEL_REFUSED = re.compile(r"\b(?:map|filter)\b|\+|\"\"\"|'''|//")
+
+
+class InvalidRule(ValueError):
+    """The rule itself is wrong."""
+
+
+def check(rule: VariableRule) -> None:
+    """Raise InvalidRule for a pattern, schema or expression that can't be used."""
+    if rule.pattern is not None:
+        _regex(rule.pattern)
+    if rule.schema_ is not None:
+        _schema(rule.schema_)
+    if rule.cel is not None:
+        _cel(rule.cel)
+
+
+def broken(rule: VariableRule, value: Any) -> str:
+    """What `value` breaks, in words; empty when it obeys."""
+    return next(_broken(rule, value), "")
+
+
+def _broken(rule: VariableRule, value: Any) -> Iterator[str]:
+    unit = "characters" if isinstance(value, str) else "items"
+    if rule.min_length is not None and len(value) < rule.min_length:
+        yield f"has {len(value)} {unit}; minLength is {rule.min_length}"
+    if rule.max_length is not None and len(value) > rule.max_length:
+        yield f"has {len(value)} {unit}; maxLength is {rule.max_length}"
+    if rule.pattern is not None and not _regex(rule.pattern).isinstance_python(value):
+        yield f"does not match pattern {rule.pattern}"
+    if rule.minimum is not None and Decimal(str(value)) < Decimal(rule.minimum):
+        yield f"is {value}; minimum is {rule.minimum}"
+    if rule.maximum is not None and Decimal(str(value)) > Decimal(rule.maximum):
+        yield f"is {value}; maximum is {rule.maximum}"
+    if rule.one_of is not None and value not in rule.one_of:
+        yield f"must be one of: {', '.join(rule.one_of)}"
+    if rule.schema_ is not None:
+        for error in _schema(rule.schema_).iter_errors(value):
+            yield f"breaks its schema at {'/'.join(map(str, error.instance_path)) or 'the top'}: {error.message[:200]}"
+    if rule.cel is not None and not _holds(rule.cel, value):
+        yield f"breaks the rule {rule.cel}"
+
+
+def _regex(pattern: str) -> SchemaValidator:
+    try:
+        return SchemaValidator(core_schema.str_schema(pattern=pattern, regex_engine="rust-regex"))
+    except SchemaError as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise InvalidRule(f"pattern can't be used: {reason}") from error
+
+
+def _schema(schema: dict[str, Any]) -> jsonschema_rs.Draft202012Validator:
+    text = json.dumps(schema)
+    if len(text) > MAX_SCHEMA:
+        raise InvalidRule(f"schema has {len(text)} characters; at most {MAX_SCHEMA} are allowed")
+    references = list(_references(schema))
+    if len(references) > MAX_REFERENCES or not all(str(target).startswith("#") for target in references):
+        raise InvalidRule(f"schema may hold at most {MAX_REFERENCES} references, all within it (#/$defs/…)")
+    try:
+        return jsonschema_rs.Draft202012Validator(
+            schema, pattern_options=jsonschema_rs.RegexOptions(size_limit=1 << 20), offline=True
+        )
+    except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError, ValueError) as error:
+        raise InvalidRule(f"schema can't be used: {str(error).splitlines()[0]}") from error
+
+
+def _references(node: Any) -> Iterator[Any]:
+    if isinstance(node, dict):
+        yield from (node[key] for key in ("$ref", "$dynamicRef", "$recursiveRef") if key in node)
+        if "$schema" in node or "$id" in node:
+            yield "a schema of another place"
+        for child in node.values():
+            yield from _references(child)
+    if isinstance(node, list):
+        for child in node:
+            yield from _references(child)
+
+
+def _cel(expression: str) -> Any:
+    import cel  # takes most of a second, and only few prompts need it
+
+    bare = _STRING.sub("''", expression)
+    if _CEL_REFUSED.search(bare):
+        raise InvalidRule("cel: map, filter, +, triple quotes and comments can't be used")
+    if len(_MACRO.findall(bare)) > 1 or (_MACRO.search(bare) and "matches" in bare):
+        raise InvalidRule("cel: one of all, exists, exists_one once, without matches; use a schema for more")
+    try:
+        program = cel.compile(_counting(expression))
+    except ValueError as error:
+        raise InvalidRule(f"cel can't be used: {str(error).splitlines()[0][:200]}") from error
+    return program
+
+
+def _counting(expression: str) -> str:
+    # CEL's size() of a string counts characters; this library's counts bytes.
+    parts = re.split(r"""(r?(?:"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'))""", expression)
+    return "".join(
+        part if n % 2 else re.sub(r"\bsize(?=\s*\()", "characters", part) for n, part in enumerate(parts)
+    )
+
+
+def _holds(expression: str, value: Any) -> bool:
+    import cel  # as above
+
+    if _MACRO.search(_STRING.sub("''", expression)) and _count(value) > MAX_CEL_ITEMS:
+        return False
+    context = cel.Context(variables={"value": value}, functions={"characters": _size})
+    try:
+        return _cel(expression).execute(context) is True
+    except (RuntimeError, TypeError, ValueError, LookupError, ArithmeticError):
+        return False  # an expression that has no result for the value does not hold
+
+
+def _size(value: Any) -> int:
+    return len(value) if isinstance(value, str | list | dict) else 0
+
+
+def _count(value: Any) -> int:
+    if isinstance(value, dict):
+        return 1 + sum(_count(child) for child in value.values())
+    return 1 + sum(_count(child) for child in value) if isinstance(value, list) else 1

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The value of every variable: what the caller gives, checked, and what is injected. No clock: the time is given."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from lateen_api.prompt_template import PromptTemplateSpec
+from lateen_api.prompt_variables import Clock, Variable
+from lateen_api.prompts import value_rules
+from lateen_api.prompts.violations import InvalidVariable
+
+_LARGEST = 2**63
+_TYPES: Mapping[str, tuple[type, ...]] = {
+    "string": (str,), "enum": (str,), "datetime": (str,), "integer": (int,), "number": (int, float),
+    "boolean": (bool,), "list": (list,), "object": (dict,),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Injection:
+    """What reaches a prompt from elsewhere than the caller's variables.
+
+    Attributes:
+        now: Time of the request, with a zone.
+        name: Name of the caller.
+        tenant: Tenant of the caller.
+        metadata: The request's metadata.
+        retrieved: Passages found: one text, or one for each.
+
+    """
+
+    now: datetime = datetime(1970, 1, 1, tzinfo=UTC)
+    name: str = ""
+    tenant: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    retrieved: str | Sequence[str] = ""
+
+
+def resolve(spec: PromptTemplateSpec, given: Mapping[str, Any], injection: Injection) -> dict[str, Any]:
+    """Each variable's checked value; raises InvalidVariable."""
+    declared = {variable.name: variable for variable in spec.variables}
+    for name in given:
+        if name not in declared:
+            known = ", ".join(sorted(v.name for v in spec.variables if v.from_ == "request")) or "none"
+            raise InvalidVariable(name, f"unknown variable {name!r}; the prompt takes: {known}")
+        if declared[name].from_ != "request":
+            raise InvalidVariable(
+                name, f"variable {name!r} is injected ({declared[name].from_}); leave it out"
+            )
+    return {name: _value(variable, given, injection) for name, variable in declared.items()}
+
+
+def written(value: Any) -> str:
+    """A value as text: strings as they are, everything else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def typed(variable: Variable, text: str) -> Any:
+    """A value that an author wrote as a string; raises InvalidVariable."""
+    if variable.type in {"string", "enum", "datetime"}:
+        return text
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidVariable(variable.name, f"{text!r} is not of type {variable.type}") from error
+
+
+def checked(variable: Variable, value: Any) -> Any:
+    """The value if its type and every rule allow it; raises InvalidVariable."""
+    _check_type(variable, value)
+    for rule in variable.rules or ():
+        problem = value_rules.broken(rule, value)
+        if problem:
+            message = rule.message or f"variable {variable.name!r} {problem}"
+            raise InvalidVariable(variable.name, message)
+    return value
+
+
+def _value(variable: Variable, given: Mapping[str, Any], injection: Injection) -> Any:
+    match variable.from_:
+        case "constant":
+            return checked(variable, typed(variable, variable.value or ""))
+        case "retrieval":
+            return _retrieved(variable, injection.retrieved)
+        case "clock":
+            return _time(variable, injection.now)
+        case "identity":
+            attribute = variable.identity.attribute if variable.identity else "name"
+            return getattr(injection, attribute) or variable.default or ""
+        case "metadata":
+            key = variable.metadata.key if variable.metadata else ""
+            found = {variable.name: injection.metadata[key]} if key in injection.metadata else {}
+            return _given(variable, found, f"metadata.{key} is required by the prompt")
+        case "request":
+            return _given(variable, given, f"variable {variable.name!r} is required")
+
+
+def _given(variable: Variable, given: Mapping[str, Any], missing: str) -> Any:
+    if variable.name in given:
+        return checked(variable, given[variable.name])
+    if variable.default is not None:
+        return checked(variable, typed(variable, variable.default))
+    if variable.required:
+        raise InvalidVariable(variable.name, missing)
+    return ""
+
+
+def _retrieved(variable: Variable, retrieved: str | Sequence[str]) -> Any:
+    passages = [retrieved] if isinstance(retrieved, str) else list(retrieved)
+    if variable.type == "list":
+        return [passage for passage in passages if passage]
+    return "\n\n".join(passages)
+
+
+def _time(variable: Variable, now: datetime) -> str:
+    clock = variable.clock or Clock()
+    local = now.astimezone(ZoneInfo(clock.time_zone))
+    return (
+        local.isoformat(timespec="seconds") if variable.type == "datetime" else local.strftime(clock.format)
+    )
+
+
+def _check_type(variable: Variable, value: Any) -> None:
+    name = variable.name
+    is_wrong = isinstance(value, bool) != (variable.type == "boolean")
+    if is_wrong or not isinstance(value, _TYPES[variable.type]):
+        raise InvalidVariable(
+            name, f"variable {name!r} must be of type {variable.type}, not {type(value).__name__}"
+        )
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InvalidVariable(name, f"variable {name!r} must be a finite number")
+    if isinstance(value, int) and not -_LARGEST <= value < _LARGEST:
+        raise InvalidVariable(name, f"variable {name!r} must be a number of at most 64 bits")
+    if variable.type == "datetime":
+        _check_time(name, value)
+
+
+def _check_time(name: str, value: str) -> None:
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError as error:
+        raise InvalidVariable(
+            name, f"variable {name!r} must be a time such as 2026-01-31T12:00:00Z"
+        ) from error
+    if moment.tzinfo is None:
+        raise InvalidVariable(name, f"variable {name!r} needs a time zone, such as 2026-01-31T12:00:00Z")
