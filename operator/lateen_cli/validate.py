@@ -3,7 +3,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Annotated, Any
@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from lateen_api import crd, names, rendering
 from lateen_api.conditions import Reason
 from lateen_api.prompt_template import PromptTemplateSpec
+from lateen_api.prompts import includes
 from lateen_api.schema import MAX_NAME_LENGTH, RESOURCE_NAME_PATTERN
 from lateen_cli import documents
 from lateen_cli.documents import Document
@@ -21,8 +22,11 @@ from lateen_cli.state import Unusable
 
 _TROUBLE = 2
 _SPECS: dict[str, type[BaseModel]] = {kind.name: kind.spec for kind in crd.KINDS}
-_PLACE = re.compile(r"(messages|variables)\[(\d+)\]")
-"""How a refused template says where it is wrong."""
+_REFUSED = {
+    includes.ReferenceNotFound: Reason.REFERENCE_NOT_FOUND,
+    includes.IncludeCycle: Reason.INCLUDE_CYCLE,
+    includes.IncludeConflict: Reason.INVALID_TEMPLATE,
+}
 
 
 class Output(StrEnum):
@@ -58,7 +62,7 @@ def validate(
 ) -> None:
     """Check manifests of Lateen's kinds as the operator does, without a cluster; other kinds are passed over.
 
-    The exit status is 0 where all is well, 1 where something would be refused, 2 where a file can't be read. The rules
+    The exit status is 0 where all is well, 1 where something would be refused, 2 where a file can't be read. Includes are looked for in the given files. The rules
     of the API server that span several fields are checked only when it is asked.
     """
     try:
@@ -74,14 +78,14 @@ def validate(
 
 def check(found: Sequence[Document]) -> list[Finding]:
     """Everything that would be refused, in the order of the files."""
-    return [finding for document in found for finding in _of_document(document)]
+    return [finding for document in found for finding in _of_document(document, found)]
 
 
 def _is_ours(document: Document) -> bool:
     return str(document.content.get("apiVersion") or "").startswith(f"{names.GROUP}/")
 
 
-def _of_document(document: Document) -> Iterator[Finding]:
+def _of_document(document: Document, found: Sequence[Document]) -> Iterator[Finding]:
     content = document.content
     if content["apiVersion"] != names.API_VERSION or document.kind not in _SPECS:
         known = ", ".join(sorted(_SPECS))
@@ -100,16 +104,39 @@ def _of_document(document: Document) -> Iterator[Finding]:
             yield _finding(document, ("spec", *problem["loc"]), Reason.INVALID_SPEC, problem["msg"])
         return
     if isinstance(spec, PromptTemplateSpec):
-        yield from _of_prompt(document, spec)
+        yield from _of_prompt(document, spec, found)
 
 
-def _of_prompt(document: Document, spec: PromptTemplateSpec) -> Iterator[Finding]:
+def _of_prompt(document: Document, spec: PromptTemplateSpec, found: Sequence[Document]) -> Iterator[Finding]:
+    def lookup(name: str, version: str) -> PromptTemplateSpec | None:
+        same = (each for each in found if each.name == name and _namespace(each) == _namespace(document))
+        return next((spec for spec in map(_template, same) if spec and spec.version == version), None)
+
     try:
-        rendering.check(spec)
-    except rendering.InvalidTemplate as error:
-        match = _PLACE.match(str(error))
-        path = (match.group(1), int(match.group(2))) if match else ()
-        yield _finding(document, ("spec", *path), Reason.INVALID_TEMPLATE, str(error))
+        whole = includes.expand(spec, lookup, document.name)
+    except includes.IncludeError as error:
+        yield _finding(document, ("spec", "messages"), _REFUSED[type(error)], str(error))
+        return
+    for violation in rendering.violations(whole):
+        place = f" (line {violation.line}, column {violation.column} of the text)" if violation.line else ""
+        path = ("spec", *_parts(violation.path)) if whole is spec else ("spec",)
+        yield _finding(document, path, Reason.INVALID_TEMPLATE, f"{violation.message}{place}")
+
+
+def _template(document: Document) -> PromptTemplateSpec | None:
+    try:
+        return PromptTemplateSpec.model_validate(document.content.get("spec"))
+    except ValidationError:
+        return None  # it has a finding of its own
+
+
+def _namespace(document: Document) -> str:
+    metadata = document.content.get("metadata")
+    return str(metadata.get("namespace") or "") if isinstance(metadata, Mapping) else ""
+
+
+def _parts(path: str) -> list[str | int]:
+    return [int(part) if part.isdecimal() else part for part in re.findall(r"[^.\[\]]+", path)]
 
 
 def _finding(document: Document, path: Sequence[str | int], reason: Reason, message: str) -> Finding:

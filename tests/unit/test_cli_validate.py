@@ -57,8 +57,8 @@ def test_valid_files_end_with_zero(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "line", "path", "reason"),
     [
-        ("{topic}", "{other}", 10, "spec.variables[0]", "InvalidTemplate"),
-        ("{topic}", "{topic} {", 7, "spec.messages[0]", "InvalidTemplate"),
+        ("{topic}", "{other}", 8, "spec.messages[0].content", "InvalidTemplate"),
+        ("{topic}", "{topic} {", 8, "spec.messages[0].content", "InvalidTemplate"),
         ("role: user", "role: boss", 7, "spec.messages[0].role", "InvalidSpec"),
         ('version: "1"', "version: 1", 5, "spec.version", "InvalidSpec"),
         ("name: topic", "name: topic\n    kind: x", 11, "spec.variables[0].kind", "InvalidSpec"),
@@ -73,6 +73,14 @@ def test_each_finding_has_its_place(
     """The field with its line, and the reason that the operator would give."""
     found = findings(GOOD.replace(old, new), tmp_path)
     assert [(each["line"], each["path"], each["reason"]) for each in found][:1] == [(line, path, reason)]
+
+
+def test_includes_are_looked_for_in_the_files(tmp_path: Path) -> None:
+    """A template that is there is put in place and checked with the rest; one that is not has its reason."""
+    old = "  - role: user\n    content: Tell me of {topic}.\n"
+    whole = GOOD.replace("tell", "whole").replace(old, '  - include: {name: tell, version: "1"}\n')
+    assert findings(f"{whole}---\n{GOOD}", tmp_path) == []
+    assert [each["reason"] for each in findings(whole, tmp_path)] == ["ReferenceNotFound"]
 
 
 def test_every_document_is_checked(tmp_path: Path) -> None:

@@ -82,6 +82,24 @@ async def test_a_chat_completion_takes_a_prompt() -> None:
     assert world.state.uses.last()["plain"].keys() == {"p1"}
 
 
+@pytest.mark.parametrize("endpoint", ["chat", "responses"])
+async def test_what_is_injected_comes_from_the_request(endpoint: str) -> None:
+    """The key's name and the request's metadata; a caller can't set them."""
+    variables = [
+        {"name": "who", "from": "identity"},
+        {"name": "ticket", "from": "metadata", "metadata": {"key": "ticket"}},
+    ]
+    world = with_prompt(messages=[{"role": "user", "content": "{who} asks of {ticket}"}], variables=variables)
+    body: dict[str, Any] = {"prompt": {"id": "plain"}, "metadata": {"ticket": "T1"}}
+    if endpoint == "chat":
+        await ask(world, **body)
+    else:
+        await world.client().responses.create(model="chatty", extra_body=body)
+    assert world.models.calls[-1][1]["messages"] == [{"role": "user", "content": "tester asks of T1"}]
+    with pytest.raises(openai.BadRequestError, match="injected"):
+        await ask(world, prompt={"id": "plain", "variables": {"who": "root"}})
+
+
 async def test_the_prompt_alone_is_enough() -> None:
     """And without a prompt there must be messages."""
     world = World()

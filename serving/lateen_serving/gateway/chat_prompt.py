@@ -38,7 +38,9 @@ def messages(
     said = conversation.of_chat(request.messages)
     if spec is None or request.prompt is None:
         return said
-    of_prompt = render.prompt_messages(spec, request.prompt.variables, ())
+    of_prompt = render.prompt_messages(
+        spec, request.prompt.variables, render.injection(context, request.metadata)
+    )
     render.note_use(service, context)
     return render.messages(of_prompt, said, None, None)
 

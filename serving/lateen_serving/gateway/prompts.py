@@ -39,7 +39,9 @@ async def dry_run(context: RequestContext, prompt_id: str, document: dict[str, A
     """
     request = body.parse(RenderRequest, document)
     revision = resolve.prompt(context, prompt_id, request.version, param="prompt_id")
-    of_prompt = render.prompt_messages(revision.spec, request.variables, (), param="variables")
+    of_prompt = render.prompt_messages(
+        revision.spec, request.variables, render.injection(context, request.metadata), param="variables"
+    )
     said = conversation.of_chat(request.messages)
     reply = {
         "object": "prompt.rendering",

@@ -3,11 +3,12 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 from lateen_api import rendering
 from lateen_api.prompt_template import PromptTemplateSpec
-from lateen_api.rendering import Value
+from lateen_api.rendering import Injection, Value
 from lateen_serving.engine.protocol import ChatMessage
 from lateen_serving.errors import InputError
 from lateen_serving.gateway.context import RequestContext, Sampling, Service
@@ -74,16 +75,30 @@ def reference(passages: Sequence[Passage]) -> str:
 def prompt_messages(
     spec: PromptTemplateSpec,
     variables: Mapping[str, Value],
-    passages: Sequence[Passage],
+    injection: Injection,
     param: str = "prompt.variables",
 ) -> list[ChatMessage]:
     """The prompt's messages; raises InputError that names the wrong variable."""
     try:
-        rendered = rendering.render(spec, variables, sources(passages))
+        rendered = rendering.render(spec, variables, injection=injection)
     except rendering.InvalidVariable as error:
         where = f"{param}.{error.variable}" if error.variable else param
         raise InputError(f"Invalid prompt variable: {error}.", param=where) from error
     return [ChatMessage(role=message.role, content=message.content) for message in rendered]
+
+
+def injection(
+    context: RequestContext, metadata: Mapping[str, str] | None, passages: Sequence[Passage] = ()
+) -> Injection:
+    """What reaches the prompt besides the caller's variables: the time, the key's name, the request's metadata and what
+    was found. No tenant: keys have none yet.
+    """
+    return Injection(
+        now=datetime.now(UTC),
+        name=context.key_name,
+        metadata=metadata or {},
+        retrieved=sources(passages),
+    )
 
 
 def note_use(service: Service, context: RequestContext) -> None:

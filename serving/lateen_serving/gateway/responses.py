@@ -113,7 +113,9 @@ def _render(service: Service, context: RequestContext, request: ResponsesRequest
     spec = context.prompt_revision.spec if context.prompt_revision is not None else None
     prompt_messages = []
     if spec is not None and request.prompt is not None:
-        prompt_messages = render.prompt_messages(spec, request.prompt.variables, context.passages)
+        prompt_messages = render.prompt_messages(
+            spec, request.prompt.variables, render.injection(context, request.metadata, context.passages)
+        )
         render.note_use(service, context)
     has_place = spec is not None and rendering.wants_retrieval(spec)
     needs_place = request.search is not None and not has_place

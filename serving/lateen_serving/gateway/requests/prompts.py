@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import Field
 
 from lateen_serving.gateway.fields import RequestBody
+from lateen_serving.gateway.requests.bounds import Metadata
 from lateen_serving.gateway.requests.messages import Message
 from lateen_serving.gateway.requests.responses import PromptVariables, PromptVersion
 
@@ -19,3 +20,6 @@ class RenderRequest(RequestBody):
     variables: PromptVariables = Field(default={})
     messages: Annotated[list[Message], Field(max_length=2048)] = Field(default=[])
     """The caller's conversation; it comes after the prompt's messages."""
+
+    metadata: Metadata | None = None
+    """For variables that come from it."""
