@@ -90,8 +90,11 @@ class PromptRevision(SpecType):
     revision: str
     """Its hash."""
 
+    created: int
+    """Unix time, seconds, at which it was made."""
+
     spec: PromptTemplateSpec
-    """The prompt."""
+    """The prompt, with everything that it includes in its place."""
 
 
 class Prompt(SpecType):

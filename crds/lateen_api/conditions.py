@@ -93,6 +93,13 @@ class Reason(StrEnum):
     INVALID_TEMPLATE = "InvalidTemplate"
     """Placeholders and declared variables disagree, or a placeholder is malformed; the message has the position."""
 
+    INCLUDE_CYCLE = "IncludeCycle"
+    """Templates include each other in a circle; the message names it."""
+
+    VERSION_IMMUTABLE = "VersionImmutable"
+    """The template's version was live with other content; the message says which revision has it. Give the new content
+    a new version, or set `spec.allowVersionReuse`."""
+
     BUILDING = "Building"
     """The index's first build, or a new revision beside the live one, is under way."""
 

@@ -129,3 +129,7 @@ class GatewayReport(SpecType):
 
     traffic: dict[str, Traffic] = Field(default={})
     """By application."""
+
+    prompt_uses: dict[str, dict[str, int]] = Field(default={})
+    """Unix time, seconds, of the last request that used a prompt's revision since the replica started: by the prompt's
+    id, then by revision; for those in the catalog."""

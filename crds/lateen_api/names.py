@@ -30,6 +30,9 @@ REVISION_LABEL = f"{GROUP}/revision"
 ABORTED_ANNOTATION = f"{GROUP}/aborted"
 """On a ControllerRevision: why its rollout was given up. Whoever removes it asks for another try."""
 
+USED_ANNOTATION = f"{GROUP}/last-used"
+"""On a ControllerRevision of a PromptTemplate: when a request last used it, RFC 3339, as of the last note."""
+
 GATEWAY_APPLICATION = "gateway"
 GATEWAY_DEPLOYMENT = "Gateway"
 MODEL_DEPLOYMENT = "Model"

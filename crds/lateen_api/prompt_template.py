@@ -240,8 +240,8 @@ class PromptTemplateSpec(SpecType):
 
     def revision(self) -> str:
         """Hash of everything that reaches the model, the version label included."""
-        return names.revision({key: value for key, value in self.dump().items() if key not in _UPKEEP})
+        return names.revision({key: value for key, value in self.dump().items() if key not in UPKEEP})
 
 
-_UPKEEP = ("suspend", "allowVersionReuse", "retention", "revisionHistoryLimit")
+UPKEEP = ("suspend", "allowVersionReuse", "retention", "revisionHistoryLimit")
 """Fields that say how revisions are kept; a change of them is no new revision."""

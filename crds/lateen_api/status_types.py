@@ -201,6 +201,29 @@ class ModelDeploymentStatus(Status):
     """Label selector for the scale subresource."""
 
 
+MAX_LISTED_REVISIONS = 20
+"""Revisions of a prompt that its status lists."""
+
+
+class PromptRevisionStatus(StatusType):
+    """A revision that is kept, and so can be called by its version."""
+
+    version: str
+    """The author's label."""
+
+    revision: str
+    """Hash of its content."""
+
+    created: Timestamp
+    """When it was made."""
+
+    previous: str | None = None
+    """The revision that was live before it; none for the first."""
+
+    state: Literal["Live", "Superseded"]
+    """Whether callers who name no version get it."""
+
+
 class PromptTemplateStatus(Status):
     """What a PromptTemplate has become."""
 
@@ -212,6 +235,9 @@ class PromptTemplateStatus(Status):
 
     version: str | None = None
     """The author's label of the live revision."""
+
+    history: Annotated[list[PromptRevisionStatus] | None, Field(max_length=MAX_LISTED_REVISIONS)] = None
+    """The newest revisions that are kept, newest first; `lateen history pt/NAME` shows all."""
 
 
 class DocumentFailureStatus(StatusType):

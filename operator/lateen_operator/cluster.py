@@ -212,6 +212,10 @@ class KubernetesCluster:
         annotations = {names.ABORTED_ANNOTATION: why}
         await self._merge(_REVISIONS, namespace, name, {"metadata": {"annotations": annotations}})
 
+    async def note_use(self, namespace: str, name: str, when: int) -> None:
+        """Note on a ControllerRevision when it was last used (Unix time, seconds); gone is fine."""
+        await self._merge(_REVISIONS, namespace, name, manifests.use_note(when))
+
     async def delete_revision(self, namespace: str, name: str) -> None:
         """Delete a ControllerRevision; gone is fine."""
         path = _REVISIONS.path(namespace, name)

@@ -15,6 +15,7 @@ class Merged:
     """The catalog that every replica serves; None while they differ or don't say."""
     facts: Mapping[str, Facts] = field(default_factory=dict)
     traffic: Mapping[str, Traffic] = field(default_factory=dict)
+    prompt_uses: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 def merged(reports: Mapping[str, GatewayReport] | None) -> Merged:
@@ -33,7 +34,19 @@ def merged(reports: Mapping[str, GatewayReport] | None) -> Merged:
             name: total(report.traffic[name] for report in said if name in report.traffic)
             for name in sorted({name for report in said for name in report.traffic})
         },
+        prompt_uses=_uses(said),
     )
+
+
+def _uses(said: Iterable[GatewayReport]) -> dict[str, dict[str, int]]:
+    """The latest use of each revision of each prompt."""
+    latest: dict[str, dict[str, int]] = {}
+    for report in said:
+        for prompt, revisions in report.prompt_uses.items():
+            known = latest.setdefault(prompt, {})
+            for revision, when in revisions.items():
+                known[revision] = max(when, known.get(revision, 0))
+    return latest
 
 
 def total(parts: Iterable[Traffic]) -> Traffic:

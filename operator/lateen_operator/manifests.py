@@ -152,7 +152,22 @@ def stored_revision(body: Mapping[str, Any]) -> StoredRevision:
         data=dict(body.get("data") or {}),
         created=_unix(metadata["creationTimestamp"]),
         aborted=(metadata.get("annotations") or {}).get(names.ABORTED_ANNOTATION, ""),
+        used=_noted_use(metadata.get("annotations") or {}),
     )
+
+
+def use_note(when: int) -> dict[str, Any]:
+    """A merge patch that notes on a ControllerRevision when it was last used (Unix time, seconds)."""
+    noted = datetime.fromtimestamp(when, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {"metadata": {"annotations": {names.USED_ANNOTATION: noted}}}
+
+
+def _noted_use(annotations: Mapping[str, str]) -> int:
+    # Anybody may have written there: what is no time is no note.
+    try:
+        return _unix(annotations[names.USED_ANNOTATION])
+    except (KeyError, ValueError):
+        return 0
 
 
 def lease(body: Mapping[str, Any]) -> Lease:

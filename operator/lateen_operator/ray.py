@@ -59,7 +59,8 @@ class RayServe:
         gateway = applications.get(names.GATEWAY_APPLICATION)
         said = await self._reports(gateway.running_replicas) if gateway else None
         found = gateway_reports.merged(said)
-        return ServeState(applications, found.catalog, await self._nodes(), found.facts, found.traffic)
+        nodes = await self._nodes()
+        return ServeState(applications, found.catalog, nodes, found.facts, found.traffic, found.prompt_uses)
 
     async def apply(self, config: Mapping[str, Any]) -> None:
         """PUT the whole declarative config; raises RayUnavailable."""

@@ -66,6 +66,8 @@ class StoredRevision:
     created: int
     aborted: str = ""
     """Why its rollout was given up; empty when it was not."""
+    used: int = 0
+    """Unix time of the last use that was noted on it; 0: none was."""
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,10 @@ class Cluster(Protocol):
         """Note on a ControllerRevision why its rollout was given up; gone is fine."""
         ...
 
+    async def note_use(self, namespace: str, name: str, when: int) -> None:
+        """Note on a ControllerRevision when it was last used (Unix time, seconds); gone is fine."""
+        ...
+
     async def delete_revision(self, namespace: str, name: str) -> None:
         """Delete a ControllerRevision; gone is fine."""
         ...
@@ -193,6 +199,8 @@ class ServeState:
     """What replicas said of their model, by application."""
     traffic: Mapping[str, Traffic] = field(default_factory=dict)
     """Requests by application, of all gateway replicas together."""
+    prompt_uses: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Unix time of the last use by prompt id and revision, of all gateway replicas together, since they started."""
 
 
 class JobStatus(StrEnum):

@@ -55,7 +55,7 @@ def test_a_large_catalog_stays_deliverable() -> None:
         prompts=[
             Prompt(
                 id=f"team.prompt-{number}",
-                revisions=[PromptRevision(revision=f"{n:010d}", spec=prompt) for n in range(3)],
+                revisions=[PromptRevision(revision=f"{n:010d}", created=n, spec=prompt) for n in range(3)],
             )
             for number in range(100)
         ],

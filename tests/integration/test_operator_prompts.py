@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """PromptTemplates on real parts: revisions, versions, and bad templates that change nothing."""
 
+import time
 from typing import Any
 
+import httpx
 import openai
 import pytest
 
-from stack import asking, manifests
-from stack.cluster import Cluster, condition
+from stack import asking, local, manifests
+from stack.cluster import Cluster, Completed, condition
+from stack.local import LocalStack
+from stack.parts import Operator
 from stack.traffic import traffic
 from stack.waiting import wait_for
 
@@ -82,6 +86,112 @@ def test_a_bad_template_keeps_the_live_one(
     assert reply.prompt.version == "1"
     cluster.apply(template(shared_namespace, "broken", "3", "{topic}"))
     assert cluster.wait_ready(KIND, shared_namespace, "broken", timeout=30)["status"]["version"] == "3"
+
+
+def test_a_version_that_was_live_is_never_changed(
+    chat: str, cluster: Cluster, shared_namespace: str, sdk: openai.OpenAI
+) -> None:
+    """Other content under the same label is refused with its reason, told in an Event, and the live one answers on."""
+    cluster.apply(template(shared_namespace, "fixed", "1", "what is {topic}"))
+    cluster.wait_ready(KIND, shared_namespace, "fixed", timeout=30)
+    cluster.apply(template(shared_namespace, "fixed", "1", "who is {topic}"))
+    found = cluster.wait_reason(KIND, shared_namespace, "fixed", "VersionImmutable", timeout=30)
+    assert "allowVersionReuse" in condition(found)["message"]
+    assert [(item["version"], item["state"]) for item in found["status"]["history"]] == [("1", "Live")]
+    assert "VersionImmutable" in cluster.events(shared_namespace)
+    assert use(sdk, chat, {"id": f"{shared_namespace}.fixed", "variables": {"topic": "tea"}})
+    cluster.patch(KIND, shared_namespace, "fixed", {"allowVersionReuse": True})
+    status = cluster.wait_ready(KIND, shared_namespace, "fixed", timeout=30)["status"]
+    assert [item["state"] for item in status["history"]] == ["Live", "Superseded"]
+
+
+def test_going_back_is_live_within_two_seconds(
+    cluster: Cluster, shared_namespace: str, stack: LocalStack
+) -> None:
+    """The old YAML, applied again, re-uses its kept revision; clients get it at once."""
+    one = template(shared_namespace, "back", "1", "what is {topic}")
+    two = template(shared_namespace, "back", "2", "who is {topic}")
+    for manifest in (one, two):
+        cluster.apply(manifest)
+        cluster.wait_ready(KIND, shared_namespace, "back", timeout=30)
+    kept = revision_objects(cluster, shared_namespace, "back")
+    cluster.apply(one)
+    began = time.monotonic()
+    wait_for(
+        lambda: rendered(stack, f"{shared_namespace}.back") == "what is tea", 10, "version 1 is not live"
+    )
+    assert time.monotonic() - began < 2
+    cluster.wait_ready(KIND, shared_namespace, "back", timeout=30)
+    assert revision_objects(cluster, shared_namespace, "back") == kept
+
+
+def test_versions_are_shown_compared_and_rolled_back(
+    cluster: Cluster, shared_namespace: str, stack: LocalStack
+) -> None:
+    """`lateen history`, `diff` and `rollback` of a prompt, as a user types them."""
+    for version, text in (("1.1", "what is {topic}"), ("1.2", "who is {topic}")):
+        cluster.apply(template(shared_namespace, "shown", version, text))
+        cluster.wait_ready(KIND, shared_namespace, "shown", timeout=30)
+    place = ("-n", shared_namespace)
+    shown = lateen(stack, "history", "pt/shown", *place)
+    assert [line.split()[0] for line in shown.stdout.splitlines()[1:]] == ["1.2", "1.1"]
+    compared = lateen(stack, "diff", "pt/shown", "1.1", "1.2", *place)
+    assert compared.returncode == 1, compared.stderr
+    assert "+  content: who is {topic}" in compared.stdout
+    assert lateen(stack, "diff", "pt/shown", "1.2", *place).returncode == 0
+    back = lateen(stack, "rollback", "pt/shown", "--to", "1.1", *place)
+    assert back.returncode == 0, back.stderr
+    status = cluster.wait_ready(KIND, shared_namespace, "shown", timeout=30)["status"]
+    assert status["version"] == "1.1"
+
+
+def test_an_included_template_is_put_in_place(
+    cluster: Cluster, shared_namespace: str, stack: LocalStack
+) -> None:
+    """The including prompt heals once the other exists; both render with the same variables."""
+    include = {"include": {"name": "part", "version": "1"}}
+    whole = manifests.prompt(shared_namespace, "whole", messages=[include], variables=[])
+    cluster.apply(whole)
+    cluster.wait_reason(KIND, shared_namespace, "whole", "ReferenceNotFound", timeout=30)
+    cluster.apply(template(shared_namespace, "part", "1", "what is {topic}"))
+    cluster.wait_ready(KIND, shared_namespace, "whole", timeout=30)
+    assert rendered(stack, f"{shared_namespace}.whole") == "what is tea"
+
+
+def test_every_version_outlives_the_operator(
+    cluster: Cluster, shared_namespace: str, operator: Operator, stack: LocalStack
+) -> None:
+    """A killed operator comes back to all revisions, and clients still get each of them."""
+    for number in range(1, 5):
+        cluster.apply(template(shared_namespace, "many", str(number), f"{number} " + "{topic}"))
+        cluster.wait_ready(KIND, shared_namespace, "many", timeout=30)
+    operator.wait_restarted(operator.kill())
+    cluster.apply(template(shared_namespace, "many", "5", "5 {topic}"))
+    status = cluster.wait_ready(KIND, shared_namespace, "many", timeout=60)["status"]
+    assert [item["version"] for item in status["history"]] == ["5", "4", "3", "2", "1"]
+    for number in range(1, 6):
+        assert rendered(stack, f"{shared_namespace}.many", str(number)) == f"{number} tea"
+
+
+def rendered(stack: LocalStack, prompt: str, version: str | None = None) -> str:
+    """The text of a prompt's only message, with tea as its topic: a dry run."""
+    body = {"variables": {"topic": "tea"}, **({"version": version} if version else {})}
+    headers = {"Authorization": f"Bearer {stack.api_key}"}
+    with httpx.Client(trust_env=False, headers=headers, timeout=30) as http:
+        reply = http.post(f"{stack.gateway_url}/v1/prompts/{prompt}/render", json=body)
+    assert reply.status_code == 200, reply.text
+    return str(reply.json()["messages"][0]["content"])
+
+
+def lateen(stack: LocalStack, *arguments: str) -> Completed:
+    """The command line on this stack; never raises for its exit status."""
+    return local.lateen(*arguments, state=stack.state.root, timeout=60)
+
+
+def revision_objects(cluster: Cluster, namespace: str, name: str) -> set[str]:
+    """Names of the ControllerRevisions kept of a prompt."""
+    listed = cluster.run("get", "controllerrevisions", "-n", namespace, "-o", "name").split()
+    return {each for each in listed if f"/{name}-pt-" in each}
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,7 @@ def prompt_revision(version: str, **spec: Any) -> dict[str, Any]:
         ],
         "defaults": {"temperature": "0.2", "maxOutputTokens": 64, "stop": ["END"]},
     }
-    return {"revision": f"p{version}", "spec": template | spec}
+    return {"revision": f"p{version}", "created": 1_700_000_002, "spec": template | spec}
 
 
 PLAIN_PROMPT: dict[str, Any] = {

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ray behind the operator's seam, in a `FakeWorld`: it keeps the config, restarts what Ray 2.60 restarts, and scales."""
 
+import copy
 import json
 from collections.abc import Mapping
 from dataclasses import replace
@@ -34,7 +35,8 @@ class FakeServe:
         world = self.world
         adapted = {name: found for name, app in world.applications.items() if (found := _adapted(app))}
         facts, traffic = adapted | world.facts, dict(world.traffic)
-        return ServeState(dict(world.applications), world.served_catalog, world.nodes, facts, traffic)
+        uses = copy.deepcopy(world.prompt_uses)
+        return ServeState(dict(world.applications), world.served_catalog, world.nodes, facts, traffic, uses)
 
     async def apply(self, config: Mapping[str, Any]) -> None:
         wanted = {entry["name"]: json.loads(json.dumps(entry)) for entry in config["applications"]}

@@ -56,6 +56,7 @@ class FakeWorld:
     served_catalog: str | None = None
     facts: dict[str, Facts] = field(default_factory=dict)
     traffic: dict[str, Traffic] = field(default_factory=dict)
+    prompt_uses: dict[str, dict[str, int]] = field(default_factory=dict)
     nodes: tuple[Node, ...] = (Node({"CPU": 8.0, "memory": 64e9}),)
     secrets: dict[tuple[str, str], dict[str, bytes]] = field(default_factory=dict)
     jobs: dict[str, Job] = field(default_factory=dict)
@@ -240,6 +241,10 @@ class FakeCluster:
     def _change(self, name: str, **changes: Any) -> None:
         stored = self.world.stored
         self.world.stored = [replace(item, **changes) if item.name == name else item for item in stored]
+
+    async def note_use(self, namespace: str, name: str, when: int) -> None:
+        self._change(name, used=when)
+        self.world.wrote(f"use of {name}")
 
     async def delete_revision(self, namespace: str, name: str) -> None:
         self.world.stored = [item for item in self.world.stored if item.name != name]

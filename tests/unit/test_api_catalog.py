@@ -26,7 +26,9 @@ def document(**changes: Any) -> dict[str, Any]:
                 "requestTimeoutSeconds": 120,
             }
         ],
-        "prompts": [{"id": "grounded-answer", "revisions": [{"revision": "p1", "spec": PROMPT}]}],
+        "prompts": [
+            {"id": "grounded-answer", "revisions": [{"revision": "p1", "created": 1, "spec": PROMPT}]}
+        ],
         "indexes": [
             {
                 "id": "handbook",

@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 from lateen_api import names
 from lateen_api.model_deployment import ModelDeploymentSpec
-from lateen_cli import revisions
+from lateen_cli import kept, model_history
+from lateen_cli.kept import Kind, Target
 from lateen_cli.main import application
 from lateen_cli.state import StateDir, Unusable
 
@@ -57,14 +58,14 @@ ITEMS = [
 
 def test_the_history_says_what_became_of_each_revision() -> None:
     """Newest first: the one that serves, the one that is on its way, the one that was given up and why."""
-    found = revisions.kept(model("pvc://m/c", ("pvc://m/a", 90), ("pvc://m/c", 10)), ITEMS)
+    found = kept.kept(model("pvc://m/c", ("pvc://m/a", 90), ("pvc://m/c", 10)), ITEMS)
     assert [each.number for each in found.revisions] == [3, 2, 1]
-    states = [revisions.state(found, each) for each in found.revisions]
+    states = [model_history.state(found, each) for each in found.revisions]
     assert states == ["takes 10 %", "given up: 2 of 10 failed", "takes 90 %"]
-    alone = revisions.kept(model("pvc://m/c", ("pvc://m/a", 100)), ITEMS)
-    assert [revisions.state(alone, each) for each in alone.revisions][::2] == ["wanted", "serves"]
+    alone = kept.kept(model("pvc://m/c", ("pvc://m/a", 100)), ITEMS)
+    assert [model_history.state(alone, each) for each in alone.revisions][::2] == ["wanted", "serves"]
     console = Console(width=200, record=True)
-    console.print(revisions.table(found))
+    console.print(model_history.table(found))
     assert "pvc://m/b" in console.export_text()
 
 
@@ -82,7 +83,7 @@ def test_a_rollback_goes_to_the_last_good_or_to_the_named_revision(
     present: str, to: str | None, number: int
 ) -> None:
     """By hash or by number; one that was given up only when it is named."""
-    assert revisions.choose(revisions.kept(model(present), ITEMS), to).number == number
+    assert model_history.choose(kept.kept(model(present), ITEMS), to).number == number
 
 
 @pytest.mark.parametrize(
@@ -97,13 +98,13 @@ def test_a_rollback_goes_to_the_last_good_or_to_the_named_revision(
 def test_an_impossible_rollback_says_why(items: list[dict[str, Any]], to: str | None, words: str) -> None:
     """And what there is."""
     with pytest.raises(Unusable, match=words):
-        revisions.choose(revisions.kept(model("pvc://m/c"), items), to)
+        model_history.choose(kept.kept(model("pvc://m/c"), items), to)
 
 
 def test_a_rollback_writes_the_revision_whole_and_nothing_else() -> None:
     """What is newer in these parts goes; replicas, scaling, routing, limits and adapters stay."""
-    chosen = revisions.choose(revisions.kept(model("pvc://m/c"), ITEMS), "1")
-    changes = revisions.patch(chosen)
+    chosen = model_history.choose(kept.kept(model("pvc://m/c"), ITEMS), "1")
+    changes = model_history.patch(chosen)
     assert {change["path"] for change in changes} == {
         "/spec/task",
         "/spec/source",
@@ -121,14 +122,14 @@ def test_a_rollback_writes_the_revision_whole_and_nothing_else() -> None:
 @pytest.mark.parametrize("target", ["md/chat", "ModelDeployment/chat", "modeldeployments.lateen.dev/chat"])
 def test_a_model_is_named_as_kubectl_names_it(target: str) -> None:
     """By its short, singular, or full kind."""
-    assert revisions.name_of(target) == "chat"
+    assert kept.target(target, *Kind) == Target(Kind.MODEL, "chat")
 
 
-@pytest.mark.parametrize("target", ["chat", "pt/answer", "md/", "md/a/b"])
+@pytest.mark.parametrize("target", ["chat", "rag/docs", "md/", "md/a/b"])
 def test_anything_else_is_refused(target: str) -> None:
     """With the form that is expected."""
     with pytest.raises(Unusable, match="md/NAME"):
-        revisions.name_of(target)
+        kept.target(target, *Kind)
 
 
 def test_the_cluster_is_the_stack_that_is_named_or_the_users_own(
@@ -139,13 +140,13 @@ def test_the_cluster_is_the_stack_that_is_named_or_the_users_own(
     program.write_text("#!/bin/sh\n")
     program.chmod(0o700)
     own = {"LATEEN_TOOLS": str(tmp_path), "KUBECONFIG": "/home/user/config"}
-    assert revisions.cluster(None, own).kubeconfig is None
+    assert kept.cluster(None, own).kubeconfig is None
     with pytest.raises(Unusable, match="no stack in"):
-        revisions.cluster(tmp_path / "s", own)
+        kept.cluster(tmp_path / "s", own)
     state = StateDir.at(tmp_path / "s")
     state.root.mkdir()
     state.kubeconfig.write_text("{}")
-    assert revisions.cluster(tmp_path / "s", own).kubeconfig == state.kubeconfig
+    assert kept.cluster(tmp_path / "s", own).kubeconfig == state.kubeconfig
 
 
 def test_a_rollback_patches_through_kubectl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,6 +31,8 @@ KNOWN = {
 }
 IDS = {
     "/v1/models/{id}": ["chatty", "chatty:support", "none"],
+    "/v1/prompts/{id}/versions": ["plain", "none"],
+    "/v1/prompts/{id}/render": ["plain", "none"],
     "/v1/vector_stores/{id}": ["handbook", "none"],
     "/v1/vector_stores/{id}/search": ["handbook", "notes"],
 }

@@ -1,20 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a PromptTemplate becomes: which revision is live, which are kept, what the status says. Pure."""
+"""What a PromptTemplate becomes: which revision is live, which are kept, what the status says. Pure.
 
+new spec --checked--> kept as a ControllerRevision --next pass--> live in the catalog
+spec of a kept revision ---------made the newest--^
+spec that is refused: the newest kept revision stays live
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from pydantic import ValidationError
-
-from lateen_api import catalog, names, rendering
+from lateen_api import catalog
 from lateen_api.conditions import Reason
 from lateen_api.prompt_template import PromptTemplateSpec
-from lateen_operator.plan.problems import describe
+from lateen_api.status_types import MAX_LISTED_REVISIONS
+from lateen_operator.plan import prompt_checks, prompt_revisions
+from lateen_operator.plan.prompt_revisions import Kept, Use, prompt_id
 from lateen_operator.plan.world import World
-from lateen_operator.seams import Event, Resource, StoredRevision
-from lateen_operator.status import Report, Verdict
-
-HISTORY = 10
-"""Revisions kept of each prompt, the live one included."""
+from lateen_operator.seams import Event, Resource
+from lateen_operator.status import Report, Verdict, timestamp
 
 
 @dataclass(frozen=True)
@@ -23,101 +27,134 @@ class PromptPlan:
 
     entry: catalog.Prompt | None
     """Its place in the catalog; None while nothing is live."""
-    store: PromptTemplateSpec | None = None
-    """A new revision to keep."""
+    kept: tuple[Kept, ...] = ()
+    """Its revisions, newest first, without those that go."""
+    revision: str = ""
+    """The revision to keep, or to make the newest."""
     number: int = 0
-    """That revision's number."""
+    """The number that revision gets."""
+    store: Mapping[str, Any] | None = None
+    """Content of a new revision to keep."""
+    renumber: str = ""
+    """Name of the kept revision that is wanted again and becomes the newest; empty: none."""
     forget: tuple[str, ...] = ()
-    """Names of ControllerRevisions beyond the history."""
+    """Names of ControllerRevisions that go."""
+    uses: tuple[Use, ...] = ()
+    """Uses to be noted."""
     problem: Verdict | None = None
     """Why the present spec is not live."""
+
+    @property
+    def writes_first(self) -> bool:
+        """Whether something must be written before the present spec can be live."""
+        return self.store is not None or bool(self.renumber)
 
 
 def plan(resource: Resource, world: World) -> PromptPlan:
     """Which revision of `resource` is live and which are kept beside it."""
-    stored = world.revisions.get(resource.uid, ())
-    kept = [item for item in (_readable(stored_item) for stored_item in stored) if item is not None]
-    spec, problem = _usable(resource)
-    if spec is None or spec.suspend:
+    kept = world.prompt_history.get(resource.uid, ())
+    checked = prompt_checks.check(resource, world)
+    if checked.problem is not None:
+        return PromptPlan(_entry(resource, kept), kept, problem=checked.problem)
+    spec, expanded = checked.spec, checked.expanded
+    assert spec is not None
+    assert expanded is not None
+    if spec.suspend:
         suspended = Verdict("True", Reason.SUSPENDED, "spec.suspend is true: changes are ignored")
-        live = next((item for item in kept if item.revision == resource.status.get("revision")), None)
-        return PromptPlan(_entry(resource, live, kept), problem=problem or suspended)
-    live = catalog.PromptRevision(revision=spec.revision(), spec=spec)
-    is_new = all(item.revision != live.revision for item in stored)
-    number = max((item.number for item in stored), default=0) + 1
-    older = [item.name for item in stored if item.revision != live.revision]
-    forget = tuple(older[HISTORY - 1 :])
-    return PromptPlan(_entry(resource, live, kept), spec if is_new else None, number, forget)
+        return PromptPlan(_entry(resource, kept), kept, problem=suspended)
+    wanted = prompt_revisions.find(kept, spec.revision())
+    if wanted is None or wanted is not kept[0]:
+        return _to_be_newest(resource, world, spec, expanded, wanted)
+    return _settled(resource, world, spec, kept)
+
+
+def _to_be_newest(
+    resource: Resource,
+    world: World,
+    spec: PromptTemplateSpec,
+    expanded: PromptTemplateSpec,
+    wanted: Kept | None,
+) -> PromptPlan:
+    kept, revision = world.prompt_history.get(resource.uid, ()), spec.revision()
+    number = max((item.number for item in world.revisions.get(resource.uid, ())), default=0) + 1
+    entry = _entry(resource, kept)
+    if wanted is not None:
+        return PromptPlan(entry, kept, revision, number, renumber=wanted.stored.name)
+    deployed = world.deployed_prompts.get(prompt_id(resource))
+    if deployed is not None and deployed.revisions[0].revision == revision and not resource.deleting:
+        entry = (
+            deployed  # somebody has deleted what was kept of it: it is kept again, and clients don't notice
+        )
+    content = prompt_revisions.content(spec, expanded, kept[0].revision if kept else "")
+    return PromptPlan(entry, kept, revision, number, store=content)
+
+
+def _settled(resource: Resource, world: World, spec: PromptTemplateSpec, kept: Sequence[Kept]) -> PromptPlan:
+    reported = world.serve.prompt_uses.get(prompt_id(resource), {})
+    pinned = world.pinned_prompts.get((resource.key.namespace, resource.key.name), frozenset())
+    surplus = prompt_revisions.surplus(kept[0], spec, kept, pinned, reported, world.now)
+    gone = {item.revision for item in surplus}
+    staying = tuple(item for item in kept if item.revision not in gone)
+    return PromptPlan(
+        _entry(resource, staying),
+        staying,
+        forget=tuple(item.stored.name for item in surplus),
+        uses=prompt_revisions.uses(spec, staying, reported),
+    )
+
+
+def _entry(resource: Resource, kept: Sequence[Kept]) -> catalog.Prompt | None:
+    if not kept or resource.deleting:
+        return None
+    return catalog.Prompt(id=prompt_id(resource), revisions=[item.entry for item in kept])
 
 
 def report(resource: Resource, made: PromptPlan, world: World) -> Report:
     """What the status of `resource` says once `made` is carried out."""
-    entry = made.entry
+    entry, problem = made.entry, made.problem
     live = entry.revisions[0] if entry else None
-    served = world.served_catalog
-    fields = _fields(resource, world)
-    is_served = entry is not None and served is not None and entry in served.prompts
-    if made.problem is not None and made.problem.status != "True":
+    fields = _fields(resource, made, world)
+    is_served = entry is not None and world.served_prompts.get(entry.id) == entry
+    if problem is not None and problem.status != "True":
         keeps = f" Version {live.spec.version} stays live." if live else ""
-        verdict = Verdict("False", made.problem.reason, made.problem.message + keeps)
-        return Report(verdict, stalled=True, fields=fields)
-    if made.problem is not None and (is_served or entry is None):
-        return Report(
-            Verdict("True" if entry else "False", made.problem.reason, made.problem.message), fields=fields
-        )
-    if not is_served:
+        verdict = Verdict("False", problem.reason, problem.message + keeps)
+        waiting = problem.reason is Reason.REFERENCE_NOT_READY
+        heals = problem.reason is Reason.REFERENCE_NOT_FOUND
+        again = 0.3 if waiting else 1.0 if heals else None
+        return Report(verdict, reconciling=waiting, stalled=not waiting, fields=fields, again=again)
+    if problem is not None and (is_served or entry is None):
+        verdict = Verdict("True" if entry else "False", problem.reason, problem.message)
+        return Report(verdict, fields=fields)
+    if not is_served or made.writes_first:
         verdict = Verdict("False", Reason.PROGRESSING, "waiting for the gateway to take the catalog")
-        return Report(verdict, reconciling=True, fields=fields, again=0.3)
+        return Report(verdict, reconciling=True, fields=fields, again=0.1)
     assert live is not None
     verdict = Verdict("True", Reason.READY, f"version {live.spec.version} is live")
     return Report(verdict, fields=fields, events=_rolled_out(resource, live))
 
 
-def _fields(resource: Resource, world: World) -> dict[str, str | None]:
-    """The revision that clients are served; the last known one while the gateway does not say."""
-    wanted = names.client_id(resource.key.namespace, resource.key.name)
+def _fields(resource: Resource, made: PromptPlan, world: World) -> dict[str, Any]:
+    """The revision that clients are served, the last known one while the gateway does not say; and the history."""
+    wanted = prompt_id(resource)
     if world.served_catalog is None:
-        known = {name: resource.status.get(name) for name in ("revision", "version")}
-        return {"promptId": wanted, **known}
-    entry = next((entry for entry in world.served_catalog.prompts if entry.id == wanted), None)
-    live = entry.revisions[0] if entry else None
+        live, version = (resource.status.get(name) for name in ("revision", "version"))
+    else:
+        entry = world.served_prompts.get(wanted)
+        live = entry.revisions[0].revision if entry else None
+        version = entry.revisions[0].spec.version if entry else None
+    history = [_listed(item, live) for item in made.kept[:MAX_LISTED_REVISIONS]]
+    return {"promptId": wanted, "revision": live, "version": version, "history": history or None}
+
+
+def _listed(item: Kept, live: str | None) -> dict[str, Any]:
+    previous = {"previous": item.previous} if item.previous else {}
     return {
-        "promptId": wanted,
-        "revision": live.revision if live else None,
-        "version": live.spec.version if live else None,
+        "version": item.spec.version,
+        "revision": item.revision,
+        "created": timestamp(item.stored.created),
+        **previous,
+        "state": "Live" if item.revision == live else "Superseded",
     }
-
-
-def _usable(resource: Resource) -> tuple[PromptTemplateSpec | None, Verdict | None]:
-    try:
-        spec = PromptTemplateSpec.model_validate(resource.spec)
-        rendering.check(spec)
-    except ValidationError as error:
-        return None, Verdict("False", Reason.INVALID_SPEC, describe(error))
-    except rendering.InvalidTemplate as error:
-        return None, Verdict("False", Reason.INVALID_TEMPLATE, str(error))
-    return spec, None
-
-
-def _readable(stored: StoredRevision) -> catalog.PromptRevision | None:
-    # A revision kept by another version of the operator may use fields this one does not know.
-    try:
-        return catalog.PromptRevision(
-            revision=stored.revision, spec=PromptTemplateSpec.model_validate(stored.data)
-        )
-    except ValidationError:
-        return None
-
-
-def _entry(
-    resource: Resource, live: catalog.PromptRevision | None, kept: list[catalog.PromptRevision]
-) -> catalog.Prompt | None:
-    if live is None or resource.deleting:
-        return None
-    older = [item for item in kept if item.revision != live.revision][: HISTORY - 1]
-    return catalog.Prompt(
-        id=names.client_id(resource.key.namespace, resource.key.name), revisions=[live, *older]
-    )
 
 
 def _rolled_out(resource: Resource, live: catalog.PromptRevision) -> tuple[Event, ...]:

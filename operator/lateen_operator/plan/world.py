@@ -9,7 +9,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from lateen_api import names
-from lateen_api.catalog import Catalog
+from lateen_api.catalog import Catalog, Prompt
+from lateen_operator.plan import prompt_includes, prompt_revisions
+from lateen_operator.plan.prompt_revisions import Kept
 from lateen_operator.seams import Resource, ServeState, StoredRevision, StoreState
 
 
@@ -57,10 +59,41 @@ class World:
         return None
 
     @cached_property
+    def prompt_history(self) -> Mapping[str, tuple[Kept, ...]]:
+        """Kept revisions of each PromptTemplate by its uid, newest first; without those that can't be read."""
+        return {
+            each.uid: tuple(
+                kept
+                for kept in map(prompt_revisions.read, self.revisions.get(each.uid, ()))
+                if kept is not None
+            )
+            for each in self.prompts
+        }
+
+    @cached_property
+    def pinned_prompts(self) -> Mapping[tuple[str, str], frozenset[str]]:
+        """Labels that other resources refer to, by namespace and name of the PromptTemplate."""
+        return prompt_includes.pinned(self.prompts, self.prompt_history)
+
+    @cached_property
+    def deployed_prompts(self) -> Mapping[str, Prompt]:
+        """The prompts of the last applied Serve config, by id."""
+        return _by_id(self.deployed_catalog)
+
+    @cached_property
+    def served_prompts(self) -> Mapping[str, Prompt]:
+        """The prompts that the gateway answers from right now, by id; none while that is not known."""
+        return _by_id(self.served_catalog)
+
+    @cached_property
     def served_catalog(self) -> Catalog | None:
         """The catalog the gateway answers from right now; None while that is not known."""
         deployed = self.deployed_catalog
         return deployed if deployed is not None and deployed.revision == self.serve.served_catalog else None
+
+
+def _by_id(document: Catalog | None) -> dict[str, Prompt]:
+    return {prompt.id: prompt for prompt in document.prompts} if document is not None else {}
 
 
 def _parse(document: Any) -> Catalog | None:

@@ -14,11 +14,22 @@ async def reconcile(resource: Resource, cluster: Cluster, convergence: Convergen
     """Observe, plan, execute, report; returns seconds until it wants to be called again."""
     view = await convergence.run()
     made = view.plan.prompts.get(resource.key)
+    if made is not None and made.writes_first and not resource.deleting:
+        await _keep(resource, made, cluster)
+        view = await convergence.run()
+        made = view.plan.prompts.get(resource.key)
     if made is None or resource.deleting:
         return None
-    if made.store is not None:
-        spec = made.store
-        await cluster.store_revision(resource, spec.revision(), made.number, spec.dump())
     for name in made.forget:
         await cluster.delete_revision(resource.key.namespace, name)
+    for use in made.uses:
+        await cluster.note_use(resource.key.namespace, use.name, use.when)
     return await tell(cluster, resource, prompts.report(resource, made, view.world), view.world.now)
+
+
+async def _keep(resource: Resource, made: prompts.PromptPlan, cluster: Cluster) -> None:
+    """Write down what is about to be live, before it is: a label that anybody was answered by is never lost."""
+    if made.store is not None:
+        await cluster.store_revision(resource, made.revision, made.number, made.store)
+    if made.renumber:
+        await cluster.renumber_revision(resource.key.namespace, made.renumber, made.number)

@@ -5,7 +5,7 @@ from typing import Any
 
 from starlette.responses import Response
 
-from lateen_serving.gateway import answers, asking, body, conversation, replies, resolve, stream
+from lateen_serving.gateway import answers, asking, body, chat_prompt, prompting, replies, resolve, stream
 from lateen_serving.gateway.chat_object import ChatObject, chunks
 from lateen_serving.gateway.context import RequestContext, Sampling, Service
 from lateen_serving.gateway.requests.chat import ChatRequest
@@ -17,13 +17,15 @@ async def chat(service: Service, context: RequestContext, document: dict[str, An
     """Continue a conversation; raises ServiceError before the reply starts."""
     request = body.parse(ChatRequest, document)
     resolve.model(context, request.model, "generate")
-    context.messages = conversation.of_chat(request.messages)
+    template = chat_prompt.find(context, request)
+    chat_prompt.fill(service, context, request)
     logprobs = (request.top_logprobs or 0) if request.logprobs else None
-    context.sampling = sampling(request, request.max_completion_tokens or request.max_tokens, logprobs)
+    asked_for = sampling(request, request.max_completion_tokens or request.max_tokens, logprobs)
+    context.sampling = prompting.defaulted(asked_for, template, request.model_fields_set)
     context.choices = request.n
     reads_calls = await asking.constrain(
         context,
-        answer_format=request.response_format,
+        answer_format=chat_prompt.answer_format(request, template),
         functions=[tool.function for tool in request.tools],
         paths=[f"tools[{number}].function" for number in range(len(request.tools))],
         mode=_mode(request),

@@ -18,7 +18,16 @@ from starlette.routing import Route
 
 from lateen_api.gateway_report import REPORT_PATH
 from lateen_serving.errors import ServiceError
-from lateen_serving.gateway import body, disconnect, listings, openapi, replies, report, vector_stores
+from lateen_serving.gateway import (
+    body,
+    disconnect,
+    listings,
+    openapi,
+    prompts,
+    replies,
+    report,
+    vector_stores,
+)
 from lateen_serving.gateway.accounting import Accounting
 from lateen_serving.gateway.authenticate import authenticate
 from lateen_serving.gateway.chat import chat
@@ -89,6 +98,8 @@ def _reads(service: Service) -> list[Route]:
         read("/v1/models/{id}", listings.model),
         read("/v1/vector_stores", lambda context, _: listings.vector_stores(context)),
         read("/v1/vector_stores/{id}", listings.vector_store),
+        read("/v1/prompts", lambda context, _: prompts.prompts(context)),
+        read("/v1/prompts/{id}/versions", prompts.versions),
         read("/metrics", metrics),
     ]
 
@@ -113,6 +124,10 @@ def _writes(service: Service) -> list[Route]:
         write("/v1/chat/completions", lambda context, _, document: chat(service, context, document)),
         write("/v1/completions", lambda context, _, document: completions(service, context, document)),
         write("/v1/responses", lambda context, _, document: responses(service, context, document)),
+        write(
+            "/v1/prompts/{id}/render",
+            lambda context, prompt_id, document: prompts.dry_run(service, context, prompt_id, document),
+        ),
         write("/v1/embeddings", lambda context, _, document: embeddings(service, context, document)),
         write("/v1/rerank", lambda context, _, document: rerank(service, context, document)),
         write(

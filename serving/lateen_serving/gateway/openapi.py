@@ -14,6 +14,7 @@ from lateen_serving.gateway.openapi_replies import SCHEMAS
 from lateen_serving.gateway.requests.chat import ChatRequest
 from lateen_serving.gateway.requests.completions import CompletionRequest
 from lateen_serving.gateway.requests.embeddings import EmbeddingsRequest
+from lateen_serving.gateway.requests.prompts import RenderRequest
 from lateen_serving.gateway.requests.rerank import RerankRequest
 from lateen_serving.gateway.requests.responses import ResponsesRequest
 from lateen_serving.gateway.requests.search import SearchRequest
@@ -62,6 +63,17 @@ _ROUTES = (
     ),
     _Route("post", "/v1/embeddings", "Vectors of texts", "EmbeddingList", EmbeddingsRequest),
     _Route("post", "/v1/rerank", "Documents by how well they answer a query", "RerankResult", RerankRequest),
+    _Route("get", "/v1/prompts", "All prompts, each with its live version", "PromptList"),
+    _Route(
+        "get", "/v1/prompts/{id}/versions", "Versions of a prompt, the live one first", "PromptVersionList"
+    ),
+    _Route(
+        "post",
+        "/v1/prompts/{id}/render",
+        "What a prompt becomes: a dry run",
+        "PromptRendering",
+        RenderRequest,
+    ),
     _Route("get", "/v1/vector_stores", "All indexes", "VectorStoreList"),
     _Route("get", "/v1/vector_stores/{id}", "One index", "VectorStore"),
     _Route("post", "/v1/vector_stores/{id}/search", "Passages for a query", "SearchResults", SearchRequest),

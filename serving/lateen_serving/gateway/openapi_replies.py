@@ -103,6 +103,13 @@ _OUTPUT_ITEM = {
     ]
 }
 
+_PROMPT_REVISION: dict[str, Schema] = {
+    "version": TEXT,
+    "revision": TEXT,
+    "created": INTEGER,
+    "variables": _list(_object(name=TEXT, type=TEXT, required=BOOLEAN)),
+}
+
 SCHEMAS: dict[str, Schema] = {
     "Error": _object(
         error=_object(
@@ -196,6 +203,16 @@ SCHEMAS: dict[str, Schema] = {
         model=TEXT,
         results=_list(_object({"document": _object(text=TEXT)}, index=INTEGER, relevance_score=NUMBER)),
         usage=_of("PromptUsage"),
+    ),
+    "PromptList": _object(
+        object=_only("list"), data=_list(_object(id=TEXT, object=_only("prompt"), **_PROMPT_REVISION))
+    ),
+    "PromptVersionList": _object(
+        object=_only("list"),
+        data=_list(_object(object=_only("prompt.version"), live=BOOLEAN, **_PROMPT_REVISION)),
+    ),
+    "PromptRendering": _object(
+        object=_only("prompt.rendering"), id=TEXT, version=TEXT, revision=TEXT, messages=_list(ANY_OBJECT)
     ),
     "VectorStore": _object(
         id=TEXT,

@@ -1,20 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fourth step: from prompt, input, instructions and passages to the messages a model reads. Called by `responses.py`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import cast
 
-from lateen_api import rendering
 from lateen_api.prompt_template import PromptTemplateSpec
-from lateen_api.prompts import composing
 from lateen_api.prompts.composing import joined
-from lateen_api.prompts.values import Injection
-from lateen_api.rendering import Value
-from lateen_serving.engine.protocol import ChatMessage, Shortening, Window
+from lateen_serving.engine.protocol import ChatMessage
 from lateen_serving.errors import InputError
 from lateen_serving.gateway.context import Sampling
 from lateen_serving.gateway.requests.responses import InputMessage, ResponsesRequest
-from lateen_serving.gateway.retrieve import numbered, sources
+from lateen_serving.gateway.retrieve import sources
 from lateen_serving.rag.retrieve import Passage
 
 _QUESTION = "question"
@@ -58,51 +54,6 @@ def messages(
 def reference(passages: Sequence[Passage]) -> str:
     """Passages as a part of the system message, for prompts that have no place of their own for them."""
     return f"{_PREAMBLE}\n\n{sources(passages)}" if passages else _NOTHING_FOUND
-
-
-def prompt_messages(
-    spec: PromptTemplateSpec, variables: Mapping[str, Value], passages: Sequence[Passage]
-) -> list[ChatMessage]:
-    """The prompt's messages; raises InputError that names the wrong variable."""
-    try:
-        rendered = rendering.render(spec, variables, injection=Injection(retrieved=numbered(passages)))
-    except rendering.InvalidVariable as error:
-        param = f"prompt.variables.{error.variable}" if error.variable else "prompt.variables"
-        raise InputError(f"Invalid prompt variable: {error}.", param=param) from error
-    return [ChatMessage(role=message.role, content=message.content) for message in rendered]
-
-
-def window(
-    spec: PromptTemplateSpec,
-    variables: Mapping[str, Value],
-    passages: Sequence[Passage],
-    conversation: Sequence[ChatMessage],
-    instructions: str | None,
-    reference: str | None,
-) -> Window | None:
-    """The prompt's context window with what a replica needs to shorten the messages; None if it has none.
-
-    The arguments are those from which the messages were made.
-    """
-    own = spec.context_window
-    if own is None:
-        return None
-    found = Window(max_prompt_tokens=own.max_prompt_tokens, reserve_output_tokens=own.reserve_output_tokens)
-    order = composing.order(spec)
-    if order:
-        values = rendering.values(spec, variables, injection=Injection(retrieved=numbered(passages)))
-        material = composing.material(spec, values, numbered(passages), conversation)
-        found["shortening"] = Shortening(
-            prompt=spec.dump(),
-            values=dict(material.values),
-            retrieval=material.retrieval,
-            passages=list(material.passages),
-            conversation=list(conversation),
-            instructions=instructions or "",
-            reference=reference or "",
-            order=order,
-        )
-    return found
 
 
 def sampling(request: ResponsesRequest, spec: PromptTemplateSpec | None) -> Sampling:

@@ -23,6 +23,7 @@ async def report(service: Service, authorization: str | None) -> Response:
         catalog=snapshot.revision,
         facts=dict(await service.replicas.facts()),
         traffic=service.state.traffic.traffic(),
+        prompt_uses=service.state.uses.last(),
     )
     return replies.json_response(document.dump())
 

@@ -73,19 +73,28 @@ def _refuse_unloaded(snapshot: Snapshot, model_id: str) -> None:
         raise error
 
 
-def prompt(context: RequestContext, prompt_id: str, version: str | None) -> PromptRevision:
-    """Fill `context.prompt` and its revision: the live one, or the newest whose version label is `version`."""
+def prompt(
+    context: RequestContext, prompt_id: str, version: str | None, param: str = "prompt.id"
+) -> PromptRevision:
+    """Fill `context.prompt` and its revision: the live one, or the newest whose version label is `version`.
+
+    Raises NotFound, which names `param` or the version.
+    """
     found = context.snapshot.prompts.get(prompt_id)
     if found is None:
         raise NotFound(
-            f"The prompt '{prompt_id}' does not exist.", code="prompt_not_found", param="prompt.id"
+            f"The prompt '{prompt_id}' does not exist. GET /v1/prompts lists those that do.",
+            code="prompt_not_found",
+            param=param,
         )
     context.prompt = found
-    context.prompt_revision = _revision(found, version)
+    context.prompt_revision = _revision(
+        found, version, "version" if param == "prompt_id" else "prompt.version"
+    )
     return context.prompt_revision
 
 
-def _revision(found: Prompt, version: str | None) -> PromptRevision:
+def _revision(found: Prompt, version: str | None, param: str) -> PromptRevision:
     if version is None:
         return found.revisions[0]
     for revision in found.revisions:
@@ -95,7 +104,7 @@ def _revision(found: Prompt, version: str | None) -> PromptRevision:
     raise NotFound(
         f"The prompt '{found.id}' has no version '{version}'; it has: {known}.",
         code="prompt_version_not_found",
-        param="prompt.version",
+        param=param,
     )
 
 

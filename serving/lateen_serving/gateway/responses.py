@@ -17,6 +17,7 @@ from lateen_serving.gateway import (
     asking,
     body,
     conversation,
+    prompting,
     render,
     replies,
     resolve,
@@ -24,6 +25,7 @@ from lateen_serving.gateway import (
     stream,
 )
 from lateen_serving.gateway.context import RequestContext, Service
+from lateen_serving.gateway.formats import Format
 from lateen_serving.gateway.requests.functions import Mode
 from lateen_serving.gateway.requests.responses import ResponsesRequest
 from lateen_serving.gateway.response_events import chunks
@@ -39,7 +41,7 @@ async def responses(service: Service, context: RequestContext, document: dict[st
     reads_calls = await _constrain(context, request)
     if request.search is not None:
         await retrieve.retrieve(service, context, request.search.max_num_results)
-    _render(context, request)
+    _render(service, context, request)
     asked = asking.requests(context)
     reply = ResponseObject(context, request)
     if request.stream:
@@ -77,13 +79,20 @@ def _resolve(context: RequestContext, request: ResponsesRequest) -> None:
 async def _constrain(context: RequestContext, request: ResponsesRequest) -> bool:
     return await asking.constrain(
         context,
-        answer_format=request.text.format,
+        answer_format=_answer_format(context, request),
         functions=request.functions,
         paths=[f"tools[{n}]" for n, tool in enumerate(request.tools) if tool.type == "function"],
         mode=_mode(request),
         named=request.forced_function,
         parallel=request.parallel_tool_calls,
     )
+
+
+def _answer_format(context: RequestContext, request: ResponsesRequest) -> Format:
+    """As the request says, else as its prompt says."""
+    if "format" in request.text.model_fields_set or context.prompt_revision is None:
+        return request.text.format
+    return prompting.output_format(context.prompt_revision.spec) or request.text.format
 
 
 def _mode(request: ResponsesRequest) -> Mode:
@@ -101,17 +110,9 @@ def _mode(request: ResponsesRequest) -> Mode:
     return "required" if request.forced_function is not None else "auto"
 
 
-def _render(context: RequestContext, request: ResponsesRequest) -> None:
-    spec = context.prompt_revision.spec if context.prompt_revision is not None else None
-    prompt_messages = []
-    if spec is not None and request.prompt is not None:
-        prompt_messages = render.prompt_messages(spec, request.prompt.variables, context.passages)
-    has_place = spec is not None and rendering.wants_retrieval(spec)
-    needs_place = request.search is not None and not has_place
+def _render(service: Service, context: RequestContext, request: ResponsesRequest) -> None:
+    template = prompting.template(context)
+    needs_place = request.search is not None and not (template and rendering.wants_retrieval(template.spec))
     reference = render.reference(context.passages) if needs_place else None
     said = conversation.of_responses(request.input)
-    context.messages = render.messages(prompt_messages, said, request.instructions, reference)
-    if spec is not None and request.prompt is not None:
-        context.window = render.window(
-            spec, request.prompt.variables, context.passages, said, request.instructions, reference
-        )
+    prompting.fill(service, context, request.prompt, said, request.metadata, request.instructions, reference)

@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from lateen_api.catalog import ApiKey, Catalog, Index, Model, Prompt
 from lateen_api.scaling import RoutingStrategy
-from lateen_serving.gateway.traffic import Ledger
+from lateen_serving.gateway.templates import Templates
+from lateen_serving.gateway.traffic import Ledger, PromptUses
 
 _UNTOLD: RoutingStrategy = "LeastLoaded"
 """Of an application that only an index still uses: its model has moved on."""
@@ -33,8 +34,11 @@ class Snapshot:
     """Every application that requests may go to, with the time from which its traffic is judged (Unix time, seconds;
     None: it isn't)."""
 
+    templates: Templates = field(default_factory=Templates)
+    """The prompts, parsed."""
+
     @classmethod
-    def of(cls, catalog: Catalog) -> Self:
+    def of(cls, catalog: Catalog, templates: Templates) -> Self:
         """A catalog's content by id."""
         return cls(
             revision=catalog.revision,
@@ -43,6 +47,7 @@ class Snapshot:
             prompts={prompt.id: prompt for prompt in catalog.prompts},
             indexes={index.id: index for index in catalog.indexes},
             applications=dict(_applications(catalog)),
+            templates=templates,
         )
 
     @classmethod
@@ -83,12 +88,14 @@ def _applications(catalog: Catalog) -> Iterator[tuple[str, int | None]]:
 
 
 class GatewayState:
-    """Holds the snapshot that new requests start with, and counts the traffic of the applications in it."""
+    """Holds the snapshot that new requests start with, and counts what becomes of the applications and prompts in it."""
 
     def __init__(self, log: structlog.typing.FilteringBoundLogger) -> None:
         self._log = log
         self._current = Snapshot.empty()
         self.traffic = Ledger()
+        self.uses = PromptUses()
+        self._templates = Templates()
 
     @property
     def current(self) -> Snapshot:
@@ -101,7 +108,7 @@ class GatewayState:
         """
         try:
             document = user_config["catalog"] if isinstance(user_config, Mapping) else None
-            snapshot = Snapshot.of(Catalog.parse(document))
+            snapshot = Snapshot.of(Catalog.parse(document), self._templates)
         except ValidationError as error:
             problems = error.errors(include_url=False, include_input=False, include_context=False)
             self._refuse([f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in problems[:5]])
@@ -109,7 +116,13 @@ class GatewayState:
             self._refuse([f"{type(error).__name__}: {error}"])
         else:
             self._current = snapshot
+            self._templates.keep(snapshot.prompts.values())
             self.traffic.follow(snapshot.applications)
+            self.uses.follow(
+                (prompt.id, each.revision)
+                for prompt in snapshot.prompts.values()
+                for each in prompt.revisions
+            )
             self._log.info("catalog accepted", catalog=snapshot.revision)
 
     def _refuse(self, problems: list[str]) -> None:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Counts how requests to each application ended, for the operator's judgement of a canary.
+"""Counts how requests to each application ended, for the operator's judgement of a canary, and knows when each
+revision of a prompt was last used, for its decision what to keep.
 
 What speaks against a revision:
 
@@ -13,11 +14,12 @@ All else that was tried again with success counts as nothing: applications that 
 or are not there. A planned stop is among it: Ray Serve lets a replica finish its requests, for as long as any request
 may take. That replicas can't start is told by Ray's status of the application.
 
-Held by `state.py`, written by `calling.py` and `generate.py`, read by `report.py`.
+Held by `state.py`, written by `calling.py`, `generate.py` and `render.py`, read by `report.py`.
 """
 
+import time
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from lateen_api.gateway_report import LATENCY_BOUNDS, Traffic
@@ -87,3 +89,34 @@ class Ledger:
     def traffic(self) -> dict[str, Traffic]:
         """All counts, by application."""
         return {name: count.traffic() for name, count in self._counts.items()}
+
+
+class PromptUses:
+    """When requests last used each revision of each prompt; its size is bounded by the catalog.
+
+    Args:
+        clock: Unix time, seconds.
+
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._known: frozenset[tuple[str, str]] = frozenset()
+        self._last: dict[tuple[str, str], int] = {}
+
+    def follow(self, revisions: Iterable[tuple[str, str]]) -> None:
+        """Remember uses of these, each a prompt's id and one of its revisions, and of no others."""
+        self._known = frozenset(revisions)
+        self._last = {used: when for used, when in self._last.items() if used in self._known}
+
+    def used(self, prompt: str, revision: str) -> None:
+        """A request has used it just now. One that has left the catalog is not counted."""
+        if (prompt, revision) in self._known:
+            self._last[prompt, revision] = int(self._clock())
+
+    def last(self) -> dict[str, dict[str, int]]:
+        """Unix time, seconds, of the last use by prompt and revision."""
+        found: dict[str, dict[str, int]] = {}
+        for (prompt, revision), when in self._last.items():
+            found.setdefault(prompt, {})[revision] = when
+        return found

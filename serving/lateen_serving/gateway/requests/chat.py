@@ -2,9 +2,9 @@
 """Body of `POST /v1/chat/completions`."""
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from lateen_serving.gateway.fields import names
@@ -12,11 +12,21 @@ from lateen_serving.gateway.requests.bounds import LABELS, Label, Metadata, Toke
 from lateen_serving.gateway.requests.formats import ResponseFormat, TextFormat
 from lateen_serving.gateway.requests.functions import ForcedFunction, ToolChoice, Tools
 from lateen_serving.gateway.requests.generation import GenerationBody
-from lateen_serving.gateway.requests.messages import Messages
+from lateen_serving.gateway.requests.messages import Message
+from lateen_serving.gateway.requests.responses import PromptReference
 
 
 class ChatRequest(GenerationBody):
     """`POST /v1/chat/completions`. `max_tokens` is the older name of `max_completion_tokens`, which wins."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [
+                {"required": ["messages"], "properties": {"messages": {"type": "array", "minItems": 1}}},
+                {"required": ["prompt"], "properties": {"prompt": {"type": "object"}}},
+            ]
+        }
+    )
 
     openai_fields: ClassVar[frozenset[str]] = names(
         "audio function_call functions modalities moderation prediction prompt_cache_options prompt_cache_retention"
@@ -24,7 +34,13 @@ class ChatRequest(GenerationBody):
     )
     neutral_values: ClassVar[Mapping[str, Sequence[object]]] = {**LABELS, "modalities": (["text"],)}
 
-    messages: Messages
+    messages: Annotated[list[Message], Field(max_length=2048)] = Field(default=[])
+    """The conversation; it may be left out where `prompt` says enough."""
+
+    prompt: PromptReference | None = None
+    """A PromptTemplate: its messages come before `messages`; its defaults, stop texts and output contract hold where the
+    request says nothing of them. Not OpenAI's here; the same as in responses."""
+
     max_completion_tokens: Tokens | None = None
     logprobs: bool = False
     top_logprobs: TopLogprobs | None = None
@@ -48,6 +64,13 @@ class ChatRequest(GenerationBody):
                 "'top_logprobs' is only allowed when 'logprobs' is true",
                 {"param": "top_logprobs"},
             )
+        return self
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if not self.messages and self.prompt is None:
+            kind = "no_messages" if "messages" in self.model_fields_set else "missing"
+            raise PydanticCustomError(kind, "give at least one message, or 'prompt'", {"param": "messages"})
         return self
 
     @property

@@ -103,4 +103,3 @@ Message = Annotated[
     | Annotated[ToolMessage, Tag("<tool>")],
     Discriminator(lambda value: one_of(value, "role", ("text", "assistant", "tool"))),
 ]
-Messages = Annotated[list[Message], Field(min_length=1, max_length=2048)]

@@ -39,26 +39,35 @@ class VariableText(BaseModel):
 def _variable_value(value: Any) -> Any:
     if isinstance(value, dict) and value.keys() == {"type", "text"} and value["type"] == "input_text":
         value = value["text"]
-    if not isinstance(value, str | int | float | bool):
+    is_media = isinstance(value, dict) and value.get("type") in ("input_image", "input_file")
+    if is_media or not isinstance(value, str | int | float | bool | list | dict):
         raise PydanticCustomError(
-            "unsupported_value", "A prompt variable is a string, a number or a boolean."
+            "unsupported_value", "A prompt variable is a string, a number, a boolean, a list or an object."
         )
     return value
 
 
 _Variable = Annotated[
-    Any, BeforeValidator(_variable_value, json_schema_input_type=str | int | float | bool | VariableText)
+    Any,
+    BeforeValidator(
+        _variable_value,
+        json_schema_input_type=str | int | float | bool | list[Any] | dict[str, Any] | VariableText,
+    ),
 ]
+
+
+PromptVersion = Annotated[str, Field(max_length=63)]
+PromptVariables = Annotated[dict[str, _Variable], Field(max_length=64)]
 
 
 class PromptReference(RequestBody):
     """A PromptTemplate and values for its variables."""
 
     id: Name
-    version: Annotated[str, Field(max_length=63)] | None = None
+    version: PromptVersion | None = None
     """Author's label of an older revision; default: the live one."""
 
-    variables: Annotated[dict[str, _Variable], Field(max_length=64)] = Field(default={})
+    variables: PromptVariables = Field(default={})
 
 
 class FileSearchTool(RequestBody):

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether the present spec of a PromptTemplate may be live. Pure; called by `plan/prompts.py`."""
+
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from lateen_api import rendering
+from lateen_api.conditions import Reason
+from lateen_api.prompt_template import PromptTemplateSpec
+from lateen_api.prompts import includes
+from lateen_operator.plan import prompt_includes, prompt_revisions
+from lateen_operator.plan.problems import describe
+from lateen_operator.plan.prompt_revisions import Kept
+from lateen_operator.plan.world import World
+from lateen_operator.seams import Resource
+from lateen_operator.status import Verdict, timestamp
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A spec that may be live, or why it may not."""
+
+    spec: PromptTemplateSpec | None = None
+    expanded: PromptTemplateSpec | None = None
+    """The spec with everything that it includes in its place."""
+    problem: Verdict | None = None
+
+
+def check(resource: Resource, world: World) -> Checked:
+    """The first thing that keeps the spec from being live; a revision that is kept already was checked before."""
+    try:
+        spec = PromptTemplateSpec.model_validate(resource.spec)
+    except ValidationError as error:
+        return Checked(problem=Verdict("False", Reason.INVALID_SPEC, describe(error)))
+    kept = world.prompt_history.get(resource.uid, ())
+    known = prompt_revisions.find(kept, spec.revision())
+    if known is not None or spec.suspend:
+        return Checked(spec, known.expanded if known else spec)
+    taken = None if spec.allow_version_reuse else prompt_revisions.newest(kept, spec.version)
+    if taken is not None:
+        return Checked(problem=_taken(taken))
+    return _expanded(resource, spec, world)
+
+
+def _expanded(resource: Resource, spec: PromptTemplateSpec, world: World) -> Checked:
+    try:
+        whole = prompt_includes.expanded(resource, spec, world.prompts, world.prompt_history)
+        rendering.check(whole)
+    except prompt_includes.NotYetLive as error:
+        return Checked(problem=Verdict("False", Reason.REFERENCE_NOT_READY, f"{error}."))
+    except includes.ReferenceNotFound as error:
+        return Checked(problem=Verdict("False", Reason.REFERENCE_NOT_FOUND, f"{error}."))
+    except includes.IncludeCycle as error:
+        return Checked(problem=Verdict("False", Reason.INCLUDE_CYCLE, f"{error}."))
+    except (includes.IncludeConflict, rendering.InvalidTemplate) as error:
+        return Checked(problem=Verdict("False", Reason.INVALID_TEMPLATE, f"{error}."))
+    return Checked(spec, whole)
+
+
+def _taken(taken: Kept) -> Verdict:
+    version = taken.spec.version
+    message = (
+        f"version {version} was live with other content (revision {taken.revision} of"
+        f" {timestamp(taken.stored.created)}); give the new content a new spec.version,"
+        " or set spec.allowVersionReuse: true."
+    )
+    return Verdict("False", Reason.VERSION_IMMUTABLE, message)

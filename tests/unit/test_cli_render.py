@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`lateen render`: messages of a file or of the cluster, and what is refused."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from lateen_cli.main import application
+from unit.test_cli_prompt_history import ITEMS, TWO, template
+
+FILE = """\
+apiVersion: lateen.dev/v1alpha1
+kind: PromptTemplate
+metadata: {name: tell}
+spec:
+  version: "1"
+  messages:
+  - {role: system, content: "At most {count} words."}
+  - {role: user, content: "Tell me of {topic}."}
+  variables:
+  - {name: topic, rules: [{maxLength: 20}]}
+  - {name: count, type: integer, example: "7"}
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> str:
+    """A manifest with one prompt."""
+    (tmp_path / "a.yaml").write_text(FILE)
+    return str(tmp_path / "a.yaml")
+
+
+def run(*arguments: str, given: str | None = None) -> tuple[int, str]:
+    """Exit status and output of `lateen render`."""
+    shown = CliRunner().invoke(application, ["render", *arguments], input=given)
+    return shown.exit_code, shown.output
+
+
+def test_a_file_is_rendered(file: str, tmp_path: Path) -> None:
+    """With values of the right types, from the command line, a file, or the variable's example."""
+    (tmp_path / "topic").write_text("tea")
+    code, text = run(file, "--var", f"topic=@{tmp_path}/topic")
+    assert (code, text) == (
+        0,
+        "[system]\nAt most 7 words.\n\n[user]\nTell me of tea.\n\n2 messages, 31 characters\n",
+    )
+    code, text = run("-", "--var", "topic=tea", "--var", "count=9", "-o", "json", given=FILE)
+    assert code == 0
+    assert json.loads(text)["messages"][0] == {"role": "system", "content": "At most 9 words."}
+    assert json.loads(text)["characters"] == 31
+
+
+@pytest.mark.parametrize(
+    ("variables", "code", "words"),
+    [
+        (["topic=" + "x" * 21], 1, "maxLength is 20"),
+        (["count=many", "topic=x"], 1, "'many' is not of type integer"),
+        (["other=1", "topic=x"], 1, "unknown variable 'other'"),
+        ([], 1, "'topic' is required"),
+        (["topic"], 2, "NAME=VALUE"),
+        (["topic=@/none"], 2, "can't be read"),
+    ],
+)
+def test_a_wrong_variable_is_named(file: str, variables: list[str], code: int, words: str) -> None:
+    """With the rule it breaks; what is no assignment at all is trouble."""
+    options = [word for each in variables for word in ("--var", each)]
+    assert run(file, *options)[0] == code
+    assert words in run(file, *options)[1]
+    if code == 1:
+        assert words in json.loads(run(file, *options, "-o", "json")[1])["violations"][0]["message"]
+
+
+def test_a_version_in_the_cluster_is_rendered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The live one unless another is asked for."""
+    (tmp_path / "template.json").write_text(json.dumps(template(TWO, TWO)))
+    (tmp_path / "items.json").write_text(json.dumps({"items": ITEMS}))
+    program = tmp_path / "kubectl"
+    names = f"cat {tmp_path}/items.json;; *) cat {tmp_path}/template.json;; esac"
+    program.write_text(f'#!/bin/sh\ncase "$2" in controllerrevisions*) {names}\n')
+    program.chmod(0o700)
+    monkeypatch.setenv("LATEEN_TOOLS", str(tmp_path))
+    monkeypatch.setenv("KUBECONFIG", "/home/user/config")
+    monkeypatch.delenv("LATEEN_STATE_DIR", raising=False)
+    assert "all of tea." in run("pt/tell", "--var", "topic=tea")[1]
+    code, text = run("pt/tell", "--var", "topic=tea", "--version", "1.1")
+    assert (code, "Tell me\nof tea." in text) == (0, True)
+    assert run("pt/tell", "--version", "0.1")[0] == 2
