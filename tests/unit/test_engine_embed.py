@@ -111,6 +111,8 @@ async def test_broken_numbers_fail_only_the_request(
         await engine.embed(["a"])
 
     def explode(self: Embedding, texts: list[Tokens]) -> Rows:
+        if len(texts[0]) == 1:  # the smallest pass, which shows that the model itself still works
+            return real(self, texts)
         raise RuntimeError("out of luck")
 
     monkeypatch.setattr(Embedding, "__call__", explode)
