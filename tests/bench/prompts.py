@@ -15,10 +15,12 @@ from typing import Any
 from transformers import AutoTokenizer
 
 from lateen_api.prompt_template import PromptTemplateSpec
+from lateen_api.rendering import CompiledPrompt, Injection
 from lateen_serving.engine.prompt import PromptEncoder
 from lateen_serving.engine.protocol import GenerateRequest
 from lateen_serving.engine.window import prepare
-from lateen_serving.gateway import render
+from lateen_serving.gateway import prompting, render
+from lateen_serving.gateway.retrieve import numbered
 from lateen_serving.rag.retrieve import Passage
 
 CONTEXT = 8192
@@ -51,12 +53,14 @@ PASSAGES = [Passage(f"d/{n}.md", f"{n}.md", 10 * _SENTENCE, 0.9, "Harbour", n, "
 def measure(folder: Path) -> dict[str, Any]:
     """Milliseconds a request, p50 and p99, of a prompt of 4 KB; `folder` holds a model with a chat template."""
     encoder = PromptEncoder(AutoTokenizer.from_pretrained(folder))
-    window = render.window(SPEC, VALUES, PASSAGES, [], None, None)
+    template, injection = CompiledPrompt(SPEC), Injection(retrieved=numbered(PASSAGES))
+    window = prompting.window(template, VALUES, injection, PASSAGES, [], None, None)
     if window is None:
         raise ValueError("the benchmark's prompt must have a context window")
 
     def rendered() -> GenerateRequest:
-        messages = render.messages(render.prompt_messages(SPEC, VALUES, PASSAGES), [], None, None)
+        of_prompt = prompting.prompt_messages(template, VALUES, injection)
+        messages = render.messages(of_prompt, [], None, None)
         return GenerateRequest(
             messages=messages, max_tokens=256, temperature=0.0, top_p=1.0, seed=None, stop=[], window=window
         )

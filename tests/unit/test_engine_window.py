@@ -13,13 +13,15 @@ from transformers import AutoTokenizer, GemmaConfig, LlamaConfig, PreTrainedToke
 
 from engine_models import TEMPLATE, request, save_causal
 from lateen_api.prompt_template import PromptTemplateSpec
+from lateen_api.rendering import CompiledPrompt, Injection
 from lateen_serving.engine.generator import TextGenerator
 from lateen_serving.engine.options import LoadOptions
 from lateen_serving.engine.prompt import PromptEncoder
 from lateen_serving.engine.protocol import ChatMessage, GenerateRequest
 from lateen_serving.engine.window import prepare
 from lateen_serving.errors import ContextTooLong
-from lateen_serving.gateway import render
+from lateen_serving.gateway import prompting, render
+from lateen_serving.gateway.retrieve import numbered
 from lateen_serving.rag.retrieve import Passage
 
 CONTEXT = 512
@@ -108,9 +110,11 @@ def asked(conversation: list[ChatMessage], question: str = "when?", **window: An
     if window.get("overflow") == "Refuse":
         del document["contextWindow"]["priority"]
     spec = PromptTemplateSpec.model_validate(document)
-    prompt = render.prompt_messages(spec, {"question": question}, PASSAGES)
+    template, values = CompiledPrompt(spec), {"question": question}
+    injection = Injection(retrieved=numbered(PASSAGES))
+    prompt = prompting.prompt_messages(template, values, injection)
     made = request("", max_tokens=4, messages=render.messages(prompt, conversation, None, None))
-    found = render.window(spec, {"question": question}, PASSAGES, conversation, None, None)
+    found = prompting.window(template, values, injection, PASSAGES, conversation, None, None)
     assert found is not None
     made["window"] = found
     return made

@@ -8,7 +8,9 @@ import pytest
 from lateen_api.prompt_template import PromptTemplateSpec
 from lateen_api.prompts.composing import Composer
 from lateen_api.prompts.cutting import Material
-from lateen_serving.gateway import render
+from lateen_api.rendering import CompiledPrompt, Injection
+from lateen_serving.gateway import prompting
+from lateen_serving.gateway.retrieve import numbered
 from unit.gateway_fakes import World, events, passage, prompt_revision
 
 GROUNDED: Any = {
@@ -118,7 +120,10 @@ def test_personal_data_is_redacted_before_it_is_cut() -> None:
     document = prompt_revision("3", contextWindow=WINDOW, postProcessing=["RedactPII"])["spec"]
     spec = PromptTemplateSpec.model_validate(document)
     passages = [passage("a/b.md", "Write to jo@example.org")]
-    window = render.window(spec, {"question": "I am al@example.org"}, passages, [], None, None)
+    injection = Injection(retrieved=numbered(passages))
+    window = prompting.window(
+        CompiledPrompt(spec), {"question": "I am al@example.org"}, injection, passages, [], None, None
+    )
     assert window is not None
     assert window["shortening"]["values"]["question"] == "I am [EMAIL]"
     assert window["shortening"]["passages"] == ["[1] b.md\nWrite to [EMAIL]"]
