@@ -238,7 +238,7 @@ PATHS = {
         ("responses", {"prompt": {"variables": {}}}, "prompt.id", "missing_required_parameter"),
         (
             "responses",
-            {"prompt": {"id": "plain", "variables": {"what": ["x"]}}},
+            {"prompt": {"id": "plain", "variables": {"what": None}}},
             "prompt.variables.what",
             "unsupported_value",
         ),

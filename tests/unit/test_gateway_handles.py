@@ -34,8 +34,6 @@ from lateen_serving.errors import (
     ServiceError,
     Unavailable,
 )
-from lateen_serving.facts import Living
-from lateen_serving.gateway import ray_replicas
 from lateen_serving.gateway.handles import RayModels, _cancel, _translated
 from lateen_serving.gateway.waiting import Wait
 
@@ -393,20 +391,3 @@ async def test_a_failed_look_up_is_repeated(monkeypatch: pytest.MonkeyPatch) -> 
         await models.embed("app", ["a"])
     reply: Any = await models.embed("app", ["a"])
     assert reply == "reply"
-
-
-async def test_replicas_that_take_requests_serve(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those that start or stop are other ones; applications without models have none of ours."""
-
-    def replicas(**states: str) -> dict[str, Any]:
-        return {"replicas": [{"replica_id": name, "state": state} for name, state in states.items()]}
-
-    details = {
-        "app": {"deployments": {"Model": replicas(a="RUNNING", b="UPDATING", c="STARTING", d="STOPPING")}},
-        "gateway": {"deployments": {"Gateway": replicas(g="RUNNING")}},
-    }
-    monkeypatch.setattr(ray_replicas, "_details", lambda: {"applications": details})
-    assert await ray_replicas.RayReplicas().living() == {
-        "app": Living(frozenset("ab"), frozenset("cd")),
-        "gateway": Living(),
-    }

@@ -4,6 +4,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
+from unicodedata import combining
 
 import pytest
 from hypothesis import given, settings
@@ -110,7 +111,9 @@ def test_later_ones_are_whole_while_earlier_ones_last(
         earlier = order[: order.index(changed[-1])]
         assert "context" not in earlier or not result.material.passages
         assert "tags" not in earlier or not result.material.values["tags"]
-        assert "question" not in earlier or len(result.material.values["question"].split()) <= 1
+        # What begins with a combining mark is a part of what stands before it, blanks too.
+        words = [word for word in result.material.values["question"].split() if not combining(word[0])]
+        assert "question" not in earlier or len(words) <= 1
     for name in {"question", "tags", "n"} - set(changed):
         assert result.material.values[name] == material.values[name]
     if "context" not in changed:

@@ -32,7 +32,8 @@ def find(context: RequestContext, request: ChatRequest) -> PromptTemplateSpec | 
 
 def fill(service: Service, context: RequestContext, request: ChatRequest) -> None:
     """Fill `context.messages`: the prompt's, then the caller's; raises InputError that names the wrong variable."""
-    prompting.fill(service, context, request.prompt, conversation.of_chat(request.messages), request.metadata)
+    prompting.fill(context, request.prompt, conversation.of_chat(request.messages), request.metadata)
+    prompting.note_use(service, context)
 
 
 def answer_format(request: ChatRequest, spec: PromptTemplateSpec | None) -> Format:

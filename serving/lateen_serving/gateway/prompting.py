@@ -32,7 +32,6 @@ def template(context: RequestContext) -> CompiledPrompt | None:
 
 
 def fill(
-    service: Service,
     context: RequestContext,
     wanted: PromptReference | None,
     said: Sequence[ChatMessage],
@@ -43,7 +42,7 @@ def fill(
 ) -> None:
     """Fill `context.messages` and `context.window`: the prompt's messages, then the caller's (`said`).
 
-    Raises InputError that names the wrong variable under `variables`, where the request has them. The prompt's revision counts as used.
+    Raises InputError that names the wrong variable under `variables`, where the request has them.
     """
     found = template(context)
     if found is None or wanted is None:
@@ -55,7 +54,6 @@ def fill(
     context.window = window(
         found, wanted.variables, injected, context.passages, said, instructions, reference
     )
-    _note_use(service, context)
 
 
 def prompt_messages(
@@ -122,7 +120,7 @@ def injection(
     )
 
 
-def _note_use(service: Service, context: RequestContext) -> None:
+def note_use(service: Service, context: RequestContext) -> None:
     """The request uses its prompt's revision, which is therefore kept a while longer."""
     if context.prompt is not None and context.prompt_revision is not None:
         service.state.uses.used(context.prompt.id, context.prompt_revision.revision)

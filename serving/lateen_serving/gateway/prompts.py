@@ -35,7 +35,8 @@ def versions(context: RequestContext, prompt_id: str) -> Response:
 async def dry_run(
     service: Service, context: RequestContext, prompt_id: str, document: dict[str, Any]
 ) -> Response:
-    """The messages that a request with these variables would start with; nothing is generated.
+    """The messages that a request with these variables would start with; nothing is generated, and no use
+    counted.
 
     With a model they are as that model would read them, cut to the prompt's context window, and their tokens are counted.
     A variable that is filled with retrieved passages is empty here. Raises NotFound, or InputError that names the
@@ -46,7 +47,6 @@ async def dry_run(
     if request.model is not None:
         resolve.model(context, request.model, "generate")
     prompting.fill(
-        service,
         context,
         request.reference(prompt_id),
         conversation.of_chat(request.messages),

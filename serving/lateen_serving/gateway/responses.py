@@ -115,4 +115,5 @@ def _render(service: Service, context: RequestContext, request: ResponsesRequest
     needs_place = request.search is not None and not (template and rendering.wants_retrieval(template.spec))
     reference = render.reference(context.passages) if needs_place else None
     said = conversation.of_responses(request.input)
-    prompting.fill(service, context, request.prompt, said, request.metadata, request.instructions, reference)
+    prompting.fill(context, request.prompt, said, request.metadata, request.instructions, reference)
+    prompting.note_use(service, context)

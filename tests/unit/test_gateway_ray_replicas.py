@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What Ray's word on replicas means."""
+
+from typing import Any
+
+import pytest
+
+from lateen_serving.facts import Living
+from lateen_serving.gateway import ray_replicas
+
+
+async def test_replicas_that_take_requests_serve(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that start or stop are other ones; applications without models have none of ours."""
+
+    def replicas(**states: str) -> dict[str, Any]:
+        return {"replicas": [{"replica_id": name, "state": state} for name, state in states.items()]}
+
+    details = {
+        "app": {"deployments": {"Model": replicas(a="RUNNING", b="UPDATING", c="STARTING", d="STOPPING")}},
+        "gateway": {"deployments": {"Gateway": replicas(g="RUNNING")}},
+    }
+    monkeypatch.setattr(ray_replicas, "_details", lambda: {"applications": details})
+    assert await ray_replicas.RayReplicas().living() == {
+        "app": Living(frozenset("ab"), frozenset("cd")),
+        "gateway": Living(),
+    }
