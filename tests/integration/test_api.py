@@ -29,10 +29,10 @@ def chat(cluster: Cluster, shared_namespace: str, embedder: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def ranker(chat: str, cluster: Cluster, shared_namespace: str) -> str:
+def ranker(chat: str, cluster: Cluster, stack: LocalStack, shared_namespace: str) -> str:
     """A tiny cross-encoder, Ready; the id clients use."""
     found = cluster.wait_ready(KIND, shared_namespace, "ranker", timeout=180)
-    assert found["status"]["url"] == "/v1/rerank"
+    assert found["status"]["url"] == f"{stack.gateway_url}/v1"
     return str(found["status"]["modelId"])
 
 
