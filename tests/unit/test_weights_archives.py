@@ -115,7 +115,7 @@ async def test_a_cancelled_unpack_stops_writing(tmp_path: Path, monkeypatch: pyt
     work.cancel()
     try:
         async with asyncio.timeout(10):
-            while not space._stopped:
+            while not space._stopped:  # noqa: ASYNC110 - no event tells it
                 await asyncio.sleep(0)
         assert not work.done()
     finally:
