@@ -85,7 +85,8 @@ class WeightsSource(SpecType):
 
     secret_ref: SecretReference | None = None
     """Secret with the credentials of the source: `token` (a hub, a registry or https), `username` and `password` (a
-    registry or https), or the object store's own names such as `access_key_id` and `secret_access_key`."""
+    registry or https), `access_key_id` and `secret_access_key` (s3), `service_account_key` (gs), `account_name` with
+    `account_key` or `sas_key` (az), or `skip_signature: "true"` (a public bucket). `endpoint` is for s3 and az alone."""
 
     digest: (
         Annotated[

@@ -41,7 +41,8 @@ class ServingSettings(BaseSettings):
     """Ray's own token, from the variable that Ray reads; it also opens the gateway's report. Empty: none."""
 
     model_cache: Path = Path.home() / ".cache" / "lateen" / "models"
-    """Where downloaded and converted weights are kept: of this node, or on a volume that several nodes share."""
+    """Where downloaded and converted weights are kept: of this node, or on a volume that several nodes share. It belongs
+    to one Unix user: all processes that use it run as that user."""
 
     model_cache_bytes: int | None = Field(default=None, gt=0)
     """Size that the cache may have; what nobody uses goes first, the least recently used before others. Default: the

@@ -3,17 +3,20 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import openai
 import psutil
 import pytest
 
-from stack import asking, manifests, tiny
+from stack import asking, manifests, sources, tiny
 from stack.cluster import Cluster, condition
 from stack.local import LocalStack
 from stack.parts import RayServe
@@ -291,3 +294,46 @@ async def test_without_weaviate_chat_goes_on(
         assert (await client.chat.completions.create(**request)).choices
     page = await client.vector_stores.search(store, query="zebra")
     assert page.data[0].filename == "a.md"
+
+
+def test_weights_that_are_deleted_from_the_cache(
+    cluster: Cluster, namespace: str, stack: LocalStack, ray: RayServe, sdk: openai.OpenAI, tmp_path: Path
+) -> None:
+    """A replica that starts after somebody deleted its weights by hand fetches them anew, and the model answers."""
+    (controller,) = named(stack, "ray::ServeController")
+    endpoint = controller.environ().get("AWS_ENDPOINT_URL")
+    if endpoint is None:
+        pytest.skip("this stack was started without an S3 endpoint")
+    keys = {"access_key_id": sources.KEY, "secret_access_key": sources.SECRET}
+    meta = {"name": "s3", "namespace": namespace}
+    cluster.apply({"apiVersion": "v1", "kind": "Secret", "metadata": meta, "stringData": keys})
+    with sources.s3(tmp_path / "s3", urlsplit(endpoint).port) as server:
+        weights = stack.volume("models") / "tiny-chat"
+        shutil.copytree(weights, server.folder / "models" / namespace)
+        source = {"uri": f"s3://models/{namespace}", "secretRef": {"name": "s3"}}
+        cluster.apply(manifests.model(namespace, "remote", "generate", "", source=source))
+        cluster.wait_ready(KIND, namespace, "remote", timeout=180)
+        before = asking.say(sdk, f"{namespace}.remote")
+        pid = replica_pid(ray, namespace, "remote")
+        process = psutil.Process(pid)
+        cache = Path(process.environ()["LATEEN_MODEL_CACHE"])
+        entry = entry_in_use(process, cache)
+        shutil.rmtree(entry)
+        os.kill(pid, signal.SIGKILL)
+
+        def replaced() -> bool:
+            return replica_pid(ray, namespace, "remote") != pid
+
+        wait_for(replaced, 180, "no other replica was started", interval=0.5)
+        cluster.wait_ready(KIND, namespace, "remote", timeout=60)
+        assert (entry / "model.safetensors").stat().st_size == (weights / "model.safetensors").stat().st_size
+        assert asking.say(sdk, f"{namespace}.remote") == before
+        cluster.delete(KIND, namespace, "remote")
+        shutil.rmtree(entry)  # the cache is that of the user, not of the stack
+
+
+def entry_in_use(process: psutil.Process, cache: Path) -> Path:
+    """The folder of the model cache that a replica holds, by the lock that it has open."""
+    locks = [Path(file.path) for file in process.open_files() if file.path.endswith(".use")]
+    (lock,) = [path for path in locks if path.is_relative_to(cache.resolve())]
+    return cache / "entries" / lock.name.removesuffix(".use")

@@ -21,7 +21,7 @@ from lateen_cli import processes
 from lateen_cli.credentials import Secrets
 from lateen_cli.ports import Ports
 from lateen_cli.state import StateDir
-from stack import tiny
+from stack import sources, tiny
 from stack.cluster import Cluster
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -44,7 +44,13 @@ class LocalStack:
     def start(self) -> float:
         """`lateen up --detach`; how many seconds it took."""
         started = time.monotonic()
-        setting = {"LATEEN_OPERATOR_RESYNC_SECONDS": str(RESYNC_SECONDS)}
+        setting = {
+            "LATEEN_OPERATOR_RESYNC_SECONDS": str(RESYNC_SECONDS),
+            # Where the node's administrator says that S3 is: a test may start a server there.
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{sources.free_port()}",
+            "AWS_ALLOW_HTTP": "true",
+            "AWS_REGION": "us-east-1",
+        }
         result = lateen("up", "--detach", state=self.state.root, timeout=START_TIMEOUT, more=setting)
         assert result.returncode == 0, f"lateen up failed:\n{result.stdout[-4000:]}\n{result.stderr[-4000:]}"
         return time.monotonic() - started

@@ -45,9 +45,9 @@ class Server:
 
 
 @contextmanager
-def s3(folder: Path) -> Iterator[Server]:
+def s3(folder: Path, port: int | None = None) -> Iterator[Server]:
     """`rclone serve s3`: each folder of `folder/data` is a bucket."""
-    server = _server(folder)
+    server = _server(folder, port)
     command = [_program("rclone"), "serve", "s3", "--addr", f"127.0.0.1:{server.port}"]
     command += [
         "--auth-key",
@@ -105,11 +105,16 @@ def _blob(http: httpx.Client, name: str, data: bytes, media: str) -> dict[str, s
     return {"mediaType": media, "digest": digest, "size": len(data)}
 
 
-def _server(folder: Path) -> Server:
+def _server(folder: Path, port: int | None = None) -> Server:
     (folder / "data").mkdir(parents=True)
+    return Server(port or free_port(), folder / "data", folder / "log")
+
+
+def free_port() -> int:
+    """A port of loopback that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        return Server(probe.getsockname()[1], folder / "data", folder / "log")
+        return int(probe.getsockname()[1])
 
 
 def _program(name: str) -> str:

@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bounds of archives, whatever server they come from."""
 
+import asyncio
 import io
 import tarfile
+import threading
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lateen_serving.errors import LoadError
-from lateen_serving.weights import archives
+from lateen_serving.weights import archives, remote
+from lateen_serving.weights.remote import Part
 from unit.weights_fakes import room
 
 FILES = {"config.json": b"{}", "model.safetensors": b"w" * 3000, "tokenizer.json": b"[]"}
@@ -79,3 +83,45 @@ def test_a_header_is_no_way_to_fill_the_memory(tmp_path: Path) -> None:
                 archives.unpack(tmp_path / "a", tmp_path / "x", "it", room(tmp_path / "cache"))
         else:
             archives.unpack(tmp_path / "a", tmp_path / "x", "it", room(tmp_path / "cache"))
+
+
+async def test_a_cancelled_unpack_stops_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the cancellation has come through, the thread is done and nothing more is written."""
+    body = io.BytesIO()
+    with zipfile.ZipFile(body, "w") as archive:
+        archive.writestr("config.json", b"{}")
+        archive.writestr("model.safetensors", b"w" * 50 * 2**20)
+    (tmp_path / "a.zip").write_bytes(body.getvalue())
+    begun, go_on, ended = threading.Event(), threading.Event(), threading.Event()
+    space, unpack = room(tmp_path / "cache"), archives.unpack
+    take = space.take
+
+    def taken(more: int) -> None:
+        if more > 2:  # a block of the weights
+            begun.set()
+            go_on.wait(30)
+        take(more)
+
+    def unpacked(*arguments: Any) -> list[str]:
+        try:
+            return unpack(*arguments)
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(space, "take", taken)
+    monkeypatch.setattr(archives, "unpack", unpacked)
+    work = asyncio.create_task(remote.unpack(Part("a.zip", "a.zip", archive=True), tmp_path, "it", space))
+    assert await asyncio.to_thread(begun.wait, 30)
+    work.cancel()
+    try:
+        async with asyncio.timeout(10):
+            while not space._stopped:  # noqa: ASYNC110 - no event tells it
+                await asyncio.sleep(0)
+        assert not work.done()
+    finally:
+        go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await work
+    assert ended.is_set()
+    assert (tmp_path / "model.safetensors").stat().st_size == 0
+    assert (tmp_path / "config.json").read_bytes() == b"{}"

@@ -247,7 +247,9 @@ def test_a_secret_that_is_being_removed(tmp_path: Path) -> None:
         ("s3", {"endpoint": "https://x.example", "session_token": "t"}, "endpoint"),
         ("s3", {"endpoint": "https://x.example", "skip_signature": "false"}, "endpoint"),
         ("s3", {"region": "@10.0.0.5/#"}, "region"),
-        ("az", {"endpoint": "https://x.example", "account_name": "abc", "sas_key": "sv=x"}, "endpoint"),
+        ("az", {"endpoint": "https://x.example", "account_name": "abc", "client_id": "x"}, "endpoint"),
+        ("az", {"endpoint": "https://x.example", "account_key": "YWJj"}, "account_name"),
+        ("az", {"endpoint": "https://x.example", "skip_signature": "true"}, "account_name"),
         ("az", {"account_name": "evil.example/x"}, "account_name"),
         ("az", {"tenant_id": "../../x"}, "tenant_id"),
         ("gs", {"service_account": "/etc/passwd"}, "service_account"),
@@ -265,14 +267,69 @@ def test_keys_by_which_the_node_would_act_for_a_stranger(
         bucket.configuration(store, Credentials("team/s", values))
 
 
-def test_credentials_for_an_endpoint_leave_nothing_to_the_node() -> None:
+@pytest.mark.parametrize(
+    ("store", "values", "handed"),
+    [
+        (
+            "s3",
+            {"access_key_id": "a", "secret_access_key": "b"},
+            {"access_key_id": "a", "secret_access_key": "b", "token": None},
+        ),
+        (
+            "s3",
+            {"access_key_id": "a", "secret_access_key": "b", "session_token": "c"},
+            {"access_key_id": "a", "secret_access_key": "b", "token": "c"},
+        ),
+        ("az", {"account_key": "YWJj"}, {"access_key": "YWJj"}),
+        ("az", {"sas_key": "?sv=1&sig=x%3D", "client_id": "c"}, {"sas_token": "?sv=1&sig=x%3D"}),
+    ],
+)
+def test_credentials_of_a_secret_leave_nothing_to_the_node(
+    store: Any, values: dict[str, str], handed: dict[str, Any]
+) -> None:
     """The store's client is told them directly, so that it can't prefer others from its environment."""
-    config = {"access_key_id": "a", "secret_access_key": "b", "endpoint": "https://x.example"}
-    own = bucket.provider("s3", config)
+    config = {**values, "region": "r"}
+    own = bucket.provider(store, config, "team/s")
     assert own is not None
-    assert own() == {"access_key_id": "a", "secret_access_key": "b", "token": None, "expires_at": None}
-    assert config == {"endpoint": "https://x.example"}
-    assert bucket.provider("s3", {"skip_signature": "true", "endpoint": "https://x.example"}) is None
+    assert own() == {**handed, "expires_at": None}
+    assert config == {"region": "r"}
+
+
+def test_nothing_is_signed_for_whoever_says_so() -> None:
+    """Keys beside `skip_signature` are dropped."""
+    config = {"skip_signature": "true", "access_key_id": "a", "endpoint": "https://x.example"}
+    assert bucket.provider("s3", config, "team/s") is None
+    assert config == {"skip_signature": "true", "endpoint": "https://x.example"}
+
+
+@pytest.mark.parametrize(
+    "values", [{"account_key": "not base64!"}, {"sas_key": "https://x.example"}, {"sas_key": "sv"}]
+)
+def test_a_key_that_is_none(values: dict[str, str]) -> None:
+    """It is refused before anybody is asked, by its name and without its value."""
+    (name, value), *_ = values.items()
+    with pytest.raises(LoadError, match=name) as caught:
+        bucket.provider("az", dict(values), "team/s")
+    assert caught.value.code == "SourceUnauthorized"
+    assert f"{value} " not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("store", "values", "variable"),
+    [
+        ("gs", {"service_account_key": "{}"}, "GOOGLE_SERVICE_ACCOUNT"),
+        ("gs", {"service_account_key": "{}"}, "GOOGLE_BEARER_TOKEN"),
+        ("az", {"client_secret": "x"}, "AZURE_FEDERATED_TOKEN_FILE"),
+    ],
+)
+def test_what_the_node_hides(
+    monkeypatch: pytest.MonkeyPatch, store: Any, values: dict[str, str], variable: str
+) -> None:
+    """Where the node's own identity would be used instead of the Secret's, it is told which variable is the reason."""
+    monkeypatch.setenv(variable, "x")
+    with pytest.raises(LoadError, match=variable) as caught:
+        bucket.provider(store, values, "team/s")
+    assert caught.value.code == "SourceRefused"
 
 
 def test_equal_names_in_two_stores_are_two_sources() -> None:

@@ -2,6 +2,7 @@
 """GGUF files are turned into safetensors once, in a process of their own."""
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from lateen_api.serve_config import WeightsArguments
 from lateen_serving.errors import LoadError
 from lateen_serving.settings import ServingSettings
-from lateen_serving.weights import gguf, local, source
+from lateen_serving.weights import child, gguf, local, source
 from lateen_serving.weights.quota import Room
 
 HIDDEN, LAYERS, WIDE = 32, 1, 64
@@ -155,9 +156,48 @@ async def test_the_child_ends_with_its_parent(tmp_path: Path) -> None:
     file = tmp_path / "pipe.gguf"
     file.touch()
     script = "import sys, time; from lateen_serving.weights import gguf; gguf.convert = lambda *_: time.sleep(600); sys.exit(gguf.main(sys.argv[1:]))"
-    child = await asyncio.create_subprocess_exec(
+    process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", script, str(file), str(tmp_path), stdin=asyncio.subprocess.PIPE
     )
-    assert child.stdin is not None
-    child.stdin.close()
-    assert await child.wait() == 1
+    assert process.stdin is not None
+    process.stdin.close()
+    assert await process.wait() == 1
+
+
+GROWS = """
+import os, sys, time
+from pathlib import Path
+from lateen_serving.weights import child
+folder = Path(sys.argv[1])
+def grow(_):
+    (folder.parent.parent.parent / "pid").write_text(str(os.getpid()))
+    with (folder / "model.safetensors").open("wb", buffering=0) as file:
+        while True:
+            file.write(b"w" * 2**20)
+            time.sleep(0.01)
+child.serve(grow)
+"""
+"""A conversion that never stops writing, some 100 MiB/s at most."""
+
+
+async def test_a_conversion_that_outgrows_the_cache(
+    settings: ServingSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is killed as soon as its folder is larger than what the cache has left, and nothing of it stays."""
+    save_gguf(settings.volumes / "m" / "tiny.gguf")
+    (tmp_path / "growing_conversion.py").write_text(GROWS)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+
+    async def grow(origin: Path, folder: Path, room: Room) -> None:
+        await child.run("growing_conversion", (str(folder),), folder, room)
+
+    monkeypatch.setattr(gguf, "_run", grow)
+    small = settings.model_copy(update={"model_cache_bytes": 5 * 2**20})
+    with pytest.raises(LoadError, match="LATEEN_MODEL_CACHE_BYTES") as caught:
+        await source.resolve(WeightsArguments(uri="pvc://m"), small)
+    assert caught.value.code == "CacheFull"
+    pid = int((tmp_path / "pid").read_text())
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    for folder in ("scratch", "entries"):
+        assert not list((settings.model_cache / folder).iterdir())

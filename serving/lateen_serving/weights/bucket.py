@@ -4,7 +4,9 @@
 Without credentials of its own a source is read with those of the node (its environment, its cloud identity).
 """
 
+import base64
 import json
+import os
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -32,6 +34,10 @@ from lateen_serving.weights.uris import BucketSource, ObjectStore, refused
 _CHUNK = 4 * 2**20
 _CONNECT, _WHOLE = timedelta(seconds=10), timedelta(hours=6)
 _STATUS = re.compile(r"status code: (\d{3})")
+_PLAIN = {"s3": "AWS_ALLOW_HTTP", "gs": "GOOGLE_ALLOW_HTTP", "az": "AZURE_ALLOW_HTTP"}
+"""Variables by which an administrator lets the node's own endpoint be one without TLS."""
+
+_SAS = re.compile(r"\??([A-Za-z]+=[^&\s]+)(&[A-Za-z]+=[^&\s]+)*")
 _OWN = {
     "s3": ("access_key_id", "secret_access_key", "session_token", "skip_signature"),
     "gs": ("service_account_key", "skip_signature"),
@@ -39,8 +45,20 @@ _OWN = {
 }
 """Keys by which a Secret brings an identity of its own."""
 
-_COMPLETE = {"s3": {"access_key_id", "secret_access_key"}, "az": {"account_key"}}
-"""Of these, what must be there for an endpoint of the author's choice: then nothing is asked of the node."""
+_COMPLETE = {
+    "s3": ({"access_key_id", "secret_access_key"},),
+    "az": ({"account_name", "account_key"}, {"account_name", "sas_key"}),
+}
+"""What must be there, one set or the other, for an endpoint of the author's choice: then nothing is asked of the node."""
+
+_HIDING = {
+    "service_account_key": ("GOOGLE_SERVICE_ACCOUNT", "GOOGLE_SERVICE_ACCOUNT_PATH", "GOOGLE_BEARER_TOKEN"),
+    "client_secret": (
+        "AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_ACCESS_KEY", "AZURE_STORAGE_MASTER_KEY", "AZURE_STORAGE_TOKEN",
+        "AZURE_FEDERATED_TOKEN_FILE",
+    ),
+}  # fmt: skip
+"""Variables of the node that the stores' clients prefer to a Secret's key which only they can use."""
 
 _SHAPES = {
     "region": re.compile(r"[a-z0-9-]{1,64}"),
@@ -108,16 +126,20 @@ class Bucket:
     async def _open(self) -> AsyncIterator[_Store]:
         """The store's client, for the block; raises LoadError."""
         config = configuration(self.source.store, self.credentials)
+        own = provider(self.source.store, config, self.credentials.name)
         if "endpoint" not in config:  # the node's own, which is the administrator's choice
-            yield self._made(config, None, None)
+            yield self._made(config, None, own)
             return
         await self._check(config["endpoint"])
-        own = provider(self.source.store, config)
         async with tunnel(self.allowed) as proxy:
             yield self._made(config, proxy, own)
 
     def _made(self, config: dict[str, str], proxy: str | None, own: Provider | None) -> _Store:
         plain = config.pop("allow_http", "") == "true"
+        if (
+            proxy is None
+        ):  # the client takes the endpoint from the node's environment, but not this beside options
+            plain = plain or os.environ.get(_PLAIN[self.source.store]) == "true"
         client: dict[str, Any] = {"connect_timeout": _CONNECT, "timeout": _WHOLE, "allow_http": plain}
         if proxy is not None:
             client["proxy_url"] = proxy
@@ -214,32 +236,62 @@ def configuration(store: ObjectStore, credentials: Credentials) -> dict[str, str
         if name in config and not shape.fullmatch(config[name]):
             raise refused(f"Secret {credentials.name}: {name} is not one")
     anonymous = config.get("skip_signature") == "true"
-    if "endpoint" in config and not anonymous and not _COMPLETE[store] <= config.keys():
+    if "endpoint" in config and not anonymous and not any(keys <= config.keys() for keys in _COMPLETE[store]):
         # The node's identity is for the stores that the administrator chose.
-        needed = ", ".join(sorted(_COMPLETE[store]))
+        needed = ", or ".join(" and ".join(sorted(keys)) for keys in _COMPLETE[store])
         raise refused(
             f"Secret {credentials.name} names an endpoint but no credentials for it: it needs {needed},"
             " or skip_signature: true"
         )
+    if "endpoint" in config and store == "az" and "account_name" not in config:
+        raise refused(f"Secret {credentials.name} names an endpoint: it needs account_name too")
     if account := config.get("service_account_key"):
         config["service_account_key"] = _account(account, credentials.name)
     return config
 
 
-def provider(store: ObjectStore, config: dict[str, str]) -> Provider | None:
-    """What answers whenever the store's client wants credentials for an endpoint of the author's choice; taken out of
-    `config`. Without it the client would prefer what it finds in the node's environment. None: it signs nothing.
+def provider(store: ObjectStore, config: dict[str, str], secret: str) -> Provider | None:
+    """What answers whenever the store's client wants credentials, made of the Secret's own; these are taken out of
+    `config`. Without it the client would mix them with what it finds in the node's environment, or prefer that.
+
+    None: nothing is signed, or the Secret has no credentials, or such that only the client can use. Raises LoadError
+    SourceUnauthorized for a key that is none, and SourceRefused where the node's environment hides the Secret's.
     """
-    taken = {name: config.pop(name) for name in _OWN[store] if name in config and name != "skip_signature"}
     if config.get("skip_signature") == "true":
+        for name in _OWN[store][:-1]:
+            config.pop(name, None)
         return None
-    found: dict[str, Any] = {"expires_at": None}
-    if store == "s3":
-        found |= {name: taken[name] for name in ("access_key_id", "secret_access_key")}
-        found["token"] = taken.get("session_token")
-    else:
-        found["access_key"] = taken["account_key"]
-    return lambda: found
+    found = _handed(store, config, secret)
+    if found:
+        for name in _OWN[store]:
+            config.pop(name, None)
+        return lambda: {"expires_at": None, **found}
+    for name in _HIDING.keys() & config.keys():
+        if hiding := [variable for variable in _HIDING[name] if os.environ.get(variable)]:
+            raise refused(f"Secret {secret}: {name} is hidden by {hiding[0]} of the Ray node; unset it there")
+    return None
+
+
+def _handed(store: ObjectStore, config: dict[str, str], secret: str) -> dict[str, Any]:
+    """What the client takes of a Secret's keys as they are; empty where there is nothing of the kind."""
+    if store == "s3" and {"access_key_id", "secret_access_key"} <= config.keys():
+        names = ("access_key_id", "secret_access_key")
+        return {name: config[name] for name in names} | {"token": config.get("session_token")}
+    if store == "az" and (key := config.get("account_key")):
+        try:
+            base64.b64decode(key, validate=True)
+        except ValueError:
+            raise _no_key(secret, "account_key is not the base64 text that Azure shows") from None
+        return {"access_key": key}
+    if store == "az" and (token := config.get("sas_key")):
+        if not _SAS.fullmatch(token):
+            raise _no_key(secret, "sas_key is not a shared access signature such as sv=...&sig=...")
+        return {"sas_token": token}
+    return {}
+
+
+def _no_key(secret: str, why: str) -> LoadError:
+    return LoadError(f"Secret {secret}: {why}", code="SourceUnauthorized")
 
 
 def _account(text: str, secret: str) -> str:
@@ -247,7 +299,4 @@ def _account(text: str, secret: str) -> str:
         document = json.loads(text)
         return json.dumps({name: document[name] for name in _ACCOUNT_FIELDS})
     except (ValueError, KeyError, TypeError):
-        raise LoadError(
-            f"Secret {secret}: service_account_key is not the JSON key of a service account",
-            code="SourceUnauthorized",
-        ) from None
+        raise _no_key(secret, "service_account_key is not the JSON key of a service account") from None
