@@ -134,15 +134,19 @@ class Supervisor:
     async def _keep(self, part: Part) -> None:
         """One part for as long as the stack lives."""
         await self._needed(part)
-        for attempt in range(part.restarts + 1):
-            if attempt:
-                await asyncio.sleep(RESTART_PAUSE * 2 ** (attempt - 1))
-            process = await self._bring(part, attempt)
+        total = in_a_row = 0
+        while True:
+            process = await self._bring(part, total)
             self._is_ready(part.name)
+            since = time.monotonic()
             reason = f"ended by itself with {_outcome(await process.wait())}"
-            if attempt < part.restarts:
-                self.screen.show(Event(kind="restarting", part=part.name, text=reason))
-        raise PartFailed(part.name, reason)
+            if time.monotonic() - since >= part.steady:
+                in_a_row = 0
+            if in_a_row == part.restarts:
+                raise PartFailed(part.name, reason)
+            self.screen.show(Event(kind="restarting", part=part.name, text=reason))
+            total, in_a_row = total + 1, in_a_row + 1
+            await asyncio.sleep(RESTART_PAUSE * 2 ** (in_a_row - 1))
 
     async def _bring(self, part: Part, restarts: int) -> asyncio.subprocess.Process:
         """Start a part until it is ready, as often as its description allows."""

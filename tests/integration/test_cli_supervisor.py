@@ -165,6 +165,38 @@ async def test_a_part_that_may_restart_is_restarted(bench: Bench) -> None:
     assert bench.left() == []
 
 
+async def test_ends_far_apart_are_no_row(bench: Bench) -> None:
+    """A part that served well between its ends is restarted however often, and the number of restarts is told."""
+    held = bench.supervisor(bench.part("repaired", restarts=1, steady=0))
+
+    async def kill_twice_more() -> None:
+        for number in (2, 3):
+            await bench.screen.until("ready", "repaired", number)
+            os.kill(held.records["repaired"].pid, signal.SIGKILL)
+
+    running = asyncio.create_task(held.run(lambda: os.kill(held.records["repaired"].pid, signal.SIGKILL)))
+    await kill_twice_more()
+    await bench.screen.until("ready", "repaired", 4)
+    assert held.records["repaired"].restarts == 3
+    held.stop.set()
+    await running
+
+
+async def test_ends_in_a_row_stop_the_stack(bench: Bench) -> None:
+    """A part that ends soon after each start isn't started for ever."""
+    held = bench.supervisor(bench.part("broken", restarts=1))
+
+    async def kill_again() -> None:
+        await bench.screen.until("ready", "broken", 2)
+        os.kill(held.records["broken"].pid, signal.SIGKILL)
+
+    killing = asyncio.create_task(kill_again())
+    with pytest.raises(PartFailed, match="broken ended by itself with signal 9"):
+        await held.run(lambda: os.kill(held.records["broken"].pid, signal.SIGKILL))
+    await killing
+    assert bench.left() == []
+
+
 async def test_a_stop_during_the_start_leaves_nothing(bench: Bench) -> None:
     """Ctrl-C is heard while a part is still starting."""
     slow = bench.part("slow", script="import signal; signal.pause()")

@@ -79,4 +79,6 @@ class Part:
     tries: int = 1
     """How often a start may fail before it counts as failed."""
     restarts: int = 0
-    """How often it is started again after it ended by itself; 0: its end stops the stack."""
+    """How often in a row it is started again after it ended by itself; 0: its end stops the stack."""
+    steady: float = 30.0
+    """Seconds of service after which an end is the first in a row again."""
