@@ -143,13 +143,6 @@ def passage(document_id: str, text: str, score: float = 0.9, heading: str = "") 
     return Passage(document_id, filename, text, score, heading, 0, f"file:///{filename}")
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    """Let the other tasks go on until `condition` holds."""
-    async with asyncio.timeout(60):
-        while not condition():  # noqa: ASYNC110 - no event tells of it
-            await asyncio.sleep(0)
-
-
 @dataclass
 class FakeModels:
     """Model applications: `answers` holds, per application, what the next calls do (a list of events and errors)."""

@@ -10,7 +10,8 @@ import pytest
 
 from lateen_api.gateway_report import LATENCY_BOUNDS
 from lateen_serving.errors import QueueTimeout, ReplicaLost, Unavailable
-from unit.gateway_fakes import RawExchange, World, model, until
+from unit.gateway_conditions import until
+from unit.gateway_fakes import RawExchange, World, model
 
 ASK: Any = {"model": "chatty", "messages": [{"role": "user", "content": "Hi"}]}
 CANARY = {"revision": "r2", "application": "default_chatty_r2", "weight": 10, "since": 5}

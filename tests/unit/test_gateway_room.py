@@ -10,7 +10,8 @@ import pytest
 
 from lateen_serving.errors import Overloaded, ReplicaLost, Unavailable
 from lateen_serving.gateway.room import Room
-from unit.gateway_fakes import RawExchange, World, index, model, until
+from unit.gateway_conditions import until
+from unit.gateway_fakes import RawExchange, World, index, model
 
 COLD = ("c1", "c2", "c3", "c4")
 ASK: dict[str, Any] = {"model": "chatty", "messages": [{"role": "user", "content": "Hi"}]}
