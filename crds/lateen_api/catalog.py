@@ -68,6 +68,9 @@ class Model(SpecType):
     queue_timeout_seconds: int = 30
     """Longest wait for a replica."""
 
+    max_queued_requests: int = 128
+    """Requests that may wait for a replica, in each gateway replica."""
+
     routing: RoutingStrategy = "LeastLoaded"
     """How a request's replica is chosen."""
 

@@ -69,7 +69,8 @@ class ModelLimits(SpecType):
     """Requests one replica works on at the same time; more wait."""
 
     max_queued_requests: Annotated[int, Field(ge=1, le=65536)] = 128
-    """Requests that may wait for a replica; beyond it callers get 503 with Retry-After."""
+    """Requests that may wait for a replica, in each gateway replica; beyond it callers get 503 with Retry-After. Where very
+    many wait, no model's take more than half of the gateway's room, so that other models still answer."""
 
     queue_timeout: Duration = "30s"
     """Longest wait for a replica; beyond it callers get 503 with Retry-After. While a model that was scaled to zero

@@ -15,6 +15,9 @@ from lateen_api.schema import SpecType
 GATEWAY_IMPORT_PATH = "lateen_serving.gateway.app:build"
 """`build(args: dict) -> Application`; takes the Catalog as `user_config={"catalog": {...}}`."""
 
+GATEWAY_MAX_ONGOING_REQUESTS = 512
+"""Requests one gateway replica works on at the same time; each is mostly waiting, and Ray Serve's own default is 5."""
+
 MODEL_IMPORT_PATH = "lateen_serving.engine.app:build"
 """`build(args: dict) -> Application`; `args` is a `ModelArguments` document."""
 

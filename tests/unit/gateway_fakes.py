@@ -5,6 +5,7 @@ import asyncio
 import io
 import json
 from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -160,6 +161,8 @@ class FakeModels:
     """When set, an answer waits for it before its first event."""
     queue: asyncio.Event | None = None
     """When set, no replica begins to work before it."""
+    cold: set[str] = field(default_factory=set)
+    """Applications of which no replica ever begins to work."""
     refusals: dict[str, list[Exception]] = field(default_factory=dict)
     """Per application, what the next calls raise before a replica has begun."""
 
@@ -187,29 +190,43 @@ class FakeModels:
             raise refusals.pop(0)
         if self.queue is not None:
             await self.queue.wait()
+        if application in self.cold:
+            await asyncio.Event().wait()
         waiting.begun()
+
+    @asynccontextmanager
+    async def _work(self, application: str) -> AsyncGenerator[None, None]:
+        """Around a call with one reply."""
+        self.asked.set()
+        try:
+            await self._begin(application)
+            if self.silent is not None:
+                await self.silent.wait()
+            yield
+        finally:
+            self.closed.append(application)
 
     async def count(self, application: str, request: GenerateRequest) -> Counted:
         """A token for each word."""
         self.counted.append((application, request))
-        await self._begin(application)
-        words = [word for message in request["messages"] for word in message["content"].split()]
-        return Counted(messages=request["messages"], tokens=len(words), cut=[])
+        async with self._work(application):
+            words = [word for message in request["messages"] for word in message["content"].split()]
+            return Counted(messages=request["messages"], tokens=len(words), cut=[])
 
     async def embed(self, application: str, texts: list[str]) -> Embeddings:
         self.embedded.append((application, texts))
-        await self._begin(application)
-        rows = np.zeros((len(texts), DIMENSION), dtype=np.float32)
-        rows[:, 0] = 1.0
-        rows[:, 1] = np.arange(len(texts))
-        return Embeddings(vectors=rows, tokens=[len(text.split()) for text in texts])
+        async with self._work(application):
+            rows = np.zeros((len(texts), DIMENSION), dtype=np.float32)
+            rows[:, 0] = 1.0
+            rows[:, 1] = np.arange(len(texts))
+            return Embeddings(vectors=rows, tokens=[len(text.split()) for text in texts])
 
     async def rerank(self, application: str, query: str, documents: list[str]) -> Ranking:
         """The longer the better."""
         self.ranked.append((application, query, documents))
-        await self._begin(application)
-        scores = [1 - 1 / (1 + len(document)) for document in documents]
-        return Ranking(scores=scores, tokens=[len(document.split()) for document in documents])
+        async with self._work(application):
+            scores = [1 - 1 / (1 + len(document)) for document in documents]
+            return Ranking(scores=scores, tokens=[len(document.split()) for document in documents])
 
 
 @dataclass
@@ -246,14 +263,25 @@ class FakeSearch:
     passages: dict[str, list[Passage]] = field(default_factory=dict)
     error: Exception | None = None
     calls: list[tuple[str, str, list[float] | None, int]] = field(default_factory=list)
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+    silent: asyncio.Event | None = None
+    """When set, a search waits for it."""
+    closed: list[str] = field(default_factory=list)
+    """Ids of the indexes whose searches are over."""
 
     async def search(
         self, index: Index, query: str, vector: Sequence[float] | None, limit: int
     ) -> list[Passage]:
         self.calls.append((index.id, query, list(vector) if vector is not None else None, limit))
-        if self.error is not None:
-            raise self.error
-        return self.passages.get(index.id, [])[:limit]
+        self.asked.set()
+        try:
+            if self.silent is not None:
+                await self.silent.wait()
+            if self.error is not None:
+                raise self.error
+            return self.passages.get(index.id, [])[:limit]
+        finally:
+            self.closed.append(index.id)
 
 
 class World:

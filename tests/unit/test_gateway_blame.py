@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is held against a canary, and what is not: crashes and slowness are, planned stops aren't."""
 
+import asyncio
+import json
+from bisect import bisect_left
 from typing import Any
 
 import pytest
 
+from lateen_api.gateway_report import LATENCY_BOUNDS
 from lateen_serving.errors import QueueTimeout, ReplicaLost, Unavailable
-from unit.gateway_fakes import World, model
+from unit.gateway_conditions import until
+from unit.gateway_fakes import RawExchange, World, model
 
 ASK: Any = {"model": "chatty", "messages": [{"role": "user", "content": "Hi"}]}
 CANARY = {"revision": "r2", "application": "default_chatty_r2", "weight": 10, "since": 5}
@@ -65,3 +70,32 @@ async def test_a_canary_that_is_too_slow_shows(world: World, serving: int, error
     traffic = world.state.traffic.traffic()
     assert (traffic["default_chatty_r2"].requests, traffic["default_chatty_r2"].errors) == (errors, errors)
     assert (traffic["default_chatty_r1"].requests, traffic["default_chatty_r1"].errors) == (1, 0)
+
+
+def skipping(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds that the loop's clock is ahead, which the test may change."""
+    loop = asyncio.get_running_loop()
+    time, ahead = loop.time, [0.0]
+    monkeypatch.setattr(loop, "time", lambda: time() + ahead[0])
+    return ahead
+
+
+@pytest.mark.parametrize("path", ["chat/completions", "completions", "responses"])
+@pytest.mark.parametrize(("streamed", "slow"), [(True, 0), (False, 1)])
+async def test_a_reply_without_a_stream_is_as_slow_as_its_end(
+    world: World, monkeypatch: pytest.MonkeyPatch, path: str, streamed: bool, slow: int
+) -> None:
+    """Of a stream the time to its first event counts, of any other reply the time until all of it is there."""
+    ahead = skipping(monkeypatch)
+    world.models.hold = asyncio.Event()
+    field = {"chat/completions": "messages", "completions": "prompt", "responses": "input"}[path]
+    ask = {"model": "chatty", field: ASK["messages"] if field == "messages" else "Hi", "stream": streamed}
+    exchange = RawExchange(world.app, f"/v1/{path}", json.dumps(ask).encode())
+    running = asyncio.create_task(exchange.run())
+    await until(lambda: b"lateen_gateway_queue_wait_seconds_count" in world.service.metrics.text())
+    ahead[0] += 4.0
+    world.models.hold.set()
+    await running
+    latencies = world.state.traffic.traffic()["default_chatty_r1"].latencies
+    assert sum(latencies) == 1
+    assert sum(latencies[bisect_left(LATENCY_BOUNDS, 4.0) :]) == slow

@@ -36,6 +36,7 @@ from lateen_serving.errors import (
 )
 from lateen_serving.gateway.handles import RayModels, _cancel, _translated
 from lateen_serving.gateway.waiting import Wait
+from unit.gateway_fakes import events
 
 
 def task_error(cause: Exception) -> Exception:
@@ -244,16 +245,17 @@ Served = Callable[..., tuple[RayModels, Handle]]
 
 async def test_the_first_item_only_says_that_work_has_begun(served: Served) -> None:
     """The item that says so reaches nobody; whoever waits is told before the first real one."""
-    models, handle = served(["begun", "a", "b"])
+    a, b = events("a", "b")
+    models, handle = served(["begun", a, b])
     waits: list[float] = []
 
     async def first() -> tuple[Any, Any]:
-        events = models.generate("app", REQUEST)
-        return await anext(events), events
+        answer = models.generate("app", REQUEST)
+        return await anext(answer), answer
 
-    item, events = await Wait(60.0, None, waits.append).attempt(first())
-    assert (item, len(waits)) == ("a", 1)
-    assert [item async for item in events] == ["b"]
+    item, answer = await Wait(60.0, None, waits.append).attempt(first())
+    assert (item, len(waits)) == (a, 1)
+    assert [item async for item in answer] == [b]
     assert handle.calls == [("generate", (REQUEST,))]
     assert not handle.stream.is_cancelled
 

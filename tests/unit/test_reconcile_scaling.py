@@ -274,7 +274,7 @@ async def test_more_requests_at_a_time_reach_running_replicas() -> None:
     await operator.settle()
     found = deployment(world, application)
     assert found["user_config"]["maxOngoingRequests"] == found["max_ongoing_requests"] == 9
-    assert found["max_queued_requests"] == 3
+    assert found["max_queued_requests"] == catalog(world).models[0].max_queued_requests == 3
     assert world.restarts.count(application) == 1
 
 

@@ -248,6 +248,7 @@ def _entry(resource: Resource, spec: ModelDeploymentSpec) -> catalog.Model:
         created=resource.created,
         request_timeout_seconds=seconds(spec.limits.request_timeout),
         queue_timeout_seconds=seconds(spec.limits.queue_timeout),
+        max_queued_requests=spec.limits.max_queued_requests,
         routing=spec.routing.strategy,
     )
 
@@ -259,6 +260,7 @@ def _in_place(entry: catalog.Model, spec: ModelDeploymentSpec) -> catalog.Model:
         update={
             "request_timeout_seconds": seconds(limits.request_timeout),
             "queue_timeout_seconds": seconds(limits.queue_timeout),
+            "max_queued_requests": limits.max_queued_requests,
             "routing": spec.routing.strategy,
         }
     )

@@ -41,7 +41,8 @@ class Accounting:
         metrics = self._service.metrics
         metrics.ongoing.inc()
         try:
-            await self._serve(context, scope, receive, stamped)
+            with self._service.room.request():
+                await self._serve(context, scope, receive, stamped)
         except asyncio.CancelledError:
             context.disconnected = True
             raise

@@ -113,7 +113,8 @@ async def _whole(
     """Nothing of it has been sent, so when it breaks off in the middle it is begun again, as its attempts allow."""
     attempts = Attempts()
     while True:
-        answer = await generate.start(service, context, request, number, Choice(reads_calls), attempts)
+        choice = Choice(reads_calls)
+        answer = await generate.start(service, context, request, number, choice, attempts, is_whole=True)
         try:
             async for _ in answer:
                 pass

@@ -9,6 +9,7 @@ from ray import serve
 from starlette.applications import Starlette
 
 from lateen_api import names
+from lateen_api.serve_config import GATEWAY_MAX_ONGOING_REQUESTS
 from lateen_serving.gateway import ingress, logs
 from lateen_serving.gateway.context import Service
 from lateen_serving.gateway.handles import RayModels
@@ -18,10 +19,6 @@ from lateen_serving.gateway.replicas import Replicas
 from lateen_serving.gateway.state import GatewayState
 from lateen_serving.rag.retrieve import Retriever
 from lateen_serving.settings import ServingSettings
-
-MAX_ONGOING_REQUESTS = 512
-"""Requests one replica works on at the same time unless the Serve config says otherwise; each is mostly waiting, and
-Ray Serve's own default is 5."""
 
 
 class Gateway:
@@ -64,7 +61,9 @@ def build(args: dict[str, Any]) -> serve.Application:
     """The application; it takes no arguments, its configuration is the deployment's `user_config`."""
     if args:
         raise ValueError(f"the gateway takes no arguments: {', '.join(sorted(args))}")
-    options = serve.deployment(name=names.GATEWAY_DEPLOYMENT, max_ongoing_requests=MAX_ONGOING_REQUESTS)
+    options = serve.deployment(
+        name=names.GATEWAY_DEPLOYMENT, max_ongoing_requests=GATEWAY_MAX_ONGOING_REQUESTS
+    )
     deployment = options(serve.ingress()(Gateway))
     application: serve.Application = deployment.bind()
     return application

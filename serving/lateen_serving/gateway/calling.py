@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Calls to models that survive a rollout and a lost replica, always before anything of a reply has been sent.
 
-    pick a revision -> wait for a replica (queue timeout) -> work (request timeout) -> answered | failed
-            ^                                                        |
-            +---- pause, newest catalog <--- replica lost -----------+
+    take a place -> pick a revision -> wait for a replica (queue timeout) -> work (request timeout) -> answered | failed
+                            ^                                                        |
+                            +---- pause, newest catalog <--- replica lost -----------+
 
 Called by `generate.py`, `retrieve.py` and `embeddings.py`.
 """
@@ -20,6 +20,7 @@ from lateen_serving.gateway import choosing
 from lateen_serving.gateway.attempts import Attempts
 from lateen_serving.gateway.context import Service
 from lateen_serving.gateway.model_metrics import Outcome
+from lateen_serving.gateway.room import Place
 from lateen_serving.gateway.state import Snapshot
 from lateen_serving.gateway.traffic import is_failure, is_revisions_doing
 from lateen_serving.gateway.waiting import Wait, too_long, within
@@ -30,6 +31,8 @@ _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 1.0
 _QUEUE_SECONDS = 30.0
 """Longest wait for the embedder of an index whose model has left the catalog."""
+_QUEUED_REQUESTS = 128
+"""Requests that may wait for such an embedder."""
 
 ResultT = TypeVar("ResultT")
 TargetT = TypeVar("TargetT", bound=Model | Index)
@@ -44,8 +47,11 @@ class Obtained(Generic[TargetT, ResultT]):
 
     result: ResultT
 
+    since: float
+    """When the first request to that application was sent, by the loop's clock."""
+
     seconds: float
-    """From its first request to that application until the result."""
+    """From then until the result."""
 
 
 async def call(
@@ -79,6 +85,7 @@ async def obtain(
     the last of these tries and the second half of the queue timeout.
 
     Raises:
+        Overloaded: Too many requests wait for the model already, here or in Ray.
         QueueTimeout: No replica was free in time.
         DeadlineExceeded: `deadline` (of the loop's clock) has passed.
         ServiceError: As `work` raised it.
@@ -87,11 +94,7 @@ async def obtain(
     first, *others = _turns(target, roll)
     if others and attempts.is_last:
         first, others = others[0], []
-    queue, labelled = _queue(service, target)
-    wait = Wait(queue, deadline, lambda seconds: service.metrics.models.waited(labelled, seconds))
-    if others:
-        wait.reserve = queue / 2
-    return await _Call(service, first, work, renewed, wait, others, attempts).run()
+    return await _Call(service, first, work, renewed, others, attempts, deadline).run()
 
 
 @dataclass
@@ -100,29 +103,43 @@ class _Call(Generic[TargetT, ResultT]):
     target: TargetT
     work: Callable[[TargetT], Awaitable[ResultT]]
     renewed: Callable[[Snapshot, TargetT], TargetT]
-    wait: Wait
     others: list[TargetT]
     attempts: Attempts
+    deadline: float | None
+    wait: Wait = field(init=False)
+    place: Place = field(init=False)
     tries: int = 0
     since: float = field(default_factory=lambda: asyncio.get_running_loop().time())
 
     async def run(self) -> Obtained[TargetT, ResultT]:
+        queue, most = _queue(self.service, self.target)
         try:
-            while True:
-                try:
-                    result = await self.wait.attempt(self.work(self.target))
-                except (Unavailable, QueueTimeout) as error:
-                    await self._turn(error)
-                else:
-                    return Obtained(self.target, result, _now() - self.since)
+            with self.service.room.place(_model_id(self.target), most) as self.place:
+                self.wait = Wait(queue, self.deadline, self._begun)
+                self.wait.reserve = queue / 2 if self.others else 0.0
+                return await self._result()
         except ServiceError as error:
             await self._failed(error)
             raise
+
+    async def _result(self) -> Obtained[TargetT, ResultT]:
+        while True:
+            try:
+                result = await self.wait.attempt(self.work(self.target))
+            except (Unavailable, QueueTimeout) as error:
+                await self._turn(error)
+            else:
+                return Obtained(self.target, result, self.since, _now() - self.since)
+
+    def _begun(self, seconds: float) -> None:
+        self.place.leave()
+        self.service.metrics.models.waited(_model_id(self.target), seconds)
 
     async def _turn(self, error: Unavailable | QueueTimeout) -> None:
         """Be ready for the next try, after a pause; raises if there is none."""
         self.tries += 1
         self.attempts.lost += self.wait.has_begun
+        self.place.take()
         is_over = isinstance(error, QueueTimeout) or (not self.wait.has_begun and self.wait.is_over)
         if not self.others and is_over:
             raise too_long() from error
@@ -178,10 +195,12 @@ def _turns(target: TargetT, roll: float) -> tuple[TargetT, ...]:
     return (target,)
 
 
-def _queue(service: Service, target: Model | Index) -> tuple[float, str]:
-    """The queue timeout and the id of the model that is called."""
+def _queue(service: Service, target: Model | Index) -> tuple[float, int]:
+    """The queue timeout, and how many requests may wait for the model that is called."""
     model = target if isinstance(target, Model) else service.state.current.models.get(target.embedder)
-    return (float(model.queue_timeout_seconds) if model is not None else _QUEUE_SECONDS), _model_id(target)
+    if model is None:
+        return _QUEUE_SECONDS, _QUEUED_REQUESTS
+    return float(model.queue_timeout_seconds), model.max_queued_requests
 
 
 def _model_id(target: Model | Index) -> str:

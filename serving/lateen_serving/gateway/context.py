@@ -29,6 +29,7 @@ from lateen_serving.engine.protocol import (
 from lateen_serving.errors import ServiceError
 from lateen_serving.gateway.metrics import Metrics
 from lateen_serving.gateway.replicas import Replicas
+from lateen_serving.gateway.room import Room
 from lateen_serving.gateway.state import GatewayState, Snapshot
 from lateen_serving.rag.retrieve import Passage
 
@@ -41,7 +42,7 @@ class ModelCaller(Protocol):
 
     def generate(self, application: str, request: GenerateRequest) -> AsyncGenerator[TokenEvent, None]:
         """Events of one answer, without the one that says that work has begun; closing the generator stops the work
-        in the replica.
+        in the replica, if the answer is not finished.
         """
         ...
 
@@ -85,6 +86,9 @@ class Service:
 
     report_token: SecretStr
     """Opens `/internal/report`; empty: nothing does."""
+
+    room: Room = field(default_factory=Room)
+    """Which requests may wait for a model."""
 
     roll: Callable[[], float] = random.random
     """A number in [0, 1) for each request; it picks the revision of a model with a canary."""

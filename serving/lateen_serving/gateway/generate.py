@@ -25,11 +25,13 @@ _Begun = Obtained[Model, tuple[TokenEvent, _Events]]
 
 
 class Answer:
-    """One answer, piece by piece. Whoever holds it must close it; closing stops the replica's work.
+    """One answer, piece by piece. Whoever holds it must close it; closing stops the replica's work if it goes on.
 
     Attributes:
         choice: The answer so far.
         attempts: The replicas it has cost, with those of earlier tries.
+        is_whole: Whether its client gets it at its end, so that all of its time counts and not just that to its first
+            event.
 
     """
 
@@ -41,9 +43,11 @@ class Answer:
         beginning: asyncio.Task[_Begun],
         choice: Choice,
         attempts: Attempts,
+        is_whole: bool,
     ) -> None:
         self.choice = choice
         self.attempts = attempts
+        self.is_whole = is_whole
         self._service = service
         self._context = context
         self._number = number
@@ -93,10 +97,11 @@ class Answer:
         if self._is_counted:
             return
         self._is_counted = True
+        seconds = asyncio.get_running_loop().time() - begun.since if self.is_whole else begun.seconds
         if self._failure is not None and self._is_repeated:
-            calling.count_unseen(self._service, begun.target, self._failure, begun.seconds)
+            calling.count_unseen(self._service, begun.target, self._failure, seconds)
         else:
-            calling.count(self._service, begun.target, self._failure, begun.seconds)
+            calling.count(self._service, begun.target, self._failure, seconds)
 
 
 async def start(
@@ -106,14 +111,17 @@ async def start(
     number: int,
     choice: Choice,
     attempts: Attempts,
+    is_whole: bool = False,
 ) -> Answer:
     """Answer `number` of a request, to be read into `choice`; sets `context.model` to the one that gives it.
+
+    `is_whole` says that its client gets it at its end; see `Answer`.
 
     Any error until the first event is raised here, so that it can still be an HTTP error. Only if there is nothing
     after `PATIENCE_SECONDS`, the answer is handed out before its first event and raises such errors itself.
     """
     beginning = asyncio.create_task(_begin(service, context, request, attempts))
-    answer = Answer(service, context, number, beginning, choice, attempts)
+    answer = Answer(service, context, number, beginning, choice, attempts, is_whole)
     try:
         await asyncio.wait({beginning}, timeout=PATIENCE_SECONDS)
     except asyncio.CancelledError:

@@ -10,7 +10,7 @@ can waiting for a replica be told from work (Ray Serve's own reply to a unary ca
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
@@ -27,6 +27,9 @@ from lateen_serving.engine.protocol import Counted, Embeddings, GenerateRequest,
 from lateen_serving.errors import ModelError, Overloaded, ReplicaLost, ServiceError, Unavailable
 from lateen_serving.gateway import waiting
 from lateen_serving.routing import steering
+
+END_SECONDS = 1.0
+"""How long a call may go on behind its last item."""
 
 
 class _Stream(Protocol):
@@ -49,16 +52,41 @@ def _cancel(response: _Stream) -> None:
         future.result().cancel()
 
 
+async def _read_out(response: _Stream, items: AsyncIterator[Any]) -> None:
+    """Read what is left of a call behind its last item: its end.
+
+    A cancellation would cost a message for every call, and Ray Serve leaves cancelled calls out of its counts. So only a
+    call that does not end in time is cancelled.
+    """
+    try:
+        async with asyncio.timeout(END_SECONDS):
+            async for _ in items:
+                pass
+    except Exception:  # noqa: BLE001 - the answer is whole, so what becomes of its call concerns nobody any more
+        _cancel(response)
+
+
+def _is_finished(event: TokenEvent) -> bool:
+    return event.get("finish_reason") is not None
+
+
+def _is_all(_reply: object) -> bool:
+    return True
+
+
 class RayModels:
     """Calls model applications of this Ray cluster. One per replica."""
 
     def __init__(self) -> None:
         self._handles: dict[str, asyncio.Task[_Application]] = {}
         self._strategies: Mapping[str, RoutingStrategy] = {}
+        self._ending: set[asyncio.Task[None]] = set()
 
     def generate(self, application: str, request: GenerateRequest) -> AsyncGenerator[TokenEvent, None]:
-        """Events of one answer; closing the generator cancels the call, in the queue or in the replica."""
-        return self._items(application, "generate", request)
+        """Events of one answer; closing the generator before the last one cancels the call, in the queue or in the
+        replica.
+        """
+        return self._items(application, "generate", _is_finished, request)
 
     async def count(self, application: str, request: GenerateRequest) -> Counted:
         """The prompt that an answer would be made from."""
@@ -82,21 +110,28 @@ class RayModels:
             del self._handles[gone]
 
     async def _only(self, application: str, method: str, *arguments: object) -> Any:
-        async with aclosing(self._items(application, method, *arguments)) as items:
+        async with aclosing(self._items(application, method, _is_all, *arguments)) as items:
             async for item in items:
                 return item
         raise ModelError("The model gave no answer.", code="answer_incomplete")
 
-    async def _items(self, application: str, method: str, *arguments: object) -> AsyncGenerator[Any, None]:
-        """What a method of the application yields, after the item that says that work has begun."""
+    async def _items(
+        self, application: str, method: str, is_last: Callable[[Any], bool], *arguments: object
+    ) -> AsyncGenerator[Any, None]:
+        """What a method of the application yields, after the item that says that work has begun.
+
+        Whoever has the last item may close it at once: the call ends by itself behind it, and is not cancelled.
+        """
         with _translated(application) as call:
             called = await self._handle(application)
             steering.steer(called.handle, self._strategies.get(application, "LeastLoaded"))
             response = cast("_Stream", called.method(method).remote(*arguments))
-            is_done = False
+            items = aiter(response)
+            is_done = has_last = False
             try:
-                async for item in response:
+                async for item in items:
                     if call.has_begun:
+                        has_last = is_last(item)
                         yield item
                     else:
                         call.has_begun = True
@@ -104,8 +139,16 @@ class RayModels:
                 is_done = True
             finally:
                 # Nothing is awaited here: the task may be in the middle of its own cancellation.
-                if not is_done:
+                if has_last and not is_done:
+                    self._end(response, items)
+                elif not is_done:
                     _cancel(response)
+
+    def _end(self, response: _Stream, items: AsyncIterator[Any]) -> None:
+        """Read a call to its end beside all else, so that its client need not wait for it."""
+        ending = asyncio.create_task(_read_out(response, items))
+        self._ending.add(ending)
+        ending.add_done_callback(self._ending.discard)
 
     async def _handle(self, application: str) -> "_Application":
         """The one handle of an application: each has a queue of its own, so a second one would double its bound."""
