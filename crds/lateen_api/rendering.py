@@ -71,6 +71,16 @@ class CompiledPrompt:
         """Each variable's checked value; raises InvalidVariable."""
         return self._resolver.resolve(variables, injection)
 
+    def refusals(self, variables: Mapping[str, Any], injection: Injection) -> list[InvalidVariable]:
+        """Everything for which `render` refuses these values; empty where it does not."""
+        found = self._resolver.refusals(variables, injection)
+        if not found:
+            try:
+                self.render(variables, injection)
+            except InvalidVariable as error:
+                found.append(error)
+        return found
+
     def filled(self, values: Mapping[str, Any]) -> list[RenderedMessage]:
         """The messages with checked values, some of them perhaps shortened since; raises InvalidVariable."""
         processed = post_processing.apply(self._contents(values), self.spec.post_processing)
