@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 from lateen_api.prompt_template import PromptTemplateSpec
 from lateen_api.prompt_variables import Clock, Variable
+from lateen_api.prompts import clocks
 from lateen_api.prompts.value_rules import CompiledRule
 from lateen_api.prompts.violations import InvalidVariable
 
@@ -151,9 +152,9 @@ def _time(variable: Variable, now: datetime | None) -> str:
         )
     clock = variable.clock or Clock()
     local = now.astimezone(ZoneInfo(clock.time_zone))
-    return (
-        local.isoformat(timespec="seconds") if variable.type == "datetime" else local.strftime(clock.format)
-    )
+    if variable.type == "datetime":
+        return local.isoformat(timespec="seconds")
+    return clocks.written(local, clock.format)
 
 
 def _check_type(variable: Variable, value: Any) -> None:
