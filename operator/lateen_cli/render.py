@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
@@ -15,13 +15,13 @@ from lateen_api import rendering
 from lateen_api.prompts.includes import IncludeError
 from lateen_api.rendering import Injection
 from lateen_cli import gateway, render_input
+from lateen_cli import render_options as options
 from lateen_cli.render_input import Prompt
 from lateen_cli.revisions import Namespace, State
 from lateen_cli.state import Unusable
 from lateen_cli.validate import Output
 
 _TROUBLE = 2
-Texts = list[str] | None
 
 
 @dataclass(frozen=True)
@@ -44,35 +44,16 @@ class _Refused(Exception):
 
 
 def render(
-    source: Annotated[
-        str,
-        typer.Argument(
-            metavar="FILE|pt/NAME", help="A manifest, - for standard input, or what is in the cluster."
-        ),
-    ],
-    var: Annotated[
-        Texts, typer.Option("--var", metavar="NAME=VALUE", help="A variable; NAME=@FILE reads its value.")
-    ] = None,
-    version: Annotated[
-        str | None, typer.Option("--version", help="Of pt/NAME. Default: the live one.")
-    ] = None,
-    model: Annotated[
-        str | None, typer.Option("--model", help="Of pt/NAME: count its tokens, cut to the context window.")
-    ] = None,
-    now: Annotated[
-        str | None, typer.Option("--now", help="Time of the request (from: clock). Default: now.")
-    ] = None,
-    name: Annotated[str, typer.Option("--name", help="Name of the caller (from: identity).")] = "",
-    tenant: Annotated[str, typer.Option("--tenant", help="Tenant of the caller (from: identity).")] = "",
-    metadata: Annotated[
-        Texts,
-        typer.Option("--metadata", metavar="KEY=VALUE", help="The request's metadata (from: metadata)."),
-    ] = None,
-    retrieved: Annotated[
-        Texts,
-        typer.Option("--retrieved", metavar="TEXT|@FILE", help="A passage (from: retrieval); repeatable."),
-    ] = None,
-    output: Annotated[Output, typer.Option("--output", "-o", help="text or json")] = Output.TEXT,
+    source: options.Source,
+    var: options.Variables = None,
+    version: options.Version = None,
+    model: options.Model = None,
+    now: options.Now = None,
+    name: options.Name = "",
+    tenant: options.Tenant = "",
+    metadata: options.Metadata = None,
+    retrieved: options.Retrieved = None,
+    output: options.Printed = Output.TEXT,
     namespace: Namespace = None,
     state_dir: State = None,
 ) -> None:
@@ -109,7 +90,7 @@ def render(
     _tell(result, output)
 
 
-def _check_asked(source: str, now: str | None, name: str, tenant: str, retrieved: Texts) -> None:
+def _check_asked(source: str, now: str | None, name: str, tenant: str, retrieved: options.Texts) -> None:
     if not render_input.is_of_cluster(source):
         raise Unusable(
             "--model needs pt/NAME: the model's replica counts, and it reads what is live or kept."
