@@ -23,6 +23,10 @@ class ConditionType(StrEnum):
     SYNCED = "Synced"
     """RAGIndex only. True: the last synchronization indexed every document. False: some failed, see `status.failures`."""
 
+    COMPATIBLE = "Compatible"
+    """PromptTemplate only. Present and False while every ready model of the namespace that generates reads fewer tokens than
+    the live version's `contextWindow` promises; the message has the numbers. The prompt stays in use."""
+
 
 class Reason(StrEnum):
     """Reasons of conditions and Events."""
@@ -88,7 +92,8 @@ class Reason(StrEnum):
     """A resource the spec refers to exists but is not Ready."""
 
     INCOMPATIBLE = "Incompatible"
-    """A resource the spec refers to can't be used here, for example an embedder with `task: generate`."""
+    """A resource the spec refers to can't be used here, for example an embedder with `task: generate`; or no model can
+    read a prompt at its full length."""
 
     INVALID_TEMPLATE = "InvalidTemplate"
     """Placeholders and declared variables disagree, or a placeholder is malformed; the message has the position."""

@@ -5,7 +5,7 @@ Pure. Placeholders are found by parsing, never by substitution into text that is
 new placeholders.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from lateen_api.prompt_template import PromptTemplateSpec
 from lateen_api.prompts import format_syntax, jinja_syntax, post_processing
 from lateen_api.prompts.checking import violations
 from lateen_api.prompts.values import Injection, Resolver, written
-from lateen_api.prompts.violations import InvalidVariable, Violation, texts
+from lateen_api.prompts.violations import MAX_MESSAGE, InvalidVariable, TooLong, Violation, texts
 
 __all__ = [
     "Injection",
@@ -71,6 +71,16 @@ class CompiledPrompt:
         """Each variable's checked value; raises InvalidVariable."""
         return self._resolver.resolve(variables, injection)
 
+    def refusals(self, variables: Mapping[str, Any], injection: Injection) -> list[InvalidVariable]:
+        """Everything for which `render` refuses these values; empty where it does not."""
+        found = self._resolver.refusals(variables, injection)
+        if not found:
+            try:
+                self.render(variables, injection)
+            except InvalidVariable as error:
+                found.append(error)
+        return found
+
     def filled(self, values: Mapping[str, Any]) -> list[RenderedMessage]:
         """The messages with checked values, some of them perhaps shortened since; raises InvalidVariable."""
         processed = post_processing.apply(self._contents(values), self.spec.post_processing)
@@ -86,9 +96,15 @@ class CompiledPrompt:
             return [template.render(values, budget) for template in self._templates]
         said = {name: written(value) for name, value in values.items()}
         return [
-            "".join(said[part.text] if part.is_variable else part.text for part in parts)
+            _joined([said[part.text] if part.is_variable else part.text for part in parts])
             for parts in self._parts
         ]
+
+
+def _joined(pieces: Sequence[str]) -> str:
+    if sum(map(len, pieces)) > MAX_MESSAGE:
+        raise TooLong
+    return "".join(pieces)
 
 
 def render(

@@ -4,20 +4,19 @@
 import asyncio
 import json
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
-from pydantic import ValidationError
 
 from lateen_api import rendering
-from lateen_api.prompt_template import PromptTemplateSpec
-from lateen_api.prompt_variables import Variable
-from lateen_api.rendering import RenderedMessage, Value
-from lateen_cli import documents, kept, prompt_history
-from lateen_cli.kept import Kind
+from lateen_api.prompts.includes import IncludeError
+from lateen_api.rendering import Injection
+from lateen_cli import gateway, render_input
+from lateen_cli import render_options as options
+from lateen_cli.render_input import Prompt
 from lateen_cli.revisions import Namespace, State
 from lateen_cli.state import Unusable
 from lateen_cli.validate import Output
@@ -25,135 +24,144 @@ from lateen_cli.validate import Output
 _TROUBLE = 2
 
 
+@dataclass(frozen=True)
+class Refusal:
+    """One thing for which a request would be refused."""
+
+    path: str
+    """Field of the spec; empty where a value is wrong."""
+    variable: str
+    """Name of the variable; empty where the prompt is wrong, or the values together."""
+    message: str
+
+
+class _Refused(Exception):
+    """A request with these values would be refused."""
+
+    def __init__(self, refusals: Sequence[Refusal]) -> None:
+        super().__init__(f"{len(refusals)} refusals")
+        self.refusals = refusals
+
+
 def render(
-    source: Annotated[
-        str,
-        typer.Argument(
-            metavar="FILE|pt/NAME", help="A manifest, - for standard input, or what is in the cluster."
-        ),
-    ],
-    var: Annotated[
-        list[str] | None,
-        typer.Option("--var", metavar="NAME=VALUE", help="A variable; NAME=@FILE reads its value."),
-    ] = None,
-    version: Annotated[
-        str | None, typer.Option("--version", help="Of pt/NAME. Default: the live one.")
-    ] = None,
-    output: Annotated[Output, typer.Option("--output", "-o", help="text or json")] = Output.TEXT,
+    source: options.Source,
+    var: options.Variables = None,
+    version: options.Version = None,
+    model: options.Model = None,
+    now: options.Now = None,
+    name: options.Name = "",
+    tenant: options.Tenant = "",
+    metadata: options.Metadata = None,
+    retrieved: options.Retrieved = None,
+    output: options.Printed = Output.TEXT,
     namespace: Namespace = None,
     state_dir: State = None,
 ) -> None:
-    """Print the messages that a prompt becomes, and how many characters they have.
+    """Print the messages that a prompt becomes and how long they are, or everything for which it would be refused.
 
-    A variable's example stands in where none is given; what retrieval would find is empty. The exit status is 0, 1 where
-    the prompt or a variable is refused, 2 where nothing can be read.
+    A variable's example stands in where none is given. What a file includes must be in the file. With --model the gateway
+    is asked: it takes the time and the caller's name itself, and finds no passages. The exit status is 0, 1 where the
+    prompt or a value is refused, 2 where nothing can be read.
     """
     try:
-        if source.lower().startswith(tuple(f"{word}/" for word in Kind.PROMPT.words)):
-            spec = asyncio.run(_of_cluster(source, version, namespace, state_dir))
+        if model is not None:
+            _check_asked(source, now, name, tenant, retrieved)
+        prompt = _prompt(source, version, namespace, state_dir)
+        injection = Injection(
+            now=render_input.moment(now),
+            name=name,
+            tenant=tenant,
+            metadata=render_input.assignments("--metadata", metadata),
+            retrieved=render_input.passages(prompt.spec, retrieved),
+        )
+        values = _checked(prompt, render_input.assignments("--var", var), injection)
+        if model is None:
+            result = _rendered(prompt, values, injection)
         else:
-            spec = _of_file(source, version)
-        texts = dict(_assignment(text) for text in var or ())
+            target = gateway.find(state_dir, os.environ)
+            body = {"model": model, "version": version, "variables": values, "metadata": injection.metadata}
+            result = _asked(target, prompt, body)
     except Unusable as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(_TROUBLE) from error
-    try:
-        rendering.check(spec)
-        messages = rendering.render(spec, values(spec, texts))
-    except (rendering.InvalidTemplate, rendering.InvalidVariable) as error:
-        _tell_refusal(error, output)
+    except _Refused as error:
+        _tell_refusals(error.refusals, output)
         raise typer.Exit(1) from error
-    _tell(spec, messages, output)
+    _tell(result, output)
 
 
-def values(spec: PromptTemplateSpec, texts: Mapping[str, str]) -> dict[str, Value]:
-    """What a caller would send for `texts`; raises rendering.InvalidVariable for what is not of the variable's type."""
-    declared = {variable.name: variable for variable in spec.variables}
-    examples = {
-        each.name: each.example
-        for each in spec.variables
-        if each.from_ == "request" and each.example is not None and each.default is None
-    }
-    return {
-        name: _typed(declared[name], text) if name in declared else text
-        for name, text in {**examples, **texts}.items()
-    }
-
-
-def _typed(variable: Variable, text: str) -> Value:
-    if variable.type not in ("integer", "number", "boolean", "list", "object"):
-        return text
-    try:
-        value: Value = json.loads(text)
-    except ValueError as error:
-        message = f"{text!r} is not of type {variable.type}"
-        raise rendering.InvalidVariable(variable.name, f"variable {variable.name!r}: {message}") from error
-    return value
-
-
-def _assignment(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise Unusable(f"--var {text!r} is not NAME=VALUE or NAME=@FILE.")
-    if not value.startswith("@"):
-        return name, value
-    try:
-        return name, Path(value[1:]).read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise Unusable(f"--var {name}: {value[1:]} can't be read: {error}") from error
-
-
-def _of_file(name: str, version: str | None) -> PromptTemplateSpec:
-    found = [each for each in documents.read(name) if each.kind == "PromptTemplate"]
-    matching = [each for each in found if version in (None, (each.content.get("spec") or {}).get("version"))]
-    if len(matching) != 1:
-        listed = ", ".join(each.name for each in found) or "none"
+def _check_asked(source: str, now: str | None, name: str, tenant: str, retrieved: options.Texts) -> None:
+    if not render_input.is_of_cluster(source):
         raise Unusable(
-            f"{name} must hold one PromptTemplate (of the version that is asked for); it holds: {listed}."
+            "--model needs pt/NAME: the model's replica counts, and it reads what is live or kept."
         )
-    return _read(matching[0].content.get("spec"), f"{name} is refused; lateen validate says where")
+    given = {"--now": now, "--name": name, "--tenant": tenant, "--retrieved": retrieved}
+    injected = [option for option, value in given.items() if value]
+    if injected:
+        raise Unusable(f"{', '.join(injected)} can't go with --model: the gateway injects its own.")
 
 
-async def _of_cluster(
-    source: str, version: str | None, namespace: str | None, state_dir: Path | None
-) -> PromptTemplateSpec:
-    wanted = kept.target(source, Kind.PROMPT)
-    found = await kept.load(kept.cluster(state_dir, os.environ), wanted, namespace)
-    live = (found.resource.get("status") or {}).get("revision") or "(live)"
-    data = prompt_history.find(found, version or live).data
-    return _read(data.get("expanded") or data.get("spec"), f"{source} was kept by another version of lateen")
-
-
-def _read(content: object, otherwise: str) -> PromptTemplateSpec:
+def _prompt(source: str, version: str | None, namespace: str | None, state_dir: Path | None) -> Prompt:
+    if render_input.is_of_cluster(source):
+        return asyncio.run(render_input.of_cluster(source, version, namespace, state_dir))
     try:
-        return PromptTemplateSpec.model_validate(content)
-    except ValidationError as error:
-        raise Unusable(f"{otherwise}.") from error
+        return render_input.of_file(source, version)
+    except IncludeError as error:
+        raise _Refused([Refusal("spec.messages", "", str(error))]) from error
 
 
-def _tell_refusal(error: rendering.InvalidTemplate | rendering.InvalidVariable, output: Output) -> None:
-    variable = error.variable if isinstance(error, rendering.InvalidVariable) else ""
+def _checked(prompt: Prompt, texts: dict[str, str], injection: Injection) -> dict[str, Any]:
+    """What a caller would send. Raises _Refused with everything that is wrong with the prompt, else with the values."""
+    violations = rendering.violations(prompt.spec)
+    if violations:
+        raise _Refused([Refusal(f"spec.{each.path}", "", str(each)) for each in violations])
+    values, wrong = render_input.values(prompt.spec, texts)
+    mistyped = {each.variable for each in wrong}
+    others = rendering.CompiledPrompt(prompt.spec).refusals(values, injection)
+    wrong += [each for each in others if each.variable not in mistyped]
+    if wrong:
+        raise _Refused([Refusal("", each.variable, str(each)) for each in wrong])
+    return values
+
+
+def _rendered(prompt: Prompt, values: dict[str, Any], injection: Injection) -> dict[str, Any]:
+    messages = rendering.CompiledPrompt(prompt.spec).render(values, injection)
+    return _result(prompt.spec.version, [asdict(message) for message in messages])
+
+
+def _asked(target: gateway.Gateway, prompt: Prompt, body: dict[str, Any]) -> dict[str, Any]:
+    try:
+        answer = target.rendering(prompt.id, {name: value for name, value in body.items() if value})
+    except gateway.RefusedRequest as error:
+        variable = error.param.removeprefix("variables.") if error.param.startswith("variables.") else ""
+        raise _Refused([Refusal("", variable, str(error))]) from error
+    if not {"version", "messages", "tokens", "cut"} <= answer.keys():
+        raise Unusable(f"The gateway at {target.url} is of another version: it counts no tokens.")
+    counted = {"model": body["model"], "tokens": answer["tokens"], "cut": answer["cut"]}
+    return _result(answer["version"], answer["messages"]) | counted
+
+
+def _result(version: str, messages: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    characters = sum(len(message["content"]) for message in messages)
+    return {"version": version, "messages": messages, "characters": characters, "violations": []}
+
+
+def _tell_refusals(refusals: Sequence[Refusal], output: Output) -> None:
     if output is Output.JSON:
-        print(
-            json.dumps(
-                {"messages": [], "violations": [{"variable": variable, "message": str(error)}]}, indent=2
-            )
-        )
-    else:
-        typer.echo(str(error), err=True)
+        found = {"messages": [], "violations": [asdict(each) for each in refusals]}
+        print(json.dumps(found, indent=2, ensure_ascii=False))
+        return
+    for each in refusals:
+        typer.echo(each.message, err=True)
 
 
-def _tell(spec: PromptTemplateSpec, messages: Sequence[RenderedMessage], output: Output) -> None:
-    characters = sum(len(message.content) for message in messages)
+def _tell(result: dict[str, Any], output: Output) -> None:
     if output is Output.JSON:
-        result: dict[str, Any] = {
-            "version": spec.version,
-            "messages": [asdict(message) for message in messages],
-            "characters": characters,
-            "violations": [],
-        }
         print(json.dumps(result, indent=2, ensure_ascii=False))
         return
-    for message in messages:
-        print(f"[{message.role}]\n{message.content}\n")
-    print(f"{len(messages)} messages, {characters} characters")
+    for message in result["messages"]:
+        print(f"[{message['role']}]\n{message['content']}\n")
+    tokens = f", {result['tokens']} tokens for {result['model']}" if "tokens" in result else ""
+    print(f"{len(result['messages'])} messages, {result['characters']} characters{tokens}")
+    for cut in result.get("cut", ()):
+        print(f"cut: {cut['what']} from {cut['before']} to {cut['after']} {cut['unit']}")

@@ -108,12 +108,8 @@ def _of_document(document: Document, found: Sequence[Document]) -> Iterator[Find
 
 
 def _of_prompt(document: Document, spec: PromptTemplateSpec, found: Sequence[Document]) -> Iterator[Finding]:
-    def lookup(name: str, version: str) -> PromptTemplateSpec | None:
-        same = (each for each in found if each.name == name and _namespace(each) == _namespace(document))
-        return next((spec for spec in map(_template, same) if spec and spec.version == version), None)
-
     try:
-        whole = includes.expand(spec, lookup, document.name)
+        whole = expanded(document, spec, found)
     except includes.IncludeError as error:
         yield _finding(document, ("spec", "messages"), _REFUSED[type(error)], str(error))
         return
@@ -121,6 +117,16 @@ def _of_prompt(document: Document, spec: PromptTemplateSpec, found: Sequence[Doc
         place = f" (line {violation.line}, column {violation.column} of the text)" if violation.line else ""
         path = ("spec", *_parts(violation.path)) if whole is spec else ("spec",)
         yield _finding(document, path, Reason.INVALID_TEMPLATE, f"{violation.message}{place}")
+
+
+def expanded(document: Document, spec: PromptTemplateSpec, found: Sequence[Document]) -> PromptTemplateSpec:
+    """`spec` of `document` with what it includes in its place, looked for in `found`; raises includes.IncludeError."""
+
+    def lookup(name: str, version: str) -> PromptTemplateSpec | None:
+        same = (each for each in found if each.name == name and _namespace(each) == _namespace(document))
+        return next((spec for spec in map(_template, same) if spec and spec.version == version), None)
+
+    return includes.expand(spec, lookup, document.name)
 
 
 def _template(document: Document) -> PromptTemplateSpec | None:

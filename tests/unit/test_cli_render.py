@@ -87,3 +87,98 @@ def test_a_version_in_the_cluster_is_rendered(tmp_path: Path, monkeypatch: pytes
     code, text = run("pt/tell", "--var", "topic=tea", "--version", "1.1")
     assert (code, "Tell me\nof tea." in text) == (0, True)
     assert run("pt/tell", "--version", "0.1")[0] == 2
+
+
+def violations(*arguments: str, given: str | None = None) -> list[tuple[str, str]]:
+    """Path and variable of each thing that `lateen render` refuses."""
+    code, text = run(*arguments, "-o", "json", given=given)
+    assert code == 1
+    return [(each["path"], each["variable"]) for each in json.loads(text)["violations"]]
+
+
+def test_everything_wrong_is_told_at_once(file: str) -> None:
+    """Each wrong variable once, whatever it breaks; of a wrong prompt, each wrong field."""
+    wrong = ["--var", "topic=" + "x" * 21, "--var", "count=many", "--var", "other=1"]
+    assert violations(file, *wrong) == [("", "count"), ("", "other"), ("", "topic")]
+    broken = FILE.replace("Tell me of {topic}.", "{a} {b}")
+    assert [path for path, _ in violations("-", given=broken)] == [
+        "spec.messages[1].content",
+        "spec.messages[1].content",
+        "spec.variables[0]",
+    ]
+
+
+INJECTED = """\
+apiVersion: lateen.dev/v1alpha1
+kind: PromptTemplate
+metadata: {name: injected}
+spec:
+  version: "1"
+  messages:
+  - {role: user, content: "{day} {who} {team} {ticket}\\n{found}"}
+  variables:
+  - {name: day, from: clock}
+  - {name: who, from: identity}
+  - {name: team, from: identity, identity: {attribute: tenant}}
+  - {name: ticket, from: metadata, metadata: {key: t}}
+  - {name: found, from: retrieval}
+"""
+
+
+def test_what_a_gateway_would_inject_can_be_given(tmp_path: Path) -> None:
+    """The time, the caller, the metadata and the passages, without a cluster."""
+    (tmp_path / "passage").write_text("two")
+    options = [
+        "--now",
+        "2026-01-31T23:30:00-01:00",
+        "--name",
+        "ann",
+        "--tenant",
+        "blue",
+        "--metadata",
+        "t=42",
+    ]
+    found = ["--retrieved", "one", "--retrieved", f"@{tmp_path}/passage"]
+    code, text = run("-", *options, *found, given=INJECTED)
+    assert (code, text.startswith("[user]\n2026-02-01 ann blue 42\none\n\ntwo\n\n1 messages")) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--now", "noon"], "--now 'noon' is not a time"),
+        (["--now", "2026-01-31T12:00:00"], "needs a time zone"),
+        (["--metadata", "t"], "--metadata 't' is not"),
+        (["--retrieved", "@/none"], "--retrieved: /none can't be read"),
+        (["--retrieved", "one"], "no variable of this prompt is from: retrieval"),
+        (["--model", "small"], "--model needs pt/NAME"),
+    ],
+)
+def test_an_option_that_means_nothing_is_trouble(file: str, options: list[str], words: str) -> None:
+    """The message names it and what it should be."""
+    code, text = run(file if words.startswith(("no variable", "--model")) else "-", *options, given=INJECTED)
+    assert (code, words in text) == (2, True)
+
+
+INCLUDING = """\
+---
+apiVersion: lateen.dev/v1alpha1
+kind: PromptTemplate
+metadata: {name: outer}
+spec:
+  version: "1"
+  messages:
+  - {include: {name: tell, version: "1"}}
+  - {role: user, content: "Shortly."}
+"""
+
+
+def test_what_a_file_includes_is_looked_for_in_it() -> None:
+    """The template that no other includes is rendered, another one by its version; a missing one is named."""
+    code, text = run("-", "--var", "topic=tea", given=FILE + INCLUDING)
+    assert (code, "3 messages" in text, "Tell me of tea." in text) == (0, True, True)
+    other = FILE.replace('"1"', '"2"')
+    assert "2 messages" in run("-", "--var", "topic=tea", "--version", "2", given=other + INCLUDING)[1]
+    code, text = run("-", given=INCLUDING)
+    assert (code, "PromptTemplate tell has no version '1'" in text) == (1, True)
+    assert run("-", given=FILE + INCLUDING.replace("name: tell", "name: none"))[0] == 2

@@ -14,6 +14,7 @@ from lateen_api import rendering
 from lateen_api.prompt_template import PromptTemplateSpec
 from lateen_api.prompts import jinja_syntax
 from lateen_api.prompts.includes import IncludeConflict, IncludeCycle, IncludeError, ReferenceNotFound, expand
+from lateen_api.prompts.violations import MAX_MESSAGE, TooLong
 from lateen_api.rendering import CompiledPrompt, Injection, InvalidVariable
 
 quick = settings(deadline=None, max_examples=60)
@@ -196,6 +197,78 @@ def test_a_clock_needs_the_time() -> None:
     """No prompt ever shows a made-up date."""
     with pytest.raises(InvalidVariable, match="needs the time"):
         rendering.render(one(from_="clock"), {})
+
+
+@pytest.mark.parametrize("month", range(1, 13))
+@pytest.mark.parametrize("hour", [0, 12, 23])
+def test_a_clock_writes_what_strftime_does(month: int, hour: int) -> None:
+    """Every directive, also next to each other."""
+    form = "%Y-%m-%d %H:%M:%S %a %A %b %B %j %y %I %p %z %Z %%A%%%B"
+    moment = datetime(2026, month, month, hour, 5, 6, tzinfo=UTC)
+    prompt = one(from_="clock", clock={"format": form})
+    assert said(prompt, Injection(moment)) == moment.strftime(form)
+
+
+def test_a_clock_speaks_english(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the process's locale, which is where strftime has its names from."""
+    english = time.strftime
+
+    def strftime(form: str, *given: Any) -> str:
+        foreign = [f"%{letter}" for letter in "aAbBp" if f"%{letter}" in form]
+        return "straniero" if foreign else english(form, *given)
+
+    monkeypatch.setattr(time, "strftime", strftime)
+    moment = datetime(2026, 5, 4, 12, tzinfo=UTC)
+    assert moment.strftime("%A") == "straniero"
+    prompt = one(from_="clock", clock={"format": "%a %A %b %B %p %Y"})
+    assert said(prompt, Injection(moment)) == "Mon Monday May May PM 2026"
+
+
+@pytest.mark.parametrize("syntax", ["format", "jinja"])
+@pytest.mark.parametrize("source", ["retrieval", "metadata", "identity"])
+def test_an_injected_value_is_bounded(syntax: str, source: str) -> None:
+    """A message of a million characters is filled, a longer one refused, whoever gives it."""
+    more = {"metadata": {"key": "t"}} if source == "metadata" else {}
+    prompt = spec(
+        "{x}" if syntax == "format" else "{{ x }}", {"name": "x", "from": source} | more, syntax=syntax
+    )
+
+    def given(length: int) -> Injection:
+        text = "y" * length
+        return Injection(name=text, metadata={"t": text}, retrieved=[text])
+
+    assert len(said(prompt, given(MAX_MESSAGE))) == MAX_MESSAGE
+    with pytest.raises(TooLong, match="more than 1000000 characters"):
+        said(prompt, given(MAX_MESSAGE + 1))
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "strin"}, {"$ref": "http://127.0.0.1:1/x"}, {"$id": "http://127.0.0.1:1/x"},
+        {"allOf": [{"$ref": "#"}] * 17}, {"const": "x" * 20000}, {"properties": []}, {"pattern": "(?<"},
+    ],
+)  # fmt: skip
+def test_an_output_schema_that_can_not_be_used_is_a_violation(schema: dict[str, Any]) -> None:
+    """Found before a model is asked for such an answer, without reaching out."""
+    output = {"format": "json", "schema": schema}
+    (found,) = rendering.violations(spec("a", output=output))
+    assert (found.path, found.reason) == ("output.schema", "InvalidSchema")
+    assert rendering.violations(spec("a", output=output | {"schema": {"type": "object"}})) == ()
+
+
+def test_a_schema_keeps_its_nulls() -> None:
+    """A dumped prompt says the same as the one its author wrote, in rules and in the output."""
+    schema = {"anyOf": [{"const": None}, {"enum": [None, {"a": None}]}]}
+    prompt = spec(
+        "{{ x }}",
+        {"name": "x", "type": "object", "rules": [{"schema": schema}]},
+        output={"format": "json", "schema": schema},
+    )
+    again = PromptTemplateSpec.model_validate(prompt.dump())
+    assert again.output.schema_ == schema
+    assert again.variables[0].rules is not None
+    assert again.variables[0].rules[0].schema_ == schema
 
 
 def test_examples_become_turns() -> None:

@@ -1,17 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Everything that is wrong with a template: one check for the operator, the gateway and the command line."""
 
-import re
 from collections.abc import Iterator
 from zoneinfo import ZoneInfo
 
 from lateen_api.prompt_template import PromptTemplateSpec
 from lateen_api.prompt_variables import CONVERSATION, Variable
-from lateen_api.prompts import format_syntax, jinja_syntax, value_rules, values
+from lateen_api.prompts import clocks, format_syntax, jinja_syntax, value_rules, values
 from lateen_api.prompts.format_syntax import Malformed
 from lateen_api.prompts.violations import InvalidVariable, Text, Violation, position, texts
-
-_DIRECTIVES = re.compile(r"(?:[^%]|%[YmdHMSaAbBjyIpzZ%])*")
 
 
 def violations(spec: PromptTemplateSpec) -> tuple[Violation, ...]:
@@ -45,7 +42,7 @@ def violations(spec: PromptTemplateSpec) -> tuple[Violation, ...]:
         found += [
             Violation(f"{path}{where}", "InvalidVariable", message) for where, message in _own(variable)
         ]
-    return (*found, *_window(spec, declared))
+    return (*found, *_window(spec, declared), *_output(spec))
 
 
 def _names(spec: PromptTemplateSpec, text: Text) -> Iterator[tuple[str, int, int]]:
@@ -90,8 +87,17 @@ def _clock(time_zone: str, form: str) -> Iterator[tuple[str, str]]:
         ZoneInfo(time_zone)
     except (ValueError, OSError, KeyError):
         yield ".clock.timeZone", f"{time_zone!r} is not an IANA time zone"
-    if not _DIRECTIVES.fullmatch(form):
+    if not clocks.is_format(form):
         yield ".clock.format", "only %Y %m %d %H %M %S %a %A %b %B %j %y %I %p %z %Z and %% can be used"
+
+
+def _output(spec: PromptTemplateSpec) -> Iterator[Violation]:
+    if spec.output.schema_ is None:
+        return
+    try:
+        value_rules.schema_validator(spec.output.schema_)
+    except value_rules.InvalidRule as error:
+        yield Violation("output.schema", "InvalidSchema", str(error))
 
 
 def _window(spec: PromptTemplateSpec, declared: list[str]) -> Iterator[Violation]:

@@ -14,11 +14,10 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from lateen_api.prompts.format_syntax import Malformed
 from lateen_api.prompts.values import written
-from lateen_api.prompts.violations import InvalidVariable, Text, Violation, position
+from lateen_api.prompts.violations import MAX_MESSAGE, InvalidVariable, Text, TooLong, Violation, position
 
 MAX_DEPTH = 40
 MAX_LOOPS = 3
-MAX_OUTPUT = 1_000_000
 MAX_WORK = 10_000
 FILTERS = frozenset({"default", "d", "length", "count", "lower", "upper", "trim", "first", "last"})
 _LOOP = frozenset({"index", "index0", "first", "last"})
@@ -172,10 +171,8 @@ class Template:
         try:
             for part in self._template.root_render_func(context):
                 size += len(part)
-                if size > MAX_OUTPUT:
-                    raise InvalidVariable(
-                        "", f"a message has more than {MAX_OUTPUT} characters with these values"
-                    )
+                if size > MAX_MESSAGE:
+                    raise TooLong
                 parts.append(part)
         except (TemplateError, TypeError) as error:
             raise InvalidVariable("", f"the prompt can't be rendered with these values: {error}") from error

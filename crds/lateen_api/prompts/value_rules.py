@@ -30,7 +30,7 @@ class CompiledRule:
     def __init__(self, rule: VariableRule) -> None:
         self.rule = rule
         self._regex = _regex(rule.pattern) if rule.pattern is not None else None
-        self._schema = _schema(rule.schema_) if rule.schema_ is not None else None
+        self._schema = schema_validator(rule.schema_) if rule.schema_ is not None else None
         self._cel = _Expression(rule.cel) if rule.cel is not None else None
 
     def broken(self, value: Any) -> str:
@@ -71,7 +71,8 @@ def _regex(pattern: str) -> SchemaValidator:
         raise InvalidRule(f"pattern can't be used: {reason}") from error
 
 
-def _schema(schema: dict[str, Any]) -> jsonschema_rs.Draft202012Validator:
+def schema_validator(schema: dict[str, Any]) -> jsonschema_rs.Draft202012Validator:
+    """A JSON Schema ready for use, which stays within itself; raises InvalidRule when it is none."""
     text = json.dumps(schema)
     if len(text) > MAX_SCHEMA:
         raise InvalidRule(f"schema has {len(text)} characters; at most {MAX_SCHEMA} are allowed")

@@ -3,7 +3,7 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 from lateen_api.prompt_template import PromptTemplateSpec
 from lateen_api.prompt_variables import Clock, Variable
+from lateen_api.prompts import clocks
 from lateen_api.prompts.value_rules import CompiledRule
 from lateen_api.prompts.violations import InvalidVariable
 
@@ -50,22 +51,31 @@ class Resolver:
 
     def resolve(self, given: Mapping[str, Any], injection: Injection) -> dict[str, Any]:
         """Each variable's checked value; raises InvalidVariable."""
-        self._refuse_strangers(given)
+        for refusal in self._strangers(given):
+            raise refusal
         return {
             name: _value(variable, rules, given, injection)
             for name, (variable, rules) in self._variables.items()
         }
 
-    def _refuse_strangers(self, given: Mapping[str, Any]) -> None:
+    def refusals(self, given: Mapping[str, Any], injection: Injection) -> list[InvalidVariable]:
+        """Everything for which `resolve` refuses these values, not only the first; empty where it does not."""
+        found = list(self._strangers(given))
+        for variable, rules in self._variables.values():
+            try:
+                _value(variable, rules, given, injection)
+            except InvalidVariable as error:
+                found.append(error)
+        return found
+
+    def _strangers(self, given: Mapping[str, Any]) -> Iterator[InvalidVariable]:
         declared = {name: variable.from_ for name, (variable, _) in self._variables.items()}
+        known = ", ".join(sorted(name for name, source in declared.items() if source == "request")) or "none"
         for name in given:
             if name not in declared:
-                known = (
-                    ", ".join(sorted(n for n, source in declared.items() if source == "request")) or "none"
-                )
-                raise InvalidVariable(name, f"unknown variable {name!r}; the prompt takes: {known}")
-            if declared[name] != "request":
-                raise InvalidVariable(name, f"variable {name!r} is injected ({declared[name]}); leave it out")
+                yield InvalidVariable(name, f"unknown variable {name!r}; the prompt takes: {known}")
+            elif declared[name] != "request":
+                yield InvalidVariable(name, f"variable {name!r} is injected ({declared[name]}); leave it out")
 
 
 def compiled_rules(variable: Variable) -> Rules:
@@ -142,9 +152,9 @@ def _time(variable: Variable, now: datetime | None) -> str:
         )
     clock = variable.clock or Clock()
     local = now.astimezone(ZoneInfo(clock.time_zone))
-    return (
-        local.isoformat(timespec="seconds") if variable.type == "datetime" else local.strftime(clock.format)
-    )
+    if variable.type == "datetime":
+        return local.isoformat(timespec="seconds")
+    return clocks.written(local, clock.format)
 
 
 def _check_type(variable: Variable, value: Any) -> None:

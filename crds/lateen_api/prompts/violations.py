@@ -12,7 +12,8 @@ class Violation:
 
     Attributes:
         path: Field of the spec, such as `messages[0].content`.
-        reason: CamelCase: SyntaxError, Forbidden, UndeclaredVariable, UnusedVariable, InvalidVariable, UnresolvedInclude.
+        reason: CamelCase: SyntaxError, Forbidden, UndeclaredVariable, UnusedVariable, InvalidVariable, UnresolvedInclude,
+            InvalidSchema.
         message: What is wrong and what to do.
         line: Line within the field, from 1; 0 where it is the field as a whole.
         column: Column within that line, from 1; 0 where it is the line as a whole.
@@ -41,6 +42,17 @@ class InvalidVariable(ValueError):
     def __init__(self, variable: str, message: str) -> None:
         super().__init__(message)
         self.variable = variable
+
+
+MAX_MESSAGE = 1_000_000
+"""Characters of one rendered message."""
+
+
+class TooLong(InvalidVariable):
+    """A message is longer than `MAX_MESSAGE` with these values."""
+
+    def __init__(self) -> None:
+        super().__init__("", f"a message has more than {MAX_MESSAGE} characters with these values")
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,14 @@ spec that is refused: the newest kept revision stays live
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lateen_api import catalog
 from lateen_api.conditions import Reason
 from lateen_api.prompt_template import PromptTemplateSpec
 from lateen_api.status_types import MAX_LISTED_REVISIONS
-from lateen_operator.plan import prompt_checks, prompt_revisions
+from lateen_operator.plan import prompt_budget, prompt_checks, prompt_revisions
 from lateen_operator.plan.prompt_revisions import Kept, Use, prompt_id
 from lateen_operator.plan.world import World
 from lateen_operator.seams import Event, Resource
@@ -111,6 +111,13 @@ def _entry(resource: Resource, kept: Sequence[Kept]) -> catalog.Prompt | None:
 
 def report(resource: Resource, made: PromptPlan, world: World) -> Report:
     """What the status of `resource` says once `made` is carried out."""
+    live = made.entry.revisions[0].spec if made.entry else None
+    return replace(
+        _report(resource, made, world), more=prompt_budget.conditions(resource, live, world.models)
+    )
+
+
+def _report(resource: Resource, made: PromptPlan, world: World) -> Report:
     entry, problem = made.entry, made.problem
     live = entry.revisions[0] if entry else None
     fields = _fields(resource, made, world)

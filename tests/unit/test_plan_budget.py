@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether a model can read a prompt at its full length: the numbers, and what the status says."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from lateen_api.conditions import ConditionType
+from lateen_api.prompt_template import PromptTemplateSpec
+from lateen_operator.plan import prompt_budget
+from lateen_operator.seams import Key, Kind, Resource
+from unit.operator_fake_ray import FACTS
+from unit.operator_fakes import FakeOperator, FakeWorld, ready
+from unit.operator_specs import PROMPT, catalog, model, prompt
+
+CUTTING = {"overflow": "Truncate", "priority": ["found"]}
+
+
+def spec(window: dict[str, Any] | None, **defaults: Any) -> PromptTemplateSpec:
+    """A prompt with passages in it."""
+    given = prompt("1", "{found}", contextWindow=window, defaults=defaults)
+    return PromptTemplateSpec.model_validate(given | {"variables": [{"name": "found", "from": "retrieval"}]})
+
+
+@pytest.mark.parametrize(
+    ("window", "defaults", "passages", "total"),
+    [
+        (None, {}, 600, None),
+        ({}, {}, 0, 2),
+        ({"reserveOutputTokens": 100}, {}, 0, 101),
+        ({"reserveOutputTokens": 100}, {"maxOutputTokens": 300}, 0, 301),
+        ({"reserveOutputTokens": 100}, {"maxOutputTokens": 30}, 0, 101),
+        ({"maxPromptTokens": 3000, "reserveOutputTokens": 512}, {}, 600, 3512),
+        ({"reserveOutputTokens": 100}, {}, 600, 701),
+        ({"reserveOutputTokens": 100} | CUTTING, {}, 600, 101),
+    ],
+)
+def test_a_prompt_needs_what_its_window_promises(
+    window: dict[str, Any] | None, defaults: dict[str, Any], passages: int, total: int | None
+) -> None:
+    """Its bound or else the passages that can't give way, and the longest answer that is kept free."""
+    need = prompt_budget.budget(spec(window, **defaults), passages)
+    assert (need.total if need else None) == total
+
+
+def llm(name: str, context: int | None, status: str = "True", **more: Any) -> Resource:
+    """A model with its Ready condition and the tokens it reads."""
+    key = Key(Kind.MODEL_DEPLOYMENT, more.get("namespace", "default"), name)
+    said: dict[str, Any] = {"conditions": [{"type": "Ready", "status": status}]}
+    said |= {"facts": {"contextTokens": context}} if context else {}
+    return Resource(key, name, 1, "1", 0, model(more.get("task", "generate")), said, {}, (), False)
+
+
+def verdict(models: Sequence[Resource], live: PromptTemplateSpec | None = None) -> str:
+    """What `Compatible` says of a prompt of 400 tokens and an answer of 113; empty where it says nothing."""
+    window = {"maxPromptTokens": 400, "reserveOutputTokens": 113}
+    own = Resource(PROMPT, "p", 1, "1", 0, {}, {}, {}, (), False)
+    found = prompt_budget.conditions(own, live or spec(window), models)
+    said = found.get(ConditionType.COMPATIBLE)
+    return f"{said.status} {said.reason.value} {said.message}" if said else ""
+
+
+@pytest.mark.parametrize(
+    "models",
+    [
+        [],
+        [llm("a", 512), llm("b", 513)],
+        [llm("a", 512), llm("b", None)],
+        [llm("a", 512, status="False")],
+        [llm("a", 512, namespace="other")],
+        [llm("a", 512, task="embed")],
+    ],
+)
+def test_nothing_is_said_where_some_model_may_read_it(models: list[Resource]) -> None:
+    """Large enough, not known yet, or none that counts."""
+    assert verdict(models) == ""
+
+
+def test_a_window_beyond_every_model_is_told_with_the_numbers() -> None:
+    """The models by name, not too many of them; a prompt without a window promises nothing."""
+    said = verdict([llm("b", 256), llm("a", 512)])
+    assert said.startswith("False Incompatible no ready model of this namespace can read it at full length:")
+    assert "400 tokens of prompt + 113 of answer = 513, but a reads 512, b reads 256; lower" in said
+    assert "m07 reads 512 and 12 more are too small" in verdict([llm(f"m{n:02}", 512) for n in range(20)])
+    assert verdict([llm("a", 512)], spec(None)) == ""
+
+
+async def test_the_status_says_so_and_heals() -> None:
+    """The prompt stays live and Ready; a steady world writes nothing; a shorter window takes the condition away."""
+    world = FakeWorld()
+    world.put(Kind.MODEL_DEPLOYMENT, "llm", model())
+    world.put(Kind.PROMPT_TEMPLATE, "answer", prompt("1", contextWindow={"reserveOutputTokens": 512}))
+    operator = FakeOperator(world)
+    await operator.settle()
+    world.facts[catalog(world).models[0].application] = FACTS
+    await operator.settle()
+    await operator.settle()
+    conditions = {each["type"]: each for each in world.resources[PROMPT].status["conditions"]}
+    assert (conditions["Compatible"]["status"], conditions["Compatible"]["reason"]) == (
+        "False",
+        "Incompatible",
+    )
+    assert "= 513, but llm reads 512" in conditions["Compatible"]["message"]
+    assert ready(world, PROMPT) == ("True", "Ready")
+    before = len(world.writes)
+    await operator.once()
+    assert len(world.writes) == before
+    world.put(Kind.PROMPT_TEMPLATE, "answer", prompt("2", contextWindow={"reserveOutputTokens": 511}))
+    await operator.settle()
+    assert [each["type"] for each in world.resources[PROMPT].status["conditions"]] == ["Ready"]
