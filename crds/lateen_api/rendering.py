@@ -5,7 +5,7 @@ Pure. Placeholders are found by parsing, never by substitution into text that is
 new placeholders.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from lateen_api.prompt_template import PromptTemplateSpec
 from lateen_api.prompts import format_syntax, jinja_syntax, post_processing
 from lateen_api.prompts.checking import violations
 from lateen_api.prompts.values import Injection, Resolver, written
-from lateen_api.prompts.violations import MAX_MESSAGE, InvalidVariable, TooLong, Violation, texts
+from lateen_api.prompts.violations import MAX_MESSAGE, MAX_PROMPT, InvalidVariable, TooLong, Violation, texts
 
 __all__ = [
     "Injection",
@@ -92,13 +92,24 @@ class CompiledPrompt:
 
     def _contents(self, values: Mapping[str, Any]) -> list[str]:
         if self.spec.syntax == "jinja":
-            budget = jinja_syntax.Budget()
-            return [template.render(values, budget) for template in self._templates]
+            budget = jinja_syntax.Budget(values)
+            return _bounded(template.render(values, budget) for template in self._templates)
         said = {name: written(value) for name, value in values.items()}
-        return [
+        return _bounded(
             _joined([said[part.text] if part.is_variable else part.text for part in parts])
             for parts in self._parts
-        ]
+        )
+
+
+def _bounded(contents: Iterable[str]) -> list[str]:
+    """All of them, made one after the other until they are too long together."""
+    found, characters = [], 0
+    for content in contents:
+        characters += len(content)
+        if characters > MAX_PROMPT:
+            raise TooLong(f"the prompt has more than {MAX_PROMPT} characters with these values")
+        found.append(content)
+    return found
 
 
 def _joined(pieces: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ again when the operator reads an object, because an older CRD may still be insta
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 
@@ -68,10 +68,37 @@ ItemName = Annotated[
 """Name of an item of a list, unique within it: a DNS label."""
 
 
+MAX_NESTING = 64
+"""Levels of lists and objects in free JSON."""
+
+
+def is_shallow(value: Any) -> bool:
+    """Whether a JSON value has at most `MAX_NESTING` levels: deeper ones end what walks through them by recursion."""
+    level = [value]
+    for _ in range(MAX_NESTING):
+        level = [
+            child
+            for part in level
+            if isinstance(part, dict | list)
+            for child in (part.values() if isinstance(part, dict) else part)
+        ]
+        if not level:
+            return True
+    return not any(isinstance(part, dict | list) for part in level)
+
+
+def _shallow(value: dict[str, Any]) -> dict[str, Any]:
+    if not is_shallow(value):
+        raise ValueError(f"is nested more than {MAX_NESTING} levels deep")
+    return value
+
+
 JsonObject = Annotated[
-    dict[str, Any], Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})
+    dict[str, Any],
+    Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True}),
+    AfterValidator(_shallow),
 ]
-"""Free JSON, such as a JSON Schema; whoever reads it bounds its size."""
+"""Free JSON of at most `MAX_NESTING` levels, such as a JSON Schema; whoever reads it bounds its size."""
 
 
 class SpecType(BaseModel):

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What Ray's word on replicas means."""
 
+import asyncio
+import threading
 from typing import Any
 
 import pytest
@@ -24,3 +26,26 @@ async def test_replicas_that_take_requests_serve(monkeypatch: pytest.MonkeyPatch
         "app": Living(frozenset("ab"), frozenset("cd")),
         "gateway": Living(),
     }
+
+
+async def test_ray_is_asked_one_question_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While Serve's controller is away, those who stopped waiting take no further threads; later its answer counts."""
+    asked: list[None] = []
+    answers = threading.Event()
+
+    def details() -> dict[str, Any]:
+        asked.append(None)
+        answers.wait(10)
+        return {"applications": {}}
+
+    monkeypatch.setattr(ray_replicas, "_details", details)
+    ray = ray_replicas.RayReplicas()
+    for _ in range(3):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await ray.living()
+    answers.set()
+    assert await ray.living() == {}
+    assert len(asked) == 1
+    assert await ray.living() == {}
+    assert len(asked) == 2

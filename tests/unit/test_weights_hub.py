@@ -149,3 +149,12 @@ async def test_a_repository_that_is_larger_than_it_says(hub: Hub, settings: Serv
     assert caught.value.code == "CacheFull"
     assert not list((settings.model_cache / "scratch").iterdir())
     assert not list((settings.model_cache / "entries").iterdir())
+
+
+async def test_a_secret_without_a_token(hub: Hub, settings: ServingSettings) -> None:
+    """The node's own identity never stands in for a Secret that lacks the key: the error names what is missing."""
+    (settings.secrets / "team" / "hub" / "token").unlink()
+    with pytest.raises(LoadError, match="no key 'token'") as caught:
+        await source.resolve(WEIGHTS, settings)
+    assert caught.value.code == "SourceUnauthorized"
+    assert hub.asked == []

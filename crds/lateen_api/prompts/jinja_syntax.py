@@ -2,7 +2,8 @@
 """The syntax `jinja`: a small part of Jinja, found safe by parsing, rendered in Jinja's own sandbox.
 
 Only listed kinds of nodes and filters pass. There are no calls, assignments, macros, includes or arithmetic, so that text
-grows only by output; loops take from one budget, and each iteration costs as much as its body can read.
+grows only by output; loops take from one budget, and each iteration costs as much as its body can read. Filters and
+comparisons may read a whole value, so where values are long they are paid for too.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,12 +14,15 @@ from jinja2.runtime import LoopContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from lateen_api.prompts.format_syntax import Malformed
-from lateen_api.prompts.values import written
+from lateen_api.prompts.values import size, written
 from lateen_api.prompts.violations import MAX_MESSAGE, InvalidVariable, Text, TooLong, Violation, position
 
 MAX_DEPTH = 40
 MAX_LOOPS = 3
 MAX_WORK = 10_000
+CHARACTERS_PER_WORK = 10_000
+"""Characters of all values together from which on a filter or a comparison costs one more piece of work."""
+
 FILTERS = frozenset({"default", "d", "length", "count", "lower", "upper", "trim", "first", "last"})
 _LOOP = frozenset({"index", "index0", "first", "last"})
 _BUDGET = "_budget"
@@ -49,26 +53,33 @@ class _Environment(ImmutableSandboxedEnvironment):
 class Budget:
     """What one rendering may still do."""
 
-    def __init__(self) -> None:
+    def __init__(self, values: Mapping[str, Any]) -> None:
         self.left = MAX_WORK
+        self._weight = size(values) // CHARACTERS_PER_WORK
 
-    def each(self, items: Iterable[Any], cost: int) -> Iterator[Any]:
+    def pay(self, cost: int, readers: int) -> None:
+        """Take the cost of something with so many filters and comparisons; raises InvalidVariable when too little is left."""
+        self.left -= cost + readers * self._weight
+        if self.left < 0:
+            raise InvalidVariable("", "the prompt takes too long with these values; give shorter ones")
+
+    def each(self, items: Iterable[Any], cost: int, readers: int) -> Iterator[Any]:
         """The items, each paid for; raises InvalidVariable when the budget is spent."""
         for item in items:
-            self.left -= cost
-            if self.left < 0:
-                raise InvalidVariable(
-                    "", "the prompt's loops take too long with these values; give shorter lists"
-                )
+            self.pay(cost, readers)
             yield item
 
 
-def _each(items: Any, budget: Budget, cost: int) -> Iterator[Any]:
+def _readers(node: nodes.Node) -> int:
+    return len(list(node.find_all((nodes.Filter, nodes.Compare))))
+
+
+def _each(items: Any, budget: Budget, cost: int, readers: int) -> Iterator[Any]:
     if items == "":  # an optional list that nobody gave
         return iter(())
-    if not isinstance(items, list | dict):
+    if not isinstance(items, list | dict | tuple):
         raise InvalidVariable("", "a loop of the prompt goes through something that is no list or object")
-    return budget.each(items, cost)
+    return budget.each(items, cost, readers)
 
 
 def _text(value: Any) -> Any:
@@ -136,6 +147,10 @@ def _problem(node: nodes.Node) -> str:
     match node:
         case nodes.Filter() if name not in FILTERS or node.dyn_args or node.dyn_kwargs:
             problem = f"filter {name!r} is not one of: {', '.join(sorted(FILTERS))}"
+        case nodes.Filter() if name == "trim" and (node.args or node.kwargs):
+            problem = "filter 'trim' takes no arguments"
+        case nodes.Tuple() if node.ctx == "store":
+            problem = "a loop has one variable; take items of it by their number, as in row[0]"
         case nodes.Test() if name not in TESTS:
             problem = f"test {name!r} is not one of: {', '.join(sorted(TESTS))}"
         case nodes.For() if node.recursive:
@@ -156,15 +171,19 @@ class Template:
 
     def __init__(self, text: Text) -> None:
         tree, self.variables = parse(text)
+        self._readers = _readers(tree)
         for loop in list(tree.find_all(nodes.For)):
             budget = nodes.Name(_BUDGET, "load", lineno=loop.lineno)
             cost = nodes.Const(1 + len(list(loop.find_all(nodes.Expr))) // 16, lineno=loop.lineno)
-            loop.iter = nodes.Filter(loop.iter, "_each", [budget, cost], [], None, None, lineno=loop.lineno)
+            readers = nodes.Const(_readers(loop), lineno=loop.lineno)
+            price = [budget, cost, readers]
+            loop.iter = nodes.Filter(loop.iter, "_each", price, [], None, None, lineno=loop.lineno)
         environment = _environment()
         self._template = environment.from_string(tree)
 
     def render(self, values: Mapping[str, Any], budget: Budget) -> str:
         """The text with its values; raises InvalidVariable when they don't fit it."""
+        budget.pay(0, self._readers)
         context = self._template.new_context({**values, _BUDGET: budget})
         parts: list[str] = []
         size = 0
@@ -174,6 +193,6 @@ class Template:
                 if size > MAX_MESSAGE:
                     raise TooLong
                 parts.append(part)
-        except (TemplateError, TypeError) as error:
+        except (TemplateError, TypeError, RecursionError) as error:
             raise InvalidVariable("", f"the prompt can't be rendered with these values: {error}") from error
         return "".join(parts)

@@ -50,17 +50,31 @@ class CompiledRule:
 
 
 def _bounds(rule: VariableRule, value: Any) -> Iterator[str]:
+    if isinstance(value, str | list | dict):
+        yield from _length_bounds(rule, value)
+    elif rule.min_length is not None or rule.max_length is not None:
+        yield "has no length: minLength and maxLength are for strings and lists"
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        yield from _number_bounds(rule, value)
+    elif rule.minimum is not None or rule.maximum is not None:
+        yield "is no number: minimum and maximum are for integers and numbers"
+    if rule.one_of is not None and value not in rule.one_of:
+        yield f"must be one of: {', '.join(rule.one_of)}"
+
+
+def _length_bounds(rule: VariableRule, value: str | list[Any] | dict[str, Any]) -> Iterator[str]:
     unit = "characters" if isinstance(value, str) else "items"
     if rule.min_length is not None and len(value) < rule.min_length:
         yield f"has {len(value)} {unit}; minLength is {rule.min_length}"
     if rule.max_length is not None and len(value) > rule.max_length:
         yield f"has {len(value)} {unit}; maxLength is {rule.max_length}"
+
+
+def _number_bounds(rule: VariableRule, value: float) -> Iterator[str]:
     if rule.minimum is not None and Decimal(str(value)) < Decimal(rule.minimum):
         yield f"is {value}; minimum is {rule.minimum}"
     if rule.maximum is not None and Decimal(str(value)) > Decimal(rule.maximum):
         yield f"is {value}; maximum is {rule.maximum}"
-    if rule.one_of is not None and value not in rule.one_of:
-        yield f"must be one of: {', '.join(rule.one_of)}"
 
 
 def _regex(pattern: str) -> SchemaValidator:

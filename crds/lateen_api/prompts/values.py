@@ -14,6 +14,7 @@ from lateen_api.prompt_variables import Clock, Variable
 from lateen_api.prompts import clocks
 from lateen_api.prompts.value_rules import CompiledRule
 from lateen_api.prompts.violations import InvalidVariable
+from lateen_api.schema import MAX_NESTING, is_shallow
 
 Rules = tuple[CompiledRule, ...]
 _LARGEST = 2**63
@@ -86,6 +87,19 @@ def compiled_rules(variable: Variable) -> Rules:
 def written(value: Any) -> str:
     """A value as text: strings as they are, everything else as JSON."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def size(value: Any) -> int:
+    """Characters of all texts in a value, and one for each of its parts."""
+    total, waiting = 0, [value]
+    while waiting:
+        part = waiting.pop()
+        total += len(part) if isinstance(part, str) else 1
+        if isinstance(part, Mapping):
+            waiting.extend(part.values())
+        elif isinstance(part, list):
+            waiting.extend(part)
+    return total
 
 
 def typed(variable: Variable, text: str) -> Any:
@@ -164,6 +178,8 @@ def _check_type(variable: Variable, value: Any) -> None:
         raise InvalidVariable(
             name, f"variable {name!r} must be of type {variable.type}, not {type(value).__name__}"
         )
+    if isinstance(value, list | dict) and not is_shallow(value):
+        raise InvalidVariable(name, f"variable {name!r} is nested more than {MAX_NESTING} levels deep")
     if isinstance(value, float) and not math.isfinite(value):
         raise InvalidVariable(name, f"variable {name!r} must be a finite number")
     if isinstance(value, int) and not -_LARGEST <= value < _LARGEST:

@@ -47,12 +47,17 @@ class InvalidVariable(ValueError):
 MAX_MESSAGE = 1_000_000
 """Characters of one rendered message."""
 
+MAX_PROMPT = 4_000_000
+"""Characters of all rendered messages together."""
+
 
 class TooLong(InvalidVariable):
-    """A message is longer than `MAX_MESSAGE` with these values."""
+    """A message is longer than `MAX_MESSAGE` with these values, or all of them than `MAX_PROMPT`."""
 
-    def __init__(self) -> None:
-        super().__init__("", f"a message has more than {MAX_MESSAGE} characters with these values")
+    def __init__(
+        self, message: str = f"a message has more than {MAX_MESSAGE} characters with these values"
+    ) -> None:
+        super().__init__("", message)
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,10 @@ def _expanded(resource: Resource, spec: PromptTemplateSpec, world: World) -> Che
         return Checked(problem=Verdict("False", Reason.INCLUDE_CYCLE, f"{error}."))
     except (includes.IncludeConflict, rendering.InvalidTemplate) as error:
         return Checked(problem=Verdict("False", Reason.INVALID_TEMPLATE, f"{error}."))
+    except (TypeError, ValueError, ArithmeticError, RecursionError) as error:
+        # No template may stop the plans of all others, whatever a library makes of what is written in it.
+        message = f"the template can't be checked: {type(error).__name__}: {str(error)[:200]}"
+        return Checked(problem=Verdict("False", Reason.INVALID_TEMPLATE, f"{message}."))
     return Checked(spec, whole)
 
 

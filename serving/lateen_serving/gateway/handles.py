@@ -161,7 +161,8 @@ class RayModels:
             # One request's end must not be the end of all that wait for the same handle.
             return await asyncio.shield(finding)
         except Exception:
-            self._handles.pop(application, None)
+            if self._handles.get(application) is finding:
+                del self._handles[application]
             raise
 
 

@@ -19,18 +19,34 @@ _SERVES = ("RUNNING", "UPDATING", "PENDING_MIGRATION")
 class RayReplicas:
     """Asks this Ray cluster's key-value store and Serve controller."""
 
+    def __init__(self) -> None:
+        self._asking: asyncio.Task[dict[str, Any]] | None = None
+
     async def records(self) -> list[Record]:
         """See `facts.read`."""
         return await facts.read()
 
     async def living(self) -> Mapping[str, Living]:
-        """The model's replicas of all applications; raises what Ray raises."""
-        details = await asyncio.to_thread(_details)
+        """The model's replicas of all applications; raises what Ray raises.
+
+        Ray's answer is waited for in a thread that nothing can interrupt, as long as the controller is away. There is
+        therefore one question at a time, whoever has given up waiting for it: threads are few, and others need them.
+        """
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(asyncio.to_thread(_details))
+            self._asking.add_done_callback(_look_at)
+        details = await asyncio.shield(self._asking)
         return {name: _living(each) for name, each in (details.get("applications") or {}).items()}
 
     async def forget(self, records: tuple[Record, ...]) -> None:
         """See `facts.forget`."""
         await facts.forget(records)
+
+
+def _look_at(asked: asyncio.Task[dict[str, Any]]) -> None:
+    """An answer that nobody waits for any more is no unseen failure."""
+    if not asked.cancelled():
+        asked.exception()
 
 
 def _details() -> dict[str, Any]:

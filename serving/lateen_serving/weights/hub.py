@@ -51,11 +51,22 @@ class Hub:
         revision = f"@{self.source.revision}" if self.source.revision else ""
         return f"hf://{self.source.repository}{revision}"
 
+    def _token(self) -> str | None:
+        """The Secret's; None without a Secret, where the node's own identity counts. Never that one beside a Secret."""
+        token = self.credentials.get("token")
+        if self.credentials.name and not token:
+            raise LoadError(
+                f"Secret {self.credentials.name} has no key 'token', which hf:// asks for",
+                code="SourceUnauthorized",
+            )
+        return token
+
     def _ask(self) -> Any:
         from huggingface_hub import HfApi
 
+        token = self._token()
         try:
-            return HfApi(token=self.credentials.get("token")).model_info(
+            return HfApi(token=token).model_info(
                 self.source.repository,
                 revision=self.source.revision,
                 files_metadata=True,
@@ -72,7 +83,7 @@ class Hub:
             commit=survey.parts[0].version,
             names=[part.name for part in survey.parts],
             secret=self.credentials.name,
-            token=self.credentials.get("token"),
+            token=self._token(),
         )
         try:
             await child.run(__name__, [str(folder)], folder, room, order.model_dump_json())
