@@ -168,21 +168,23 @@ def test_a_revision_that_crashes_while_it_starts_takes_no_requests(
     before = cluster.wait_ready(KIND, namespace, guarded, timeout=60)["status"]
     killed = 0
 
-    def failed() -> bool:
+    def failed() -> dict[str, Any] | None:
+        # What is judged is what was read in this moment: the operator tries again, and then says so.
         nonlocal killed
         for process in named(stack, f"ray::ServeReplica:{namespace}_{guarded}_"):
             if process.pid not in sound:
                 with suppress(psutil.NoSuchProcess):
                     process.kill()
                     killed += 1
-        return bool(condition(cluster.get(KIND, namespace, guarded))["reason"] == "ReplicaFailed")
+        found: dict[str, Any] = cluster.get(KIND, namespace, guarded)
+        return found if condition(found)["reason"] == "ReplicaFailed" else None
 
     sound = {process.pid for process in named(stack, f"ray::ServeReplica:{before['application']}")}
     assert len(sound) == 1
     with traffic(lambda: asking.say(sdk, model), lambda: asking.stream(sdk, model)):
         cluster.patch(KIND, namespace, guarded, NEW)
-        wait_for(failed, 120, "nothing is said of a revision that crashes")
-        found = cluster.get(KIND, namespace, guarded)
+        found = wait_for(failed, 120, "nothing is said of a revision that crashes")
+        assert found is not None
         assert f"Revision {before['revision']} keeps serving" in condition(found)["message"]
         assert condition(found, "Stalled")["status"] == "True"
         status = found["status"]
