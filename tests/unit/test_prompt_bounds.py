@@ -31,7 +31,7 @@ def nested(levels: int) -> list[Any]:
     "test", ["w in text|lower", "w|lower in text|lower", "text|upper == w", "w in words"]
 )
 def test_what_a_loop_reads_in_every_turn_is_paid_for(test: str) -> None:
-    """Ten thousand searches in three megabytes are refused within a second, a few in a small text are not."""
+    """Ten thousand searches in three megabytes are refused soon, a few in a small text are not."""
     prompt = spec(
         "found: {% for w in words %}{% if " + test + " %}x{% endif %}{% endfor %}{% if text %}{% endif %}",
         {"name": "words", "type": "list"},
@@ -41,7 +41,7 @@ def test_what_a_loop_reads_in_every_turn_is_paid_for(test: str) -> None:
     began = time.perf_counter()
     with pytest.raises(InvalidVariable, match="takes too long"):
         rendering.render(prompt, {"words": ["word"] * 10_000, "text": "a" * 3_000_000})
-    assert time.perf_counter() - began < 1
+    assert time.perf_counter() - began < 10  # generous: what has no bound fails it on any machine
     rendering.render(prompt, {"words": ["word"] * 500, "text": "a" * 8000})
 
 

@@ -88,7 +88,7 @@ def test_loops_are_bounded_in_time_and_output(body: str) -> None:
     began = time.perf_counter()
     with pytest.raises(InvalidVariable, match=r"takes too long|more than 1000000 characters"):
         rendering.render(prompt, {"x": ["y" * 100] * 1000})
-    assert time.perf_counter() - began < 2
+    assert time.perf_counter() - began < 10
 
 
 @quick
