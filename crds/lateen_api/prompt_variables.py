@@ -98,7 +98,7 @@ class Identity(SpecType):
     """Who calls."""
 
     attribute: Literal["name", "tenant"] = "name"
-    """`name` of the caller, or its `tenant`."""
+    """`name` of the caller, or its `tenant`, which is empty as long as keys have none."""
 
 
 class Metadata(SpecType):

@@ -139,21 +139,6 @@ def render(
     return CompiledPrompt(spec).render(variables, injection or Injection(retrieved=retrieved or ""))
 
 
-def values(
-    spec: PromptTemplateSpec,
-    given: Mapping[str, Any],
-    retrieved: str | None = None,
-    injection: Injection | None = None,
-) -> dict[str, Any]:
-    """Each variable's checked value; raises InvalidVariable, as `render` does."""
-    return Resolver(spec).resolve(given, injection or Injection(retrieved=retrieved or ""))
-
-
-def filled(spec: PromptTemplateSpec, values: Mapping[str, Any]) -> list[RenderedMessage]:
-    """The messages with values that `values` has checked, some of them perhaps shortened since."""
-    return CompiledPrompt(spec).filled(values)
-
-
 def wants_retrieval(spec: PromptTemplateSpec) -> bool:
     """Whether a variable of the prompt is filled with retrieved passages."""
     return any(variable.from_ == "retrieval" for variable in spec.variables)

@@ -319,17 +319,22 @@ def test_weights_that_are_deleted_from_the_cache(
         cache = Path(process.environ()["LATEEN_MODEL_CACHE"])
         entry = entry_in_use(process, cache)
         shutil.rmtree(entry)
-        os.kill(pid, signal.SIGKILL)
-
-        def replaced() -> bool:
-            return replica_pid(ray, namespace, "remote") != pid
-
-        wait_for(replaced, 180, "no other replica was started", interval=0.5)
-        cluster.wait_ready(KIND, namespace, "remote", timeout=60)
-        assert (entry / "model.safetensors").stat().st_size == (weights / "model.safetensors").stat().st_size
-        assert asking.say(sdk, f"{namespace}.remote") == before
-        cluster.delete(KIND, namespace, "remote")
-        shutil.rmtree(entry)  # the cache is that of the user, not of the stack
+        try:
+            os.kill(pid, signal.SIGKILL)
+            wait_for(
+                lambda: replica_pid(ray, namespace, "remote") != pid,
+                180,
+                "no other replica was started",
+                interval=0.5,
+            )
+            cluster.wait_ready(KIND, namespace, "remote", timeout=60)
+            assert (entry / "model.safetensors").stat().st_size == (
+                weights / "model.safetensors"
+            ).stat().st_size
+            assert asking.say(sdk, f"{namespace}.remote") == before
+            cluster.delete(KIND, namespace, "remote")
+        finally:  # the cache is that of the user, not of the stack
+            shutil.rmtree(entry, ignore_errors=True)
 
 
 def entry_in_use(process: psutil.Process, cache: Path) -> Path:
