@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench import figures, prompts, serving, table
+from bench import figures, peers, prompts, serving, table
 from lateen_cli.state import StateDir
 from stack.local import REPOSITORY, LocalStack
 from stack.parts import RayServe, Weaviate
@@ -73,13 +73,20 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--output", type=Path, default=REPOSITORY / "docs" / "bench.json")
     parser.add_argument("--readme", type=Path, default=REPOSITORY / "README.md")
     parser.add_argument("--only-table", action="store_true", help="write the table from an earlier result")
+    parser.add_argument(
+        "--peers", type=Path, help="keep a comparison with other servers (its JSON) and refresh the table"
+    )
     options = parser.parse_args(arguments)
-    if not options.only_table:
+    kept = json.loads(options.output.read_text()) if options.output.exists() else {}
+    if options.peers:
+        result = kept | {"peers": peers.kept(json.loads(options.peers.read_text()))}
+        options.output.write_text(json.dumps(result, indent=2) + "\n")
+    elif not options.only_table:
         state = os.environ.get("LATEEN_TEST_STATE")
         with tempfile.TemporaryDirectory(prefix="lateen-bench-") as scratch:
             stack = LocalStack(StateDir.at(Path(state or scratch) / "s"))
             try:
-                result = measure(stack)
+                result = kept | measure(stack)
             finally:
                 stack.stop()
         options.output.write_text(json.dumps(result, indent=2) + "\n")

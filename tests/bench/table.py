@@ -3,6 +3,8 @@
 
 from typing import Any
 
+from bench import peers
+
 BEGIN = "<!-- bench:begin -->"
 END = "<!-- bench:end -->"
 
@@ -29,7 +31,8 @@ def render(result: dict[str, Any]) -> str:
         "| What | Figure |",
         "|---|---|",
     ]
-    return "\n".join([*lines, *(f"| {name} | {value} |" for name, value in rows)])
+    beside = ["", peers.render(result["peers"])] if "peers" in result else []
+    return "\n".join([*lines, *(f"| {name} | {value} |" for name, value in rows), *beside])
 
 
 def replace(text: str, table: str) -> str:

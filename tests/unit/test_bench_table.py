@@ -3,7 +3,7 @@
 
 import pytest
 
-from bench import table
+from bench import peers, table
 
 RESULT = {
     "when": "2026-11-22T10:00:00+00:00",
@@ -75,3 +75,31 @@ def test_missing_markers_are_an_error(text: str) -> None:
     """A README without them isn't overwritten."""
     with pytest.raises(ValueError, match="must both be there"):
         table.replace(text, "new")
+
+
+def compared(noisy: bool) -> dict[str, object]:
+    """A comparison of two servers at one number of streams."""
+    figures = {"tokens_per_s": 23.6, "ttft_p50": 158.4, "noisy": noisy}
+    return {
+        "date": "2026-11-24T10:00:00Z",
+        "cores": 2,
+        "options": {"max_tokens": 64, "requests_per_stream": 2, "rounds": 1, "mine": "http://127.0.0.1:1/v1"},
+        "servers": {name: {"start_s": [24.4], "idle_pss_mib": [2048]} for name in ("mine", "vllm")},
+        "summary": [{"scenario": "chat", "streams": 8, "servers": {"mine": figures, "vllm": figures}}],
+    }
+
+
+def test_other_servers_have_a_table_of_their_own() -> None:
+    """What is kept of a comparison is shown below the figures, without the address of the server."""
+    found = peers.kept(compared(noisy=False))
+    text = table.render(RESULT | {"peers": found})
+    assert "| 8 streams | 24 (158) | 24 (158) |" in text
+    assert "| Process start to the first answer | 24 s | 24 s |" in text
+    assert "2.0 GiB" in text
+    assert "127.0.0.1" not in str(found)
+
+
+def test_a_disturbed_comparison_is_not_kept() -> None:
+    """Figures that other processes disturbed prove nothing and are refused."""
+    with pytest.raises(ValueError, match="mine, vllm"):
+        peers.kept(compared(noisy=True))
