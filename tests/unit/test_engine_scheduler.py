@@ -2,6 +2,7 @@
 """The scheduler step by step, in this thread, with failures put into the model."""
 
 import asyncio
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -95,6 +96,24 @@ async def test_an_end_token_ends_an_answer(reference: Reference) -> None:
     assert events[-1]["finish_reason"] == "stop"
     assert events[-1]["completion_tokens"] == len(expected) + 1
     assert await text_of(channels[1]) == reference.answer("ok", 12).split(whole[5])[0]
+
+
+async def test_a_first_token_is_sent_before_the_next_pass_begins(reference: Reference) -> None:
+    """Whoever waits for the first token does not also wait for the second."""
+    bench = Bench(reference)
+    received, in_time = threading.Event(), []
+
+    def watch(ids: torch.Tensor, _logits: torch.Tensor) -> None:
+        if ids.shape[1] == 1:
+            in_time.append(received.wait(10))
+
+    bench.model.fault = watch
+    channel = bench.ask("hi", limit=2)
+    step = asyncio.get_running_loop().run_in_executor(None, bench.scheduler.step)
+    assert await channel.receive()
+    received.set()
+    await step
+    assert in_time == [True]
 
 
 async def test_a_cancelled_request_leaves_at_the_next_step(reference: Reference) -> None:

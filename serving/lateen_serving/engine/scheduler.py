@@ -95,6 +95,7 @@ class Scheduler:
                 self._admit()
             if self._prefill is not None:
                 self._read_chunk(self._prefill)
+                self._flush()  # a first token does not wait for everybody's next one
             for batch in self._batches():
                 self._guard(self._answer, batch)
         self._flush()
