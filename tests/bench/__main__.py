@@ -44,6 +44,8 @@ def measure(stack: LocalStack) -> dict[str, Any]:
         figures.settle(ray)
         say("gateway overhead")
         result["gateway"] = figures.gateway_overhead(stack, ray)
+        say("the engine alone")
+        result["engine_alone"] = serving.engine_alone(stack)
         say("requests a second")
         result["rate"] = serving.rate(stack, ray, figures.NAMESPACE)
         result["paced"] = serving.paced(stack, ray, figures.NAMESPACE)

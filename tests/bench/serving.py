@@ -90,6 +90,22 @@ def paced(stack: LocalStack, ray: RayServe, namespace: str) -> Figures:
     return {"clients": CLIENTS, **found, **added}
 
 
+def engine_alone(stack: LocalStack) -> Figures:
+    """Milliseconds of an answer of the engine in one process, without Ray: with one client the requests of
+    `figures.gateway_overhead`, with 16 those of `rate`, so that what handle and gateway add can be told apart.
+    """
+    orders = {
+        "1": {"requests": REQUESTS // 2, "tokens": 4, "clients": 1},
+        str(CLIENTS): {"requests": REQUESTS, "tokens": 1, "clients": CLIENTS},
+    }
+    prompt = SHORT["messages"][0]["content"]
+    found = _bare(stack.volume("models") / "tiny-chat", "seconds", prompt=prompt, orders=orders)
+    return {
+        clients: {f"p{p}_ms": 1000 * percentile(seconds[10:], p / 100) for p in (50, 99)}
+        for clients, seconds in found.items()
+    }
+
+
 def _compared(ours: list[Load], direct: list[dict[str, Any]], plain: list[Load]) -> Figures:
     through = [value for load in ours for value in load.latencies]
     handle = [value for result in direct for value in result["seconds"]]
@@ -124,7 +140,7 @@ def streams(stack: LocalStack, namespace: str) -> Figures:
         prompts = {count: _prompts(count, seed=100 * number + count) for count in STREAMS}
         for count in STREAMS:
             ours[count].append(asyncio.run(_streamed(stack, model, prompts[count])))
-        found = _bare(stack.volume("models") / path, prompts)
+        found = _bare(stack.volume("models") / path, "rates", tokens=TOKENS, prompts=prompts)
         for count in STREAMS:
             bare[count].append(found[str(count)])
     return {
@@ -216,11 +232,11 @@ def _prompts(count: int, seed: int) -> list[str]:
     return [" ".join(dice.choice(words) for _ in range(60)) + " Continue." for _ in range(count)]
 
 
-def _bare(folder: Path, prompts: dict[int, list[str]]) -> dict[str, float]:
-    order = {"folder": str(folder), "threads": 1, "tokens": TOKENS, "prompts": prompts}
-    command = [sys.executable, str(HERE / "bare_engine.py"), json.dumps(order)]
+def _bare(folder: Path, kind: str, **order: Any) -> dict[str, Any]:
+    whole = {"kind": kind, "folder": str(folder), "threads": 1, **order}
+    command = [sys.executable, str(HERE / "bare_engine.py"), json.dumps(whole)]
     output = subprocess.run(command, check=True, capture_output=True, text=True, timeout=600).stdout
-    found: dict[str, float] = json.loads(output.rpartition("RESULT ")[2])
+    found: dict[str, Any] = json.loads(output.rpartition("RESULT ")[2])
     return found
 
 

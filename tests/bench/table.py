@@ -17,6 +17,7 @@ def render(result: dict[str, Any]) -> str:
         ("Nothing running to the first answer", f"{first['total_s']:.0f} s"),
         ("… of that: stack up, resources Ready, answer", _parts(first)),
         ("Gateway over the model's own handle, one client, p50 / p99", _overhead(gateway)),
+        *_alone(result),
         *_serving(result),
         *_prompts(result),
         ("Index build, of the bare embedder's rate", f"{100 * ingest['ratio']:.0f} %"),
@@ -42,6 +43,26 @@ def replace(text: str, table: str) -> str:
     if not (found and ended):
         raise ValueError(f"{BEGIN} and {END} must both be there")
     return f"{start}{BEGIN}\n{table}\n{END}{after}"
+
+
+def _alone(result: dict[str, Any]) -> list[tuple[str, str]]:
+    """Rows of the whole way, from the engine to the gateway; none for a result from before it was measured."""
+    alone, gateway, rate = result.get("engine_alone"), result["gateway"], result["rate"]
+    if alone is None:
+        return []
+    many = str(rate["clients"])
+    ways = {
+        "one client": (_times(alone["1"]), _times(gateway, "direct_"), _times(gateway, "gateway_")),
+        f"{many} clients": (_times(alone[many]), _times(rate, "handle_"), _times(rate, "gateway_")),
+    }
+    return [
+        (f"Engine alone, Ray handle, gateway: {clients}, p50 / p99", f"{', '.join(times)} ms")
+        for clients, times in ways.items()
+    ]
+
+
+def _times(found: dict[str, float], prefix: str = "") -> str:
+    return f"{found[f'{prefix}p50_ms']:.1f} / {found[f'{prefix}p99_ms']:.1f}"
 
 
 def _serving(result: dict[str, Any]) -> list[tuple[str, str]]:

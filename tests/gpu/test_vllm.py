@@ -25,6 +25,7 @@ from lateen_serving.engine.options import Device, LoadOptions
 from lateen_serving.engine.protocol import AdapterWeights, GenerateRequest, TokenEvent
 from lateen_serving.engine.vllm import VllmGenerator
 from lateen_serving.errors import ContextTooLong, InputError, NotFound, Unavailable
+from unit.test_engine_window import asked, reference, said
 
 FOLDER = Path(os.environ.get("LATEEN_TEST_MODEL", Path.home() / ".cache/lateen/models/smollm2-135m-instruct"))
 CONTEXT = 2048
@@ -174,6 +175,41 @@ async def test_a_prompt_beyond_the_context(engine: VllmGenerator) -> None:
     """It is refused before vLLM sees it."""
     with pytest.raises(ContextTooLong):
         await answer(engine, "sea " * CONTEXT)
+
+
+@pytest.mark.parametrize("limit", [400, 150, 100])
+async def test_what_is_counted_is_what_vllm_reads(engine: VllmGenerator, limit: int) -> None:
+    """A prompt that is cut to its window is counted as transformers counts it, and vLLM reads no more and no less."""
+    wanted = asked(said(2), maxPromptTokens=limit)
+    counted = await engine.count(wanted)
+    events = await collect(engine, wanted)
+    assert counted["tokens"] == reference(FOLDER, counted["messages"]) == events[-1]["prompt_tokens"] <= limit
+    assert events[0].get("cut", []) == counted["cut"]
+    assert all("cut" not in event for event in events[1:])
+    assert bool(counted["cut"]) == (reference(FOLDER, wanted["messages"]) > limit)
+
+
+async def test_a_window_that_does_not_suffice(engine: VllmGenerator) -> None:
+    """A prompt that may not be cut is refused with its numbers, and by `count` as by `generate`."""
+    refusing = asked([], overflow="Refuse", maxPromptTokens=50)
+    for work in (engine.count(refusing), collect(engine, refusing)):
+        with pytest.raises(ContextTooLong, match="at most 50 fit") as caught:
+            await work
+        assert caught.value.param == "messages"
+    with pytest.raises(ContextTooLong, match="leave none for the prompt"):
+        await engine.count(asked([], reserveOutputTokens=CONTEXT))
+
+
+async def test_bare_text_is_counted(engine: VllmGenerator) -> None:
+    """`count` of bare text is that of its tokens, without messages; what can't be answered is refused."""
+    assert await engine.count(request("", messages=[], prompt="The")) == {
+        "messages": [],
+        "tokens": 1,
+        "cut": [],
+    }
+    with pytest.raises(ContextTooLong) as caught:
+        await engine.count(request("", messages=[], prompt="sea " * CONTEXT))
+    assert caught.value.param == "prompt"
 
 
 async def test_closing_an_answer_aborts_it(engine: VllmGenerator) -> None:

@@ -182,14 +182,15 @@ async def test_a_bucket_that_says_no(with_s3: World, s3: Server) -> None:
 
 
 async def test_an_endpoint_needs_permission(world: World, s3: Server) -> None:
-    """A Secret can't point the node at a private host, at its metadata, nor lend it the node's own identity."""
+    """A Secret can't point the node at a private host or at its metadata, and an endpoint gets no identity of the node."""
     world.secret("s3", access_key_id="a", secret_access_key="b", endpoint=s3.address, allow_http="true")
     world.secret("tls", access_key_id="a", secret_access_key="b", endpoint=f"https://127.0.0.1:{s3.port}")
     world.secret("meta", access_key_id="a", secret_access_key="b", endpoint="https://169.254.169.254")
     world.secret("lend", endpoint="https://93.184.216.34")
     world.secret("file", web_identity_token_file="/etc/passwd")
-    for name in ("s3", "tls", "meta", "lend", "file"):
+    for name in ("s3", "tls", "meta", "file"):
         assert (await world.failing("s3://models/tiny", secret=f"team/{name}")).code == "SourceRefused", name
+    assert (await world.failing("s3://models/tiny", secret="team/lend")).code == "SourceUnauthorized"
 
 
 async def test_the_cache_serves_what_the_store_can_not(with_s3: World, tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The README's table of figures."""
 
+from typing import Any
+
 import pytest
 
 from bench import peers, table
 
-RESULT = {
+RESULT: dict[str, Any] = {
     "when": "2026-11-22T10:00:00+00:00",
     "machine": {"cores": 2, "architecture": "x86_64"},
     "first_answer": {"stack_up_s": 30.4, "resources_ready_s": 20.2, "answer_s": 1.26, "total_s": 51.86},
@@ -60,6 +62,18 @@ def test_every_figure_has_a_row() -> None:
 def test_a_result_without_prompts_has_no_rows_of_them() -> None:
     """The table of a result from before prompts were measured shows what there is."""
     assert "4 KB" not in table.render({key: value for key, value in RESULT.items() if key != "prompts"})
+
+
+def test_the_way_from_the_engine_to_the_gateway_is_told() -> None:
+    """What the engine takes alone, by its handle and through the gateway; a result from before has no such rows."""
+    times = {"gateway_p50_ms": 9.91, "gateway_p99_ms": 20.2}
+    gateway = RESULT["gateway"] | {"direct_p50_ms": 7.12, "direct_p99_ms": 11.1} | times
+    rate = RESULT["rate"] | {"handle_p50_ms": 40.4, "handle_p99_ms": 60.6} | times
+    alone = {"1": {"p50_ms": 4.44, "p99_ms": 5.54}, "16": {"p50_ms": 12.3, "p99_ms": 13.4}}
+    text = table.render(RESULT | {"gateway": gateway, "rate": rate, "engine_alone": alone})
+    assert "gateway: one client, p50 / p99 | 4.4 / 5.5, 7.1 / 11.1, 9.9 / 20.2 ms" in text
+    assert "gateway: 16 clients, p50 / p99 | 12.3 / 13.4, 40.4 / 60.6, 9.9 / 20.2 ms" in text
+    assert "Engine alone" not in table.render(RESULT)
 
 
 def test_only_what_is_between_the_markers_changes() -> None:

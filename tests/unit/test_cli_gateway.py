@@ -15,6 +15,7 @@ from lateen_cli import gateway
 from lateen_cli.main import application
 from lateen_cli.state import Unusable
 from lateen_serving.gateway.requests.prompts import RenderRequest
+from unit import cli_kubectl
 from unit.test_cli_prompt_history import ITEMS, TWO, template
 
 MESSAGES = [{"role": "user", "content": "Tell me\nall of tea."}]
@@ -58,15 +59,7 @@ def server() -> Iterator[Answering]:
 @pytest.fixture(autouse=True)
 def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Answering) -> None:
     """A cluster with PromptTemplate team/tell, and the server as its gateway."""
-    (tmp_path / "template.json").write_text(json.dumps(template(TWO, TWO)))
-    (tmp_path / "items.json").write_text(json.dumps({"items": ITEMS}))
-    program = tmp_path / "kubectl"
-    names = f"cat {tmp_path}/items.json;; *) cat {tmp_path}/template.json;; esac"
-    program.write_text(f'#!/bin/sh\ncase "$2" in controllerrevisions*) {names}\n')
-    program.chmod(0o700)
-    monkeypatch.setenv("LATEEN_TOOLS", str(tmp_path))
-    monkeypatch.setenv("KUBECONFIG", "/home/user/config")
-    monkeypatch.delenv("LATEEN_STATE_DIR", raising=False)
+    cli_kubectl.install(tmp_path, monkeypatch, template(TWO, TWO), ITEMS)
     monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{server.server_port}/v1")
     monkeypatch.setenv("OPENAI_API_KEY", "ltn-key")
 

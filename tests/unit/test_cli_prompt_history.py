@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """`lateen history`, `rollback` and `diff` of a PromptTemplate, on what kubectl prints."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from lateen_api.prompt_template import PromptTemplateSpec
 from lateen_cli import difference, kept, prompt_history
 from lateen_cli.main import application
 from lateen_cli.state import Unusable
+from unit import cli_kubectl
 
 
 def spec(version: str, text: str, **more: Any) -> dict[str, Any]:
@@ -118,18 +118,7 @@ def test_the_diff_is_coloured_only_on_a_terminal() -> None:
 
 def test_the_commands_go_through_kubectl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """History, rollback, and a diff whose exit status says whether there is one: 0, 1, or 2 for trouble."""
-    (tmp_path / "template.json").write_text(json.dumps(template(TWO, TWO)))
-    (tmp_path / "items.json").write_text(json.dumps({"items": ITEMS}))
-    program = tmp_path / "kubectl"
-    program.write_text(
-        "#!/bin/sh\n"
-        f'echo "$@" >> {tmp_path}/calls\n'
-        f'case "$2" in controllerrevisions*) cat {tmp_path}/items.json;; *) cat {tmp_path}/template.json;; esac\n'
-    )
-    program.chmod(0o700)
-    monkeypatch.setenv("LATEEN_TOOLS", str(tmp_path))
-    monkeypatch.setenv("KUBECONFIG", "/home/user/config")
-    monkeypatch.delenv("LATEEN_STATE_DIR", raising=False)
+    cli_kubectl.install(tmp_path, monkeypatch, template(TWO, TWO), ITEMS)
 
     def run(*arguments: str) -> tuple[int, str]:
         shown = CliRunner().invoke(application, list(arguments))

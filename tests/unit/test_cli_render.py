@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from lateen_cli.main import application
+from unit import cli_kubectl
 from unit.test_cli_prompt_history import ITEMS, TWO, template
 
 FILE = """\
@@ -74,15 +75,7 @@ def test_a_wrong_variable_is_named(file: str, variables: list[str], code: int, w
 
 def test_a_version_in_the_cluster_is_rendered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The live one unless another is asked for."""
-    (tmp_path / "template.json").write_text(json.dumps(template(TWO, TWO)))
-    (tmp_path / "items.json").write_text(json.dumps({"items": ITEMS}))
-    program = tmp_path / "kubectl"
-    names = f"cat {tmp_path}/items.json;; *) cat {tmp_path}/template.json;; esac"
-    program.write_text(f'#!/bin/sh\ncase "$2" in controllerrevisions*) {names}\n')
-    program.chmod(0o700)
-    monkeypatch.setenv("LATEEN_TOOLS", str(tmp_path))
-    monkeypatch.setenv("KUBECONFIG", "/home/user/config")
-    monkeypatch.delenv("LATEEN_STATE_DIR", raising=False)
+    cli_kubectl.install(tmp_path, monkeypatch, template(TWO, TWO), ITEMS)
     assert "all of tea." in run("pt/tell", "--var", "topic=tea")[1]
     code, text = run("pt/tell", "--var", "topic=tea", "--version", "1.1")
     assert (code, "Tell me\nof tea." in text) == (0, True)

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """`lateen history` and `lateen rollback` on what kubectl prints."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from lateen_cli import kept, model_history
 from lateen_cli.kept import Kind, Target
 from lateen_cli.main import application
 from lateen_cli.state import StateDir, Unusable
+from unit import cli_kubectl
 
 
 def spec(uri: str, **more: Any) -> dict[str, Any]:
@@ -151,18 +151,7 @@ def test_the_cluster_is_the_stack_that_is_named_or_the_users_own(
 
 def test_a_rollback_patches_through_kubectl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the model's namespace, with the user's own access, and it says what it did."""
-    (tmp_path / "model.json").write_text(json.dumps(model("pvc://m/c")))
-    (tmp_path / "items.json").write_text(json.dumps({"items": ITEMS}))
-    program = tmp_path / "kubectl"
-    program.write_text(
-        "#!/bin/sh\n"
-        f'echo "$@" >> {tmp_path}/calls\n'
-        f'case "$2" in controllerrevisions*) cat {tmp_path}/items.json;; *) cat {tmp_path}/model.json;; esac\n'
-    )
-    program.chmod(0o700)
-    monkeypatch.setenv("LATEEN_TOOLS", str(tmp_path))
-    monkeypatch.setenv("KUBECONFIG", "/home/user/config")
-    monkeypatch.delenv("LATEEN_STATE_DIR", raising=False)
+    cli_kubectl.install(tmp_path, monkeypatch, model("pvc://m/c"), ITEMS)
     shown = CliRunner().invoke(application, ["rollback", "md/chat", "-n", "team", "--to", "2"])
     assert shown.exit_code == 0, shown.output
     assert f"goes back to revision {revision_of('pvc://m/b')}" in shown.output

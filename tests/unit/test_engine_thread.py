@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from lateen_serving.engine.thread import TorchThread
-from lateen_serving.errors import Unavailable
+from lateen_serving.errors import ReplicaLost, Unavailable
 
 
 class Recorder:
@@ -100,13 +100,13 @@ async def test_what_loading_raises_reaches_the_caller() -> None:
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 async def test_a_dead_thread_is_unhealthy() -> None:
-    """When a step ends the thread, its jobs end, and the health check says why."""
+    """When a step ends the thread, its jobs end as a lost replica's, and the health check says why."""
     thread: TorchThread[str] = TorchThread("test")
     work = Recorder(failing=True)
     await thread.start(lambda: (work, None))
     thread.submit("a")
     await asyncio.to_thread(work.ended.wait, 10)
     await thread.aclose()
-    assert len(work.closed) == 1
+    assert [type(error) for error in work.closed] == [ReplicaLost]
     with pytest.raises(Unavailable, match="no more"):
         thread.check()

@@ -17,7 +17,15 @@ from lateen_serving.engine.options import LoadOptions
 from lateen_serving.engine.protocol import AdapterWeights, TokenEvent
 from lateen_serving.engine.vllm import VllmGenerator, count_parameters, engine_arguments, lora_request
 from lateen_serving.engine.vllm_adapters import Adapters
-from lateen_serving.errors import InputError, LoadError, ModelError, NotFound, Overloaded, Unavailable
+from lateen_serving.errors import (
+    InputError,
+    LoadError,
+    ModelError,
+    NotFound,
+    Overloaded,
+    ReplicaLost,
+    Unavailable,
+)
 
 WORDS = ["", "Hello", " wor", "ld", ", bye", "!", "<end>"]
 END = 6
@@ -218,7 +226,7 @@ def test_errors_of_vllm() -> None:
     refused = vllm_mapping.translated(VLLMValidationError("Grammar error"), constrained)
     assert isinstance(refused, InputError)
     assert refused.param == "response_format"
-    assert isinstance(vllm_mapping.translated(EngineDeadError(), request("hi")), Unavailable)
+    assert isinstance(vllm_mapping.translated(EngineDeadError(), request("hi")), ReplicaLost)
     assert isinstance(vllm_mapping.translated(GracefulHTTPError(), request("hi")), Overloaded)
     assert isinstance(vllm_mapping.translated(RuntimeError("secret"), request("hi")), ModelError)
     assert "secret" not in vllm_mapping.translated(RuntimeError("secret"), request("hi")).message

@@ -102,6 +102,34 @@ async def test_the_other_revision_answers_for_one_that_keeps_dying(world: World)
     assert (traffic["default_chatty_r1"].requests, traffic["default_chatty_r1"].errors) == (1, 0)
 
 
+@pytest.mark.parametrize(
+    ("kind", "code", "calls", "status"),
+    [
+        (Unavailable, "model_unavailable", 6, 200),
+        (Unavailable, "adapter_loading", 6, 200),
+        (ReplicaLost, "model_unavailable", 3, 503),
+    ],
+)
+async def test_only_replicas_that_died_cost_tries(
+    world: World, kind: type[Unavailable], code: str, calls: int, status: int
+) -> None:
+    """One that stops as planned or has not loaded the adapter leaves the three tries of a deadly request alone."""
+    world.models.answers["default_chatty_r1"] = [[kind("not now", code=code)] for _ in range(5)]
+    async with world.http() as http:
+        reply = await http.post("/v1/chat/completions", json=ASK)
+    assert (len(world.models.calls), reply.status_code) == (calls, status)
+
+
+async def test_replicas_that_only_say_no_are_not_asked_for_ever(world: World) -> None:
+    """When the queue timeout is over, the client is told what the last replica said."""
+    world.accept(models=[model("chatty") | {"queueTimeoutSeconds": 0}])
+    world.models.default = [Unavailable("not now", code="adapter_loading", param="model")]
+    async with world.http() as http:
+        reply = await http.post("/v1/chat/completions", json=ASK)
+    assert (reply.status_code, reply.json()["error"]["code"]) == (503, "adapter_loading")
+    assert len(world.models.calls) == 1
+
+
 async def test_the_other_revision_answers_for_one_without_replicas(world: World) -> None:
     """When no replica of the pick is there within its part of the queue timeout, the other revision answers."""
     with_canary(world, queue=0)

@@ -8,7 +8,7 @@ from typing import Any
 import openai
 import pytest
 
-from lateen_serving.errors import ContextTooLong, ModelError, Overloaded, Unavailable
+from lateen_serving.errors import ContextTooLong, ModelError, Overloaded, ReplicaLost, Unavailable
 from unit.gateway_fakes import RawExchange, World, events, model
 
 ASK: Any = {"model": "chatty", "messages": [{"role": "user", "content": "Hi"}]}
@@ -175,8 +175,8 @@ async def test_lost_replica_is_asked_again_under_the_current_name(world: World) 
 
 
 async def test_tries_are_bounded(world: World) -> None:
-    """After three tries the client is told that the model is unavailable, and when to come back."""
-    world.models.default = [Unavailable("gone")]
+    """After three lost replicas the client is told that the model is unavailable, and when to come back."""
+    world.models.default = [ReplicaLost("gone")]
     async with world.http() as http:
         reply = await http.post("/v1/chat/completions", json=ASK)
     assert reply.status_code == 503

@@ -6,6 +6,7 @@ from typing import Any
 import openai
 import pytest
 
+from lateen_serving.engine.protocol import TokenChoice, TokenLogprob
 from lateen_serving.errors import ContextTooLong, ModelError
 from unit.gateway_fakes import World, events, with_logprobs
 
@@ -61,6 +62,27 @@ async def test_log_probabilities_have_the_older_shape(world: World) -> None:
     stream: Any = await client.completions.create(model="chatty", prompt="Once", logprobs=1, stream=True)
     offsets = [chunk.choices[0].logprobs.text_offset async for chunk in stream]
     assert offsets == [[0], [3]]
+
+
+async def test_tokens_that_are_parts_of_a_character(world: World) -> None:
+    """Each has a name of its own, also among the likeliest ones, and its place is that of its character."""
+    sea, other = "🌊".encode(), "🌍".encode()
+
+    def choice(raw: bytes, logprob: float = -0.5) -> TokenChoice:
+        return TokenChoice(token=raw.decode(errors="replace"), bytes=list(raw), logprob=logprob)
+
+    parts = [sea[:2], sea[2:3], sea[3:], b"!"]
+    tops: list[list[TokenChoice]] = [[], [], [choice(sea[3:], -0.5), choice(other[3:], -1.0)], []]
+    event = next(iter(events("🌊!")))
+    event["logprobs"] = [TokenLogprob(**choice(part), top=top) for part, top in zip(parts, tops, strict=True)]
+    world.models.default = [event]
+    completion = await world.client().completions.create(model="chatty", prompt="Once", logprobs=2)
+    told = completion.choices[0].logprobs
+    assert told is not None
+    assert told.tokens == [r"bytes:\xf0\x9f", r"bytes:\x8c", r"bytes:\x8a", "!"]
+    assert told.text_offset == [0, 0, 0, 1]
+    assert told.top_logprobs is not None
+    assert told.top_logprobs[2] == {r"bytes:\x8a": -0.5, r"bytes:\x8d": -1.0}
 
 
 async def test_stream_ends_with_usage_and_done(world: World) -> None:

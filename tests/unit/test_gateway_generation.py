@@ -273,6 +273,15 @@ async def test_a_call_and_its_result_can_be_sent_back(world: World) -> None:
     ]
 
 
+async def test_a_call_that_a_stop_text_cut_is_none_to_make(world: World) -> None:
+    """Its answer ends with `stop`, streamed or not: clients make the calls of one that ends with `tool_calls`."""
+    world.models.default = list(events(CALL[:45]))
+    (choice,) = (await world.client().chat.completions.create(**ASK, tools=[ADD], stop=" 3")).choices
+    assert choice.finish_reason == "stop"
+    stream = await world.client().chat.completions.create(**ASK, tools=[ADD], stop=" 3", stream=True)
+    assert [chunk.choices[0].finish_reason async for chunk in stream][-1] == "stop"
+
+
 async def test_a_call_cut_by_the_limit_says_so(world: World) -> None:
     """A call that ran into the token limit has what arrived of its arguments, and finish_reason length."""
     world.models.default = list(events(CALL[:45], finish_reason="length"))

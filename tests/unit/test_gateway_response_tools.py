@@ -75,9 +75,46 @@ async def test_a_call_alone_has_no_message(world: World) -> None:
     assert json.loads(response.to_json())["tool_choice"] == {"type": "function", "name": "add"}
 
 
-async def test_events_of_calls_come_in_order(world: World) -> None:
-    """Each item is opened, filled and closed before the next, numbered without gaps; the last event has them all."""
-    world.models.default = pieces("I add. " + CALL + CALL, size=20)
+async def test_a_search_that_is_not_there_can_not_be_chosen(world: World) -> None:
+    """`tool_choice` that names file_search is refused where `tools` has none, not ignored."""
+    for tools in ([], [ADD]):
+        with pytest.raises(openai.BadRequestError) as caught:
+            await world.client().responses.create(
+                model="chatty", input="Hi", tools=tools, tool_choice={"type": "file_search"}
+            )
+        assert caught.value.param == "tool_choice"
+    assert not world.models.calls
+
+
+@pytest.mark.parametrize(
+    ("cut", "reason", "statuses"),
+    [
+        (CALL + CALL[:45], "length", ("incomplete", "completed", "incomplete")),
+        (CALL + CALL[:20], "length", ("incomplete", "completed")),
+        (CALL[:45], "stop", ("completed", "incomplete")),
+    ],
+)
+async def test_only_the_call_that_was_cut_is_incomplete(
+    world: World, cut: str, reason: str, statuses: tuple[str, ...]
+) -> None:
+    """Whether the token limit or a stop text cut it; calls before it are whole, streamed or not."""
+    world.models.default = list(events(cut, finish_reason=reason))
+    client = world.client()
+    response = await client.responses.create(model="chatty", input="Hi", tools=[ADD])
+    found: list[Any] = [response, *response.output]
+    assert tuple(item.status for item in found) == statuses
+    stream = await client.responses.create(model="chatty", input="Hi", tools=[ADD], stream=True)
+    seen: list[Any] = [event async for event in stream]
+    done = [event.item.status for event in seen if event.type == "response.output_item.done"]
+    assert (seen[-1].response.status, *done) == statuses
+
+
+@pytest.mark.parametrize("size", [20, 1000])
+async def test_events_of_calls_come_in_order(world: World, size: int) -> None:
+    """Each item is opened, filled and closed before the next, numbered without gaps; the last event has them all,
+    however much of the answer became ready at once.
+    """
+    world.models.default = pieces("I add. " + CALL + CALL, size)
     stream = await world.client().responses.create(model="chatty", input="Hi", tools=[ADD], stream=True)
     seen: list[Any] = [event async for event in stream]
     kinds = [event.type.removeprefix("response.") for event in seen]

@@ -32,6 +32,14 @@ async def test_what_is_over_says_which() -> None:
         await Wait(60.0, None, lambda _: None).attempt(own())
 
 
-def test_begun_outside_of_a_wait_is_nothing() -> None:
-    """Calls without a queue timeout around them may say that they have begun."""
+async def test_a_wait_that_has_ended_hears_of_no_beginning() -> None:
+    """A call that begins outside of any wait, or after its own has ended, is told to nobody."""
+    told: list[float] = []
+    wait = Wait(60.0, None, told.append)
+
+    async def work() -> str:
+        return "done"
+
+    assert await wait.attempt(work()) == "done"
     waiting.begun()
+    assert (told, wait.has_begun) == ([], False)

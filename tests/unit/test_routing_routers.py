@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from types import SimpleNamespace
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import pytest
 from ray import cloudpickle
@@ -318,7 +318,24 @@ async def test_a_live_router_takes_another_strategy(make: Make) -> None:
     assert [replica.ongoing for replica in replicas] == [1, 1]
 
 
+class Unmade:
+    """Ray's side of a handle whose router comes with its first call."""
+
+    def __init__(self) -> None:
+        self._request_router: Any = None
+
+    @property
+    def request_router(self) -> Any:
+        raise AssertionError("it would make a router here")
+
+
 def test_a_handle_that_was_never_used_is_told_later() -> None:
-    """Its router is made by the first call, and told by the next."""
-    handle: Any = SimpleNamespace(_router=None)
-    steering.steer(handle, "PrefixAware")
+    """Its router is made by the first call, never by the telling, and told by the next."""
+    told: list[str] = []
+    ray = Unmade()
+    for router in (None, SimpleNamespace(_asyncio_router=ray)):
+        steering.steer(cast("Any", SimpleNamespace(_router=router)), "PrefixAware")
+    assert not told
+    ray._request_router = SimpleNamespace(follow=told.append)
+    steering.steer(cast("Any", SimpleNamespace(_router=SimpleNamespace(_asyncio_router=ray))), "PrefixAware")
+    assert told == ["PrefixAware"]

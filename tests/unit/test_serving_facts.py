@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Facts of a model on their way to the gateway, without Ray."""
 
+from collections.abc import Iterable
+
 import pytest
 from ray.experimental import internal_kv
 
@@ -20,32 +22,62 @@ FACTS = Facts(
 )
 
 
-@pytest.fixture
-def store(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, str], bytes]:
-    """What stands for Ray's key-value store."""
-    stored: dict[tuple[str, str], bytes] = {}
+class Store(dict[tuple[str, str], bytes]):
+    """What stands for Ray's key-value store: values by namespace and key. It counts what it is asked."""
 
-    def put(key: str, value: str, *, namespace: str) -> bool:
-        stored[namespace, key] = value.encode()
+    asked = 0
+
+    def put(self, key: str, value: str, *, namespace: str) -> bool:
+        self.asked += 1
+        self[namespace, key] = value.encode()
         return True
 
-    monkeypatch.setattr(internal_kv, "_internal_kv_put", put)
+    def names(self, prefix: str, *, namespace: str) -> list[bytes]:
+        self.asked += 1
+        return [key.encode() for place, key in self if place == namespace and key.startswith(prefix)]
 
-    def get(key: bytes, *, namespace: str) -> bytes | None:
-        return stored.get((namespace, key.decode()))
+    def delete(self, key: str, *, namespace: str) -> int:
+        self.asked += 1
+        return int(self.pop((namespace, key), None) is not None)
 
-    def listed(prefix: str, *, namespace: str) -> list[bytes]:
-        return [key.encode() for place, key in stored if place == namespace and key.startswith(prefix)]
+    def internal_kv_multi_get(self, keys: Iterable[bytes], namespace: bytes) -> dict[bytes, bytes]:
+        self.asked += 1
+        places = {key: (namespace.decode(), key.decode()) for key in keys}
+        return {key: self[place] for key, place in places.items() if place in self}
 
-    def delete(key: str, *, namespace: str) -> int:
-        return int(stored.pop((namespace, key), None) is not None)
 
-    for name, function in {"put": put, "get": get, "list": listed, "del": delete}.items():
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> Store:
+    """An empty one."""
+    store = Store()
+    for name, function in {"put": store.put, "list": store.names, "del": store.delete}.items():
         monkeypatch.setattr(internal_kv, f"_internal_kv_{name}", function)
-    return stored
+    monkeypatch.setattr(internal_kv, "internal_kv_get_gcs_client", lambda: store)
+    return store
 
 
-async def test_what_is_published_is_read_and_forgotten(store: dict[tuple[str, str], bytes]) -> None:
+@pytest.mark.parametrize(("replicas", "questions"), [(0, 1), (1, 2), (40, 2)])
+async def test_reading_asks_ray_twice(store: Store, replicas: int, questions: int) -> None:
+    """Once for the names and once for all that they hold, however many replicas have said something."""
+    for number in range(replicas):
+        await facts.publish("one", f"r{number}", FACTS)
+    store.asked = 0
+    assert len(await facts.read()) == replicas
+    assert store.asked == questions
+
+
+async def test_a_record_that_goes_meanwhile_is_gone(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was deleted between the two questions is left out."""
+    await facts.publish("one", "a", FACTS)
+    listed = store.names("lateen:facts:", namespace="lateen")
+    await facts.publish("one", "b", FACTS)
+    monkeypatch.setattr(
+        internal_kv, "_internal_kv_list", lambda *_, **__: [*listed, b"lateen:facts:one:gone"]
+    )
+    assert [each.replica for each in await facts.read()] == ["a"]
+
+
+async def test_what_is_published_is_read_and_forgotten(store: Store) -> None:
     """Each replica has facts of its own under the agreed key, and its last ones count."""
     await facts.publish("one", "a", FACTS.model_copy(update={"parameters": 9}))
     await facts.publish("one", "a", FACTS)
@@ -59,7 +91,7 @@ async def test_what_is_published_is_read_and_forgotten(store: dict[tuple[str, st
     assert [key for _, key in store] == ["lateen:facts:one:b"]
 
 
-async def test_facts_of_another_version_are_none(store: dict[tuple[str, str], bytes]) -> None:
+async def test_facts_of_another_version_are_none(store: Store) -> None:
     """They are no failure, and are known as a replica's own."""
     await facts.publish("one", "a", FACTS)
     for key in store:

@@ -172,6 +172,26 @@ async def test_a_use_makes_an_entry_recent(tmp_path: Path) -> None:
     assert entries(store) == {KEYS[0], KEYS[2]}
 
 
+async def test_what_was_just_made_is_not_evicted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever needs room in the moment in which an entry appears does not get it: its maker holds it already."""
+    publish, store, refused = cache._publish, Cache(tmp_path, limit=15), []
+
+    def crowded(scratch: Path, entry: Path) -> None:
+        publish(scratch, entry)
+        with pytest.raises(LoadError, match="in use") as caught:
+            asyncio.run(store.obtain(KEYS[1], 10, never))
+        refused.append(caught.value.code)
+
+    monkeypatch.setattr(cache, "_publish", crowded)
+    use = await store.obtain(KEYS[0], 10, filling())
+    assert refused == ["CacheFull"]
+    assert (use.folder / "f").read_bytes() == b"x" * 10
+    use.release()
+    monkeypatch.undo()
+    (await store.obtain(KEYS[1], 10, filling())).release()
+    assert entries(store) == {KEYS[1]}
+
+
 async def test_a_full_disk_evicts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a limit the disk is one: partial downloads nobody works on go first, then old entries."""
     store = Cache(tmp_path)

@@ -150,6 +150,32 @@ async def test_azure_of_the_node(
     assert await load(settings, "az://models/team/tiny", name) == FILES
 
 
+async def test_the_node_does_not_complete_a_secret(
+    monkeypatch: pytest.MonkeyPatch, azure: Azure, settings: ServingSettings, secret: Secret
+) -> None:
+    """An account without a key is told so, though the node has a key of that account; nobody is asked."""
+    monkeypatch.setenv("AZURE_STORAGE_ENDPOINT", azure.address)
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", ACCOUNT_KEY)
+    monkeypatch.setenv("AZURE_ALLOW_HTTP", "true")
+    with pytest.raises(LoadError, match="Secret team/s: it lacks account_key") as caught:
+        await load(settings, "az://models/team/tiny", secret(account_name=ACCOUNT))
+    assert caught.value.code == "SourceUnauthorized"
+    assert not azure.asked
+
+
+async def test_the_node_does_not_leave_a_secret_out(
+    monkeypatch: pytest.MonkeyPatch, google: Google, azure: Azure, settings: ServingSettings, secret: Secret
+) -> None:
+    """Requests are signed with the Secret's key also on a node that reads its own stores without signing."""
+    for name in ("AZURE_SKIP_SIGNATURE", "GOOGLE_SKIP_SIGNATURE"):
+        monkeypatch.setenv(name, "true")
+    name = secret(service_account_key=google.account())
+    assert await load(settings, "gs://models/team/tiny", name) == FILES
+    (settings.secrets / "team" / "s" / "service_account_key").unlink()
+    secret(**AZURE, endpoint=azure.address, allow_http="true")
+    assert await load(near(azure, settings), "az://models/team/tiny", "team/s") == FILES
+
+
 async def test_azure_that_says_no(azure: Azure, settings: ServingSettings, secret: Secret) -> None:
     """A wrong key, a wrong signature, nobody, and what is not there are told apart."""
     world = near(azure, settings)

@@ -243,13 +243,7 @@ def test_a_secret_that_is_being_removed(tmp_path: Path) -> None:
     [
         ("s3", {"access_key_id": "a", "metadata_endpoint": "http://x"}, "metadata_endpoint"),
         ("s3", {"web_identity_token_file": "/etc/passwd"}, "web_identity_token_file"),
-        ("s3", {"endpoint": "https://x.example"}, "endpoint"),
-        ("s3", {"endpoint": "https://x.example", "session_token": "t"}, "endpoint"),
-        ("s3", {"endpoint": "https://x.example", "skip_signature": "false"}, "endpoint"),
         ("s3", {"region": "@10.0.0.5/#"}, "region"),
-        ("az", {"endpoint": "https://x.example", "account_name": "abc", "client_id": "x"}, "endpoint"),
-        ("az", {"endpoint": "https://x.example", "account_key": "YWJj"}, "account_name"),
-        ("az", {"endpoint": "https://x.example", "skip_signature": "true"}, "account_name"),
         ("az", {"account_name": "evil.example/x"}, "account_name"),
         ("az", {"tenant_id": "../../x"}, "tenant_id"),
         ("gs", {"service_account": "/etc/passwd"}, "service_account"),
@@ -265,6 +259,65 @@ def test_keys_by_which_the_node_would_act_for_a_stranger(
     """A Secret brings an identity; it can't make the node read files, ask hosts or lend its own identity."""
     with pytest.raises(LoadError, match=word):
         bucket.configuration(store, Credentials("team/s", values))
+
+
+ENDPOINT = {"endpoint": "https://x.example"}
+APPLICATION = {"account_name": "abc", "tenant_id": "t", "client_id": "c", "client_secret": "x"}
+
+
+@pytest.mark.parametrize(
+    ("store", "values", "lacking"),
+    [
+        ("s3", {}, "access_key_id and secret_access_key"),
+        ("s3", ENDPOINT, "access_key_id and secret_access_key"),
+        ("s3", {"access_key_id": "a"}, "secret_access_key"),
+        ("s3", {"access_key_id": "a", "secret_access_key": ""}, "secret_access_key"),
+        ("s3", {"secret_access_key": "b", "region": "eu-west-1"}, "access_key_id"),
+        ("s3", {"session_token": "t"}, "access_key_id and secret_access_key"),
+        ("s3", {**ENDPOINT, "skip_signature": "false"}, "access_key_id and secret_access_key"),
+        ("gs", {}, "service_account_key"),
+        ("gs", {"skip_signature": "false"}, "service_account_key"),
+        ("az", {"account_name": "abc"}, "account_key"),
+        ("az", {"account_key": "YWJj"}, "account_name"),
+        ("az", {"sas_key": "sv=1&sig=x"}, "account_name"),
+        ("az", {"skip_signature": "true"}, "account_name"),
+        ("az", {"account_name": "abc", "tenant_id": "t", "client_id": "c"}, "account_key"),
+        (
+            "az",
+            {name: value for name, value in APPLICATION.items() if name != "account_name"},
+            "account_name",
+        ),
+        ("az", {**ENDPOINT, **APPLICATION}, "account_key"),
+    ],
+)
+def test_what_a_secret_lacks_is_not_taken_of_the_node(
+    store: Any, values: dict[str, str], lacking: str
+) -> None:
+    """A Secret without a whole identity is refused, by the names of what is missing, with an endpoint or without."""
+    with pytest.raises(LoadError, match=f"Secret team/s: it lacks {lacking}: ") as caught:
+        bucket.configuration(store, Credentials("team/s", values))
+    assert caught.value.code == "SourceUnauthorized"
+
+
+@pytest.mark.parametrize(
+    ("store", "values"),
+    [
+        ("s3", {"access_key_id": "a", "secret_access_key": "b"}),
+        ("s3", {"skip_signature": "true"}),
+        ("az", {"account_name": "abc", "account_key": "YWJj"}),
+        ("az", {"account_name": "abc", "skip_signature": "true"}),
+        ("az", APPLICATION),
+    ],
+)
+def test_a_secret_with_all_it_needs(store: Any, values: dict[str, str]) -> None:
+    """It is taken as it is, and says itself whether requests are signed."""
+    found = bucket.configuration(store, Credentials("team/s", values))
+    assert found == {"skip_signature": "false"} | values
+
+
+def test_without_a_secret_the_node_says_all() -> None:
+    """A source that names no Secret is read with the node's identity."""
+    assert bucket.configuration("s3", NONE) == {}
 
 
 @pytest.mark.parametrize(
@@ -288,11 +341,11 @@ def test_credentials_of_a_secret_leave_nothing_to_the_node(
     store: Any, values: dict[str, str], handed: dict[str, Any]
 ) -> None:
     """The store's client is told them directly, so that it can't prefer others from its environment."""
-    config = {**values, "region": "r"}
+    config = {**values, "region": "r", "skip_signature": "false"}
     own = bucket.provider(store, config, "team/s")
     assert own is not None
     assert own() == {**handed, "expires_at": None}
-    assert config == {"region": "r"}
+    assert config == {"region": "r", "skip_signature": "false"}
 
 
 def test_nothing_is_signed_for_whoever_says_so() -> None:

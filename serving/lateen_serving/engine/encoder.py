@@ -5,7 +5,6 @@
 waits for the batcher in the torch thread.
 """
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,8 +12,7 @@ from typing import TYPE_CHECKING
 from lateen_serving.engine.channel import Channel
 from lateen_serving.engine.jobs import EncodeJob, Rows, Tokens
 from lateen_serving.engine.protocol import AdapterWeights, Description
-from lateen_serving.engine.refusals import Refusals
-from lateen_serving.engine.thread import TorchThread
+from lateen_serving.engine.threaded import ThreadedEngine
 from lateen_serving.errors import ContextTooLong
 
 if TYPE_CHECKING:
@@ -34,12 +32,8 @@ class Facts:
     """Whether the model is told which of two texts a token belongs to."""
 
 
-class TextEncoder(Refusals):
+class TextEncoder(ThreadedEngine[Facts]):
     """The part of an `Engine` that is the same for all tasks of encoders."""
-
-    def __init__(self, thread: TorchThread[EncodeJob], facts: Facts) -> None:
-        self._thread = thread
-        self._facts = facts
 
     async def run(self, texts: list[Tokens]) -> Rows:
         """What the model makes of each of `texts`, in order; when the caller gives up, the work is dropped."""
@@ -67,19 +61,3 @@ class TextEncoder(Refusals):
 
     def make_room(self, requests: int) -> None:
         """Nothing to do: passes are bounded by tokens."""
-
-    async def tokenize(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
-        """See `protocol.Engine`."""
-        return await asyncio.to_thread(self._facts.spans.of, texts)
-
-    def describe(self) -> Description:
-        """See `protocol.Engine`."""
-        return self._facts.description
-
-    async def check_health(self) -> None:
-        """Raise Unavailable when the torch thread has ended."""
-        self._thread.check()
-
-    async def aclose(self) -> None:
-        """End the torch thread; running requests end with Unavailable."""
-        await self._thread.aclose()

@@ -23,14 +23,13 @@ from lateen_serving.engine.protocol import (
     AdapterWeights,
     Counted,
     Description,
-    Embeddings,
     GenerateRequest,
-    Ranking,
     TokenEvent,
 )
 from lateen_serving.engine.thread import TorchThread
+from lateen_serving.engine.threaded import ThreadedEngine
 from lateen_serving.engine.vocabulary import Vocabulary
-from lateen_serving.errors import InputError, LoadError, NotFound
+from lateen_serving.errors import LoadError, NotFound
 
 if TYPE_CHECKING:
     from lateen_serving.engine.prompt import PromptEncoder, Spans
@@ -56,12 +55,13 @@ class LoadedAdapter:
     identity: str
 
 
-class TextGenerator:
+class TextGenerator(ThreadedEngine[Facts]):
     """An `Engine` that generates text."""
 
+    does = "generates text"
+
     def __init__(self, thread: TorchThread[GenerateJob | AdaptersJob | RoomJob], facts: Facts) -> None:
-        self._thread = thread
-        self._facts = facts
+        super().__init__(thread, facts)
         self._grammars = Grammars(facts.vocabulary)
         self._adapters: dict[str, LoadedAdapter] = {}
         self._loaded_keys: set[str] = set()
@@ -135,16 +135,6 @@ class TextGenerator:
             raise NotFound(f"this model has no adapter {request['adapter']!r} now", param="model")
         return adapter.key
 
-    async def embed(self, texts: Sequence[str]) -> Embeddings:
-        """Refused: raises InputError."""
-        facts = {"texts": len(texts)}
-        raise InputError("this model generates text; it does not embed", param="model", context=facts)
-
-    async def rerank(self, query: str, documents: Sequence[str]) -> Ranking:
-        """Refused: raises InputError."""
-        facts = {"characters": len(query), "documents": len(documents)}
-        raise InputError("this model generates text; it does not rerank", param="model", context=facts)
-
     async def set_adapters(self, adapters: Sequence[AdapterWeights]) -> dict[str, str]:
         """See `protocol.Engine`. An adapter that is replaced serves until the new weights are loaded."""
         async with self._changing_adapters:
@@ -186,21 +176,9 @@ class TextGenerator:
         """See `protocol.Engine`. Raises Unavailable when the torch thread has ended."""
         self._thread.submit(RoomJob(requests))
 
-    async def tokenize(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
-        """See `protocol.Engine`."""
-        return await asyncio.to_thread(self._facts.spans.of, texts)
-
-    def describe(self) -> Description:
-        """See `protocol.Engine`."""
-        return self._facts.description
-
-    async def check_health(self) -> None:
-        """Raise Unavailable when the torch thread has ended."""
-        self._thread.check()
-
     async def aclose(self) -> None:
         """End the torch thread; running requests end with Unavailable."""
-        await self._thread.aclose()
+        await super().aclose()
         self._tokenizing.shutdown(wait=False)
 
 

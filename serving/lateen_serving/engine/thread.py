@@ -14,7 +14,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Generic, Protocol, TypeVar
 
-from lateen_serving.errors import Unavailable
+from lateen_serving.errors import ReplicaLost, Unavailable
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -110,7 +110,13 @@ class TorchThread(Generic[T]):
         finally:
             self._closed.set()
             self._tell_late_jobs(work)
-            work.close(Unavailable(f"the model's engine has stopped: {self._failure or 'closed'}"))
+            work.close(self._ended())
+
+    def _ended(self) -> Unavailable:
+        """What jobs are told that the thread leaves undone: it may be one of them that made it fail."""
+        if self._failure is None:
+            return Unavailable("the model's engine has stopped: closed")
+        return ReplicaLost(f"the model's engine has stopped: {self._failure}")
 
     def _serve(self, work: Work[T]) -> None:
         busy = False

@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol
 
 from lateen_serving.engine.protocol import GenerateRequest, TokenChoice, TokenEvent, TokenLogprob
 from lateen_serving.engine.text import AnswerText, Decode
-from lateen_serving.errors import InputError, ModelError, Overloaded, ServiceError, Unavailable
+from lateen_serving.errors import InputError, ModelError, Overloaded, ReplicaLost, ServiceError, Unavailable
 
 _WHITESPACE = r"[\x20\x0A\x0D\x09]{1,32}"
 """Between JSON tokens: bounded, because small models otherwise like to continue with spaces for ever."""
@@ -183,7 +183,7 @@ def translated(error: Exception, request: GenerateRequest) -> ServiceError:
         return error
     kinds = {kind.__name__ for kind in type(error).__mro__}
     if "EngineDeadError" in kinds:
-        return Unavailable("the model's engine has stopped")
+        return ReplicaLost("the model's engine has stopped")
     if "GracefulHTTPError" in kinds:
         return Overloaded("the model's queue is full; try again later")
     if "VLLMClientError" in kinds:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar, cast
 
 from lateen_api.catalog import Index, Model
-from lateen_serving.errors import Overloaded, QueueTimeout, ServiceError, Unavailable
+from lateen_serving.errors import Overloaded, QueueTimeout, ReplicaLost, ServiceError, Unavailable
 from lateen_serving.gateway import choosing
 from lateen_serving.gateway.attempts import Attempts
 from lateen_serving.gateway.context import Service
@@ -80,8 +80,8 @@ async def obtain(
 
     Of a model with a canary, `roll` picks the revision. Where `work` raises Unavailable it is tried again, each time
     with the target as `renewed` finds it in the newest catalog: a rollout may have replaced the application in the
-    meantime. An application without a live replica is tried again until the model's queue timeout; a replica that was
-    lost while it worked on the request as often as `attempts` allow. The other revision of a model with a canary gets
+    meantime. An application without a live replica, or with one that stops or lacks the adapter, is tried again until
+    the model's queue timeout; a replica that died while it worked on the request as often as `attempts` allow. The other revision of a model with a canary gets
     the last of these tries and the second half of the queue timeout.
 
     Raises:
@@ -138,10 +138,14 @@ class _Call(Generic[TargetT, ResultT]):
     async def _turn(self, error: Unavailable | QueueTimeout) -> None:
         """Be ready for the next try, after a pause; raises if there is none."""
         self.tries += 1
-        self.attempts.lost += self.wait.has_begun
+        # A replica that stops as planned, or has not loaded the adapter, is none that the request may have killed.
+        is_lost = isinstance(error, ReplicaLost)
+        self.attempts.lost += is_lost
         self.place.take()
-        is_over = isinstance(error, QueueTimeout) or (not self.wait.has_begun and self.wait.is_over)
+        is_over = isinstance(error, QueueTimeout) or (not is_lost and self.wait.is_over)
         if not self.others and is_over:
+            if self.wait.has_begun:
+                raise error
             raise too_long() from error
         if self.attempts.is_over:
             raise error

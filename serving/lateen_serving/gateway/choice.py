@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from lateen_serving.engine.protocol import TokenEvent, TokenLogprob, ToolCall
-from lateen_serving.gateway.tool_calls import Arguments, CallStart, Delta, Reader, Text
+from lateen_serving.gateway.tool_calls import Arguments, CallEnd, CallStart, Delta, Reader, Text
 
 FinishReason = Literal["stop", "length", "tool_calls"]
 
@@ -38,6 +38,8 @@ class Choice:
 
     calls: list[ToolCall] = field(default_factory=list)
     finish_reason: FinishReason = "stop"
+    is_in_call: bool = False
+    """Whether the last call is not whole (yet)."""
 
     def __post_init__(self) -> None:
         self._reader = Reader()
@@ -52,7 +54,9 @@ class Choice:
         for delta in deltas:
             self._take(delta)
         if reason is not None:
-            self.finish_reason = "tool_calls" if self.calls and reason == "stop" else reason
+            # A stop text may end an answer in the middle of a call, which nobody should make then.
+            is_whole = self.calls and not self.is_in_call
+            self.finish_reason = "tool_calls" if is_whole and reason == "stop" else reason
         logprobs = self._logprobs_of_text(event.get("logprobs", []), reason is not None)
         return Piece(deltas, logprobs, self.finish_reason if reason is not None else None)
 
@@ -68,8 +72,11 @@ class Choice:
                 self._text_bytes += len(text.encode())
             case CallStart(_, identity, name):
                 self.calls.append(ToolCall(id=identity, name=name, arguments=""))
+                self.is_in_call = True
             case Arguments(index, text):
                 self.calls[index]["arguments"] += text
+            case CallEnd():
+                self.is_in_call = False
 
     def _logprobs_of_text(self, arrived: list[TokenLogprob], is_last: bool) -> list[TokenLogprob]:
         """Tokens whose text has been told. Text that may become a call is held back, and so are its tokens."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from starlette.responses import Response
 
-from lateen_serving.engine.protocol import TokenLogprob
+from lateen_serving.engine.protocol import TokenChoice, TokenLogprob
 from lateen_serving.gateway import answers, asking, body, replies, resolve, stream
 from lateen_serving.gateway.answers import Answers
 from lateen_serving.gateway.chat import sampling
@@ -67,15 +67,27 @@ class _Completion:
 
 def _logprobs(tokens: Sequence[TokenLogprob], offset: int) -> Document:
     offsets = []
+    told = b""
     for token in tokens:
-        offsets.append(offset)
-        offset += len(token["token"])
+        # By bytes: a character may be made of several tokens, and begins with the first of them.
+        offsets.append(offset + len(told.decode(errors="ignore")))
+        told += bytes(token["bytes"])
     return {
-        "tokens": [token["token"] for token in tokens],
+        "tokens": [_name(token) for token in tokens],
         "token_logprobs": [token["logprob"] for token in tokens],
-        "top_logprobs": [{other["token"]: other["logprob"] for other in token["top"]} for token in tokens],
+        "top_logprobs": [{_name(other): other["logprob"] for other in token["top"]} for token in tokens],
         "text_offset": offsets,
     }
+
+
+def _name(token: TokenChoice) -> str:
+    """A token's text; of a part of a character its bytes, as OpenAI writes them, so that each has a name of its own."""
+    raw = bytes(token["bytes"])
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in raw)
+    return token["token"]
 
 
 async def _chunks(

@@ -39,7 +39,6 @@ class _Events:
         self._event = _Numbered()
         self._output_index = 0
         self._in_message = False
-        self._in_call = False
         self._tokens: list[TokenLogprob] = []
 
     def opening(self) -> Iterator[bytes]:
@@ -67,14 +66,15 @@ class _Events:
                     yield from self._message_added()
                 tokens, self._tokens = token_logprobs(self._tokens), []
                 yield self._event("response.output_text.delta", **self._part(), delta=text, logprobs=tokens)
-            case CallStart():
+            case CallStart(index):
                 if self._in_message:
                     yield from self._message_done("completed")
-                yield from self._call_added()
-            case Arguments(_, text):
-                yield self._event("response.function_call_arguments.delta", **self._call(), delta=text)
-            case CallEnd():
-                yield from self._call_done("completed")
+                yield from self._call_added(index)
+            case Arguments(index, text):
+                where = self._call(index)
+                yield self._event("response.function_call_arguments.delta", **where, delta=text)
+            case CallEnd(index):
+                yield from self._call_done(index, "completed")
 
     def _message_added(self) -> Iterator[bytes]:
         self._in_message = True
@@ -94,16 +94,14 @@ class _Events:
         self._in_message = False
         yield self._item_done(self._reply.message(status, [part]))
 
-    def _call_added(self) -> Iterator[bytes]:
-        self._in_call = True
-        item = call_item({**self._choice.calls[-1], "arguments": ""}, "in_progress")
+    def _call_added(self, index: int) -> Iterator[bytes]:
+        item = call_item({**self._choice.calls[index], "arguments": ""}, "in_progress")
         yield self._event("response.output_item.added", output_index=self._output_index, item=item)
 
-    def _call_done(self, status: str) -> Iterator[bytes]:
-        call = self._choice.calls[-1]
+    def _call_done(self, index: int, status: str) -> Iterator[bytes]:
+        call = self._choice.calls[index]
         told = {"name": call["name"], "arguments": call["arguments"]}
-        yield self._event("response.function_call_arguments.done", **self._call(), **told)
-        self._in_call = False
+        yield self._event("response.function_call_arguments.done", **self._call(index), **told)
         yield self._item_done(call_item(call, status))
 
     def _item_done(self, item: dict[str, Any] | None) -> bytes:
@@ -118,9 +116,9 @@ class _Events:
             "content_index": 0,
         }
 
-    def _call(self) -> dict[str, Any]:
+    def _call(self, index: int) -> dict[str, Any]:
         return {
-            "item_id": call_item_id(self._choice.calls[-1]["id"]),
+            "item_id": call_item_id(self._choice.calls[index]["id"]),
             "output_index": self._output_index,
         }
 
@@ -130,8 +128,8 @@ class _Events:
             yield from self._message_added()
         if self._in_message:
             yield from self._message_done(status)
-        if self._in_call:
-            yield from self._call_done(status)
+        if self._choice.is_in_call:
+            yield from self._call_done(len(self._choice.calls) - 1, "incomplete")
         self._reply.finish(self._choice)
         yield self._event(f"response.{status}", response=self._reply.document())
 

@@ -101,14 +101,16 @@ class ResponseObject:
         return text_part(choice.text, annotations, token_logprobs(choice.logprobs))
 
     def finish(self, choice: Choice) -> None:
-        """The answer is there; one that ran into the token limit leaves the response and its last item incomplete."""
+        """The answer is there; one that ran into the token limit is incomplete, and so is the item that it cut."""
         self._status = "incomplete" if choice.finish_reason == "length" else "completed"
         search = self.search_call("completed")
         output = [search] if search else []
         if choice.text or not choice.calls:
-            output.append(self.message("completed", [self.part(choice)]))
+            status = "completed" if choice.calls else self._status
+            output.append(self.message(status, [self.part(choice)]))
         output += [call_item(call, "completed") for call in choice.calls]
-        output[-1] |= {"status": self._status}
+        if choice.is_in_call:
+            output[-1] |= {"status": "incomplete"}
         self._output = output
 
     def fail(self, error: ServiceError) -> None:

@@ -107,6 +107,8 @@ def _mode(request: ResponsesRequest) -> Mode:
         return "auto"  # the search runs anyway
     if isinstance(choice, str):
         return choice
+    if choice is not None and choice.type == "file_search" and request.search is None:
+        raise InputError("'tool_choice' asks for file_search, which is not in 'tools'.", param="tool_choice")
     return "required" if request.forced_function is not None else "auto"
 
 

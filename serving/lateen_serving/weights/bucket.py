@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Weights from an object store: S3 and what speaks its protocol, Google Cloud Storage, Azure Blob Storage.
 
-Without credentials of its own a source is read with those of the node (its environment, its cloud identity).
+Without a Secret of its own a source is read with the identity of the node (its environment, its cloud identity); with
+one, with nothing but the Secret's. Where the store is, if the Secret does not say it, is the node's administrator's choice.
 """
 
 import base64
@@ -39,17 +40,21 @@ _PLAIN = {"s3": "AWS_ALLOW_HTTP", "gs": "GOOGLE_ALLOW_HTTP", "az": "AZURE_ALLOW_
 
 _SAS = re.compile(r"\??([A-Za-z]+=[^&\s]+)(&[A-Za-z]+=[^&\s]+)*")
 _OWN = {
-    "s3": ("access_key_id", "secret_access_key", "session_token", "skip_signature"),
-    "gs": ("service_account_key", "skip_signature"),
-    "az": ("account_key", "sas_key", "client_id", "client_secret", "skip_signature"),
+    "s3": ("access_key_id", "secret_access_key", "session_token"),
+    "gs": ("service_account_key",),
+    "az": ("account_key", "sas_key", "client_id", "client_secret"),
 }
 """Keys by which a Secret brings an identity of its own."""
 
-_COMPLETE = {
-    "s3": ({"access_key_id", "secret_access_key"},),
-    "az": ({"account_name", "account_key"}, {"account_name", "sas_key"}),
-}
-"""What must be there, one set or the other, for an endpoint of the author's choice: then nothing is asked of the node."""
+_IDENTITIES: dict[ObjectStore, tuple[tuple[str, ...], ...]] = {
+    "s3": (("access_key_id", "secret_access_key"),),
+    "gs": (("service_account_key",),),
+    "az": (
+        ("account_name", "account_key"), ("account_name", "sas_key"),
+        ("account_name", "tenant_id", "client_id", "client_secret"),
+    ),
+}  # fmt: skip
+"""What a Secret must have, one set or the other, unless nothing is signed: what is missing would be taken of the node."""
 
 _HIDING = {
     "service_account_key": ("GOOGLE_SERVICE_ACCOUNT", "GOOGLE_SERVICE_ACCOUNT_PATH", "GOOGLE_BEARER_TOKEN"),
@@ -68,10 +73,13 @@ _SHAPES = {
 """Values that become part of a host's name or of an address: nothing else can be in them."""
 
 _KEYS = {
-    "s3": {*_OWN["s3"], "region", "endpoint", "allow_http", "virtual_hosted_style_request", "request_payer"},
-    "gs": {*_OWN["gs"]},
-    "az": {*_OWN["az"], "account_name", "tenant_id", "endpoint", "allow_http"},
-}
+    "s3": {
+        *_OWN["s3"], "skip_signature", "region", "endpoint", "allow_http", "virtual_hosted_style_request",
+        "request_payer",
+    },
+    "gs": {*_OWN["gs"], "skip_signature"},
+    "az": {*_OWN["az"], "skip_signature", "account_name", "tenant_id", "endpoint", "allow_http"},
+}  # fmt: skip
 """Keys a Secret may have: not those by which the node would read files or ask hosts on the author's behalf."""
 
 _ACCOUNT_FIELDS = ("type", "project_id", "private_key_id", "private_key", "client_email")
@@ -226,7 +234,10 @@ def _part(name: str, item: Any) -> Part:
 
 
 def configuration(store: ObjectStore, credentials: Credentials) -> dict[str, str]:
-    """The store's options from a Secret's keys; raises LoadError SourceRefused for a key that is not allowed."""
+    """The store's options from a Secret's keys.
+
+    Raises LoadError: SourceRefused for a key that is not allowed, SourceUnauthorized where one is missing.
+    """
     config = dict(credentials.values)
     unknown = sorted(config.keys() - _KEYS[store])
     if unknown:
@@ -235,19 +246,31 @@ def configuration(store: ObjectStore, credentials: Credentials) -> dict[str, str
     for name, shape in _SHAPES.items():
         if name in config and not shape.fullmatch(config[name]):
             raise refused(f"Secret {credentials.name}: {name} is not one")
-    anonymous = config.get("skip_signature") == "true"
-    if "endpoint" in config and not anonymous and not any(keys <= config.keys() for keys in _COMPLETE[store]):
-        # The node's identity is for the stores that the administrator chose.
-        needed = ", or ".join(" and ".join(sorted(keys)) for keys in _COMPLETE[store])
-        raise refused(
-            f"Secret {credentials.name} names an endpoint but no credentials for it: it needs {needed},"
-            " or skip_signature: true"
-        )
-    if "endpoint" in config and store == "az" and "account_name" not in config:
-        raise refused(f"Secret {credentials.name} names an endpoint: it needs account_name too")
+    if credentials.name:
+        _check_complete(store, config, credentials.name)
+        config.setdefault("skip_signature", "false")  # else the node's environment would say it
     if account := config.get("service_account_key"):
         config["service_account_key"] = _account(account, credentials.name)
     return config
+
+
+def _check_complete(store: ObjectStore, config: dict[str, str], secret: str) -> None:
+    """Raise LoadError SourceUnauthorized that names the keys which a Secret lacks."""
+    present = {name for name, value in config.items() if value}
+    sets = _IDENTITIES[store]
+    if config.get("skip_signature") == "true":
+        sets = (("account_name",),) if store == "az" else ((),)
+    elif "endpoint" in present and store == "az":
+        sets = sets[:2]  # an application's token would come from a second host
+    nearest = min(sets, key=lambda names: len(set(names) - present))
+    missing = [name for name in nearest if name not in present]
+    if missing:
+        needed = ", or ".join(" and ".join(names) for names in sets)
+        raise _no_key(
+            secret,
+            f"it lacks {' and '.join(missing)}: {store}:// needs {needed}, or for a public bucket skip_signature: true;"
+            " the node's own identity is not used beside a Secret",
+        )
 
 
 def provider(store: ObjectStore, config: dict[str, str], secret: str) -> Provider | None:
@@ -257,14 +280,14 @@ def provider(store: ObjectStore, config: dict[str, str], secret: str) -> Provide
     None: nothing is signed, or the Secret has no credentials, or such that only the client can use. Raises LoadError
     SourceUnauthorized for a key that is none, and SourceRefused where the node's environment hides the Secret's.
     """
-    if config.get("skip_signature") == "true":
-        for name in _OWN[store][:-1]:
-            config.pop(name, None)
-        return None
-    found = _handed(store, config, secret)
-    if found:
+    is_public = config.get("skip_signature") == "true"
+    found = {} if is_public else _handed(store, config, secret)
+    if is_public or found:
         for name in _OWN[store]:
             config.pop(name, None)
+    if is_public:
+        return None
+    if found:
         return lambda: {"expires_at": None, **found}
     for name in _HIDING.keys() & config.keys():
         if hiding := [variable for variable in _HIDING[name] if os.environ.get(variable)]:

@@ -78,19 +78,15 @@ class Cache:
             if use := self.use(key):
                 return use
             await asyncio.to_thread(self._clear, key)
-            await self._make(key, needed, fill)
-            use = self.use(key)
-            if use is None:
-                raise LoadError(f"{self._entry(key)} was removed while it was made", code="SourceUnavailable")
-            return use
+            return await self._make(key, needed, fill)
 
-    async def _make(self, key: str, needed: int | None, fill: Fill) -> None:
+    async def _make(self, key: str, needed: int | None, fill: Fill) -> Use:
         scratch = self._places.scratch / key
         try:
             room = await asyncio.to_thread(Room, self._quota, key, needed)
             await asyncio.to_thread(scratch.mkdir, mode=0o700, exist_ok=True)
             await fill(scratch, room)
-            await asyncio.to_thread(_publish, scratch, self._entry(key))
+            return await self._appear(key, scratch)
         except LoadError as error:
             if error.code != "SourceUnavailable":  # trying again would meet the same files
                 await asyncio.to_thread(self._places.remove, scratch)
@@ -101,6 +97,17 @@ class Cache:
             await asyncio.to_thread(self._places.remove, scratch)
             why = f"{os.strerror(error.errno or 0)}; give the volume more room"
             raise quota.full(needed, self.root, self._quota.free(), why) from error
+
+    async def _appear(self, key: str, scratch: Path) -> Use:
+        """Make a filled folder the entry `key`. It is held before anybody sees it, so that nobody evicts it first."""
+        descriptor = locks.shared(self._places.use(key))
+        try:
+            os.utime(descriptor)
+            await asyncio.to_thread(_publish, scratch, self._entry(key))
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return Use(self._entry(key), descriptor)
 
     def use(self, key: str) -> Use | None:
         """The entry `key`, held so that nobody evicts it, if it is there and whole."""
