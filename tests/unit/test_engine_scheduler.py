@@ -168,6 +168,7 @@ async def test_a_failing_batch_does_not_end_the_loop(reference: Reference) -> No
     bench.run()
     assert await text_of(channel) == reference.answer("hi", 12)
 
+
 OTHERS = ("hi", "ok", "a longer question", "yes")
 
 
