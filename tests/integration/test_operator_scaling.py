@@ -150,6 +150,32 @@ def test_replicas_follow_the_load(
     assert asking.say(sdk, model)
 
 
+def test_replicas_that_leave_finish_what_they_began(
+    cluster: Cluster, namespace: str, ray: RayServe, sdk: openai.OpenAI
+) -> None:
+    """Three replicas become one, twice, while short and long requests and streams go on: none fails."""
+    scaling = {"maxReplicas": 3, "targetOngoingRequests": 4, "downscaleDelay": "2s"}
+    cluster.apply(manifests.model(namespace, "tide", "generate", "tiny-chat", autoscaling=scaling))
+    application = cluster.wait_ready(KIND, namespace, "tide", timeout=180)["status"]["application"]
+    model = f"{namespace}.tide"
+    steady = [
+        lambda: asking.say(sdk, model),
+        lambda: asking.stream(sdk, model),
+        lambda: asking.stream(sdk, model, tokens=400),
+    ]
+    with traffic(*steady) as running:
+        for _ in range(2):
+            with traffic(*[lambda: asking.stream(sdk, model, tokens=400)] * 12):
+                status_has(cluster, namespace, "tide", readyReplicas=3)
+            status_has(cluster, namespace, "tide", replicas=1, readyReplicas=1)
+            wait_for(
+                lambda: len(ray.replicas(application, ("RUNNING", "STOPPING"))) == 1,
+                120,
+                "a replica does not go",
+            )
+            running.wait_for_more()
+
+
 @pytest.fixture
 def adapters(stack: LocalStack, namespace: str) -> Iterator[str]:
     """Uri of a folder with an adapter."""
