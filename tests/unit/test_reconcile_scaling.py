@@ -180,8 +180,9 @@ async def test_a_model_scaled_by_hand_beyond_the_nodes_goes_on_serving(ray: str)
     world.nodes = (Node({"CPU": 0.5, "memory": 64e9}),)
     world.put(Kind.MODEL_DEPLOYMENT, "llm", model(replicas=3))
     await operator.once()
-    lacking = {"status": ray, "running_replicas": 1, "starting_replicas": 2}
-    world.applications[application] = replace(world.applications[application], **lacking)
+    world.applications[application] = replace(
+        world.applications[application], status=ray, running_replicas=1, starting_replicas=2
+    )
     await operator.once()
     assert ready(world, LLM) == ("True", "Ready")
     assert scaled(world) == "1 of 3 replicas serve; CPU: a replica asks for 1, the largest node has 0.5"
