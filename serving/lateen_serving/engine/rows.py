@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 
 from lateen_serving.engine.decoder import Decoder
+from lateen_serving.engine.failures import out_of_memory
 from lateen_serving.engine.jobs import GenerateJob
 from lateen_serving.engine.logprobs import Alignment, measure
 from lateen_serving.engine.protocol import TokenEvent, TokenLogprob
@@ -35,7 +36,7 @@ class Row:
     suspect: bool = False
     """A pass that it shared has failed; it is read and answered by itself until it has shown that it can be."""
     suspicions: int = 0
-    """How often it became a suspect. After the second time it shares no further pass."""
+    """How often it became a suspect, want of memory left out. After the second time it shares no further pass."""
     answer: list[int] = field(default_factory=list)
 
     @classmethod
@@ -57,10 +58,10 @@ class Row:
         """Whether it shares a batch with no other, for now or for good."""
         return self.alone or self.suspect
 
-    def doubt(self) -> None:
+    def doubt(self, error: Exception) -> None:
         """Have it tried by itself: a pass that it shared with others has failed."""
         self.suspect = True
-        self.suspicions += 1
+        self.suspicions += not out_of_memory(error)
 
     def clear(self) -> bool:
         """Take the suspicion off a row that was answered by itself; False where it stays apart."""

@@ -226,7 +226,7 @@ class Scheduler:
             self._fail([row.job.channel for row in rows], error)
             return
         for row in rows:
-            row.doubt()
+            row.doubt(error)
         self._send_back(rows, error)
 
     def _send_back(self, rows: list[Row], error: Exception) -> None:
