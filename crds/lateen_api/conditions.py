@@ -20,6 +20,10 @@ class ConditionType(StrEnum):
     PROGRESSING = "Progressing"
     """ModelDeployment only. True while a new revision is on its way to all requests; the message says how far it is."""
 
+    SCALED = "Scaled"
+    """ModelDeployment only. Present and False while some replicas serve and further ones find no node that has room for
+    them; the message says what they ask for. Requests go to those that serve."""
+
     SYNCED = "Synced"
     """RAGIndex only. True: the last synchronization indexed every document. False: some failed, see `status.failures`."""
 
@@ -83,7 +87,7 @@ class Reason(StrEnum):
     """Replicas fail to start; the message carries the error."""
 
     UNSCHEDULABLE = "Unschedulable"
-    """No node has the resources a replica asks for; the message says which."""
+    """No node has the resources a replica asks for, or none has them free; the message says which."""
 
     REFERENCE_NOT_FOUND = "ReferenceNotFound"
     """A resource, ConfigMap, Secret or volume the spec refers to does not exist."""

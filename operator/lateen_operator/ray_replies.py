@@ -34,6 +34,12 @@ _UNWELL = ("REPLICA_STARTUP_FAILED", "HEALTH_CHECK_FAILED")
 class _Replica(BaseModel):
     state: str = ""
     start_time_s: float = 0.0
+    node_id: str | None = None
+
+    @property
+    def is_unplaced(self) -> bool:
+        # Ray names the node as soon as the replica's process is there, long before the model is loaded.
+        return self.state == "STARTING" and self.node_id is None
 
 
 class _Deployment(BaseModel):
@@ -61,7 +67,8 @@ class _Application(BaseModel):
 
     def value(self) -> ServeApplication:
         deployments = self.deployments.values()
-        states = [replica.state for each in deployments for replica in each.replicas]
+        replicas = [replica for each in deployments for replica in each.replicas]
+        states = [replica.state for replica in replicas]
         messages = (clean(each.message) for each in deployments)
         return ServeApplication(
             name=self.name,
@@ -73,6 +80,7 @@ class _Application(BaseModel):
             deployment_messages=tuple(message for message in messages if message),
             target_replicas=sum(each.target_num_replicas for each in deployments),
             starting_replicas=sum(state in _STARTS for state in states),
+            unplaced_since=min((each.start_time_s for each in replicas if each.is_unplaced), default=0.0),
             failed_replicas=sum(each.died(self.last_deployed_time_s) for each in deployments),
         )
 

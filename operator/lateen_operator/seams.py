@@ -173,6 +173,8 @@ class ServeApplication:
     """Replicas there should be now: what the config says, or what the autoscaler has decided."""
     starting_replicas: int = 0
     """Replicas that load."""
+    unplaced_since: float = 0.0
+    """Unix time since when a replica has waited for a node, of those that do the longest; 0: none waits."""
     failed_replicas: int = 0
     """Replicas that died since the last deploy, while Ray calls a deployment unwell; 0 once all is well again."""
 

@@ -5,6 +5,7 @@ import asyncio
 import json
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,86 @@ def test_replicas_follow_the_load(
         assert first < ray.replicas(application)
     status_has(cluster, namespace, "busy", replicas=1, readyReplicas=1)
     assert asking.say(sdk, model)
+
+
+def test_replicas_that_leave_finish_what_they_began(
+    cluster: Cluster, namespace: str, ray: RayServe, sdk: openai.OpenAI
+) -> None:
+    """Three replicas become one, twice, while short and long requests and streams go on: none fails."""
+    scaling = {"maxReplicas": 3, "targetOngoingRequests": 4, "downscaleDelay": "2s"}
+    cluster.apply(manifests.model(namespace, "tide", "generate", "tiny-chat", autoscaling=scaling))
+    application = cluster.wait_ready(KIND, namespace, "tide", timeout=180)["status"]["application"]
+    model = f"{namespace}.tide"
+    steady = [
+        lambda: asking.say(sdk, model),
+        lambda: asking.stream(sdk, model),
+        lambda: asking.stream(sdk, model, tokens=400),
+    ]
+    with traffic(*steady) as running:
+        for _ in range(2):
+            with traffic(*[lambda: asking.stream(sdk, model, tokens=400)] * 12):
+                status_has(cluster, namespace, "tide", readyReplicas=3)
+            status_has(cluster, namespace, "tide", replicas=1, readyReplicas=1)
+            wait_for(
+                lambda: len(ray.replicas(application, ("RUNNING", "STOPPING"))) == 1,
+                120,
+                "a replica does not go",
+            )
+            running.wait_for_more()
+
+
+def largest_memory(ray: RayServe) -> int:
+    """Bytes that the largest Ray node has to give away."""
+    reply = ray.http.get("/api/v0/nodes", params={"detail": "true"}).raise_for_status().json()
+    return int(max(row["resources_total"]["memory"] for row in reply["data"]["result"]["result"]))
+
+
+def test_replicas_that_find_no_room_are_told(
+    cluster: Cluster, namespace: str, ray: RayServe, sdk: openai.OpenAI
+) -> None:
+    """Where one replica fits and two don't: a model that grows stays Ready and says so, one that is woken is not Ready and
+    its request gets 503; what makes room heals both.
+    """
+    most = {"resources": {"cpu": "100m", "memory": str(largest_memory(ray) * 6 // 10)}}
+    limits = {"queueTimeout": "75s", "requestTimeout": "2m"}
+    asleep = manifests.model(
+        namespace, "asleep", "generate", "tiny-chat", autoscaling=SLEEPY, limits=limits, **most
+    )
+    cluster.apply(asleep)
+    application = cluster.wait_ready(KIND, namespace, "asleep", timeout=180)["status"]["application"]
+    status_has(cluster, namespace, "asleep", replicas=0, readyReplicas=0)
+    wait_for(lambda: not ray.replicas(application, ("RUNNING", "STOPPING")), 60, "a replica stays")
+    growing = {"maxReplicas": 2, "targetOngoingRequests": 1, "downscaleDelay": "1s"}
+    cluster.apply(manifests.model(namespace, "grows", "generate", "tiny-chat", autoscaling=growing, **most))
+    cluster.wait_ready(KIND, namespace, "grows", timeout=180)
+
+    def wake() -> openai.InternalServerError:
+        with pytest.raises(openai.InternalServerError) as refused:
+            asking.say(sdk, f"{namespace}.asleep")
+        return refused.value
+
+    with (
+        traffic(*[lambda: asking.stream(sdk, f"{namespace}.grows", tokens=400)] * 4),
+        ThreadPoolExecutor() as pool,
+    ):
+        woken = pool.submit(wake)
+        found = cluster.wait_reason(KIND, namespace, "asleep", "Unschedulable", timeout=70)
+        assert "memory" in condition(found)["message"]
+        wait_for(lambda: condition(cluster.get(KIND, namespace, "grows"), "Scaled"), 60, "it says nothing")
+        grown = cluster.get(KIND, namespace, "grows")
+        assert condition(grown)["status"] == "True"
+        scaled = condition(grown, "Scaled")
+        assert (scaled["status"], scaled["reason"]) == ("False", "Unschedulable")
+        assert scaled["message"].startswith("1 of 2 replicas serve; no node has room now: ")
+        refused = woken.result(timeout=120)
+    assert (refused.status_code, refused.code) == (503, "queue_timeout")
+    assert int(refused.response.headers["retry-after"]) >= 1
+    wait_for(
+        lambda: not condition(cluster.get(KIND, namespace, "grows"), "Scaled"), 60, "it goes on saying so"
+    )
+    cluster.delete(KIND, namespace, "grows")
+    assert asking.say(sdk, f"{namespace}.asleep")
+    cluster.wait_ready(KIND, namespace, "asleep", timeout=60)
 
 
 @pytest.fixture

@@ -57,7 +57,6 @@ def test_requests_go_where_the_strategy_says(
     """PrefixAware keeps a conversation on one replica and spreads conversations over both; RoundRobin takes turns."""
     replicas = ray.pids(cluster.status(KIND, shared_namespace, "pair")["application"])
     assert len(replicas) == 2
-    asking.say(sdk, pair)  # a gateway's first request makes its router, which follows from the next one on
     follow(cluster, shared_namespace, "PrefixAware")
     openings = [f"{number} is how this begins" for number in range(CONVERSATIONS)]
     homes = [answering(replicas, sdk, pair, opening) for opening in openings]

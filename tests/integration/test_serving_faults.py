@@ -2,6 +2,7 @@
 """What clients see when parts of the data plane die, stall or have too much to do."""
 
 import asyncio
+import json
 import os
 import shutil
 import signal
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 import openai
 import psutil
 import pytest
@@ -19,7 +21,7 @@ import pytest
 from stack import asking, manifests, sources, tiny
 from stack.cluster import Cluster, condition
 from stack.local import LocalStack
-from stack.parts import RayServe
+from stack.parts import RayServe, samples
 from stack.processes import named, stopped
 from stack.traffic import traffic
 from stack.waiting import wait_for
@@ -112,6 +114,42 @@ async def test_a_killed_replica_loses_no_request_that_has_not_streamed(
     assert {answer.choices[0].finish_reason for answer in answers} == {"length"}
     # Not their texts: bfloat16 rounds differently in batches of different sizes.
     assert {answer.usage.completion_tokens for answer in answers if answer.usage} == {TOKENS}
+
+
+async def ongoing(http: httpx.AsyncClient) -> int:
+    """Requests that the gateway works on, this one not counted."""
+    text = (await http.get(httpx.URL(str(http.base_url)).join("/metrics"))).text
+    return sum(
+        int(value) - 1 for name, _, value in samples(text) if name == "lateen_gateway_ongoing_requests"
+    )
+
+
+async def test_a_killed_replica_ends_no_stream_silently(
+    cluster: Cluster, chat: str, shared_namespace: str, ray: RayServe, client: openai.AsyncOpenAI
+) -> None:
+    """Streams that have sent nothing are answered by the successor, whole; those under way end with an error event and
+    `[DONE]`; none hangs.
+    """
+    await asyncio.to_thread(cluster.wait_ready, KIND, shared_namespace, chat, timeout=60)
+    request = long_answer(f"{shared_namespace}.{chat}")
+    async with asking.plain(client) as http, asyncio.timeout(240):
+        begun, silent = [asyncio.Event() for _ in range(4)], [asyncio.Event() for _ in range(6)]
+        under_way = [asyncio.create_task(asking.events(http, request, each)) for each in begun]
+        await asyncio.gather(*(each.wait() for each in begun))
+        pid = await asyncio.to_thread(replica_pid, ray, shared_namespace, chat)
+        with stopped(pid):
+            late = [asyncio.create_task(asking.events(http, request, each)) for each in silent]
+            while await ongoing(http) < len(under_way) + len(late):
+                assert not any(task.done() for task in under_way), "an answer was over too early"
+            os.kill(pid, signal.SIGKILL)
+        broken, whole = await asyncio.gather(*under_way), await asyncio.gather(*late)
+    for events in broken:
+        assert json.loads(events[-2])["error"]["code"] == "model_unavailable", events[-2]
+        assert events[-1] == "[DONE]"
+    for events in whole:
+        assert events[-1] == "[DONE]"
+        assert not any("error" in json.loads(event) for event in events[:-1])
+        assert {json.loads(event)["choices"][0]["finish_reason"] for event in events[:-1]} == {None, "length"}
 
 
 def test_a_killed_replica_is_replaced_under_load(

@@ -1,6 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Short forms of what tests ask through the official SDK."""
 
+import asyncio
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
 import openai
 
 from stack import tiny
@@ -71,3 +77,34 @@ def texts(sdk: openai.OpenAI, index: str, query: str, limit: int = 3) -> str:
 def listed(sdk: openai.OpenAI) -> set[str]:
     """Ids of the models the key may use."""
     return {model.id for model in sdk.models.list()}
+
+
+def plain(client: openai.AsyncOpenAI, connections: int = 100) -> httpx.AsyncClient:
+    """HTTP as the SDK's client speaks it, to see what the SDK hides; never tries again by itself."""
+    return httpx.AsyncClient(
+        base_url=str(client.base_url),
+        headers={"Authorization": f"Bearer {client.api_key}"},
+        timeout=300,
+        limits=httpx.Limits(max_connections=connections),
+        trust_env=False,
+    )
+
+
+async def events(http: httpx.AsyncClient, request: Mapping[str, Any], began: asyncio.Event) -> list[str]:
+    """The data of a whole chat stream, event by event; `began` is set at the first text."""
+    found: list[str] = []
+    async with http.stream("POST", "chat/completions", json=dict(request) | {"stream": True}) as reply:
+        assert reply.status_code == 200, await reply.aread()
+        async for line in reply.aiter_lines():
+            if not line.startswith("data: "):
+                continue
+            found.append(line.removeprefix("data: "))
+            if not began.is_set() and _text(found[-1]):
+                began.set()
+    return found
+
+
+def _text(data: str) -> str:
+    """The text of a chat stream's event."""
+    choices = json.loads(data).get("choices", []) if data != "[DONE]" else []
+    return "".join(choice["delta"].get("content") or "" for choice in choices)

@@ -57,6 +57,8 @@ class FakeWorld:
     facts: dict[str, Facts] = field(default_factory=dict)
     traffic: dict[str, Traffic] = field(default_factory=dict)
     prompt_uses: dict[str, dict[str, int]] = field(default_factory=dict)
+    is_full: bool = False
+    """Whether no node has room for replicas that the autoscaler asks for."""
     nodes: tuple[Node, ...] = (Node({"CPU": 8.0, "memory": 64e9}),)
     secrets: dict[tuple[str, str], dict[str, bytes]] = field(default_factory=dict)
     jobs: dict[str, Job] = field(default_factory=dict)
@@ -105,9 +107,11 @@ class FakeWorld:
                 del self.applications[name]
             elif app.status == "DEPLOYING":
                 self.applications[name] = self._started(app)
-            elif app.starting_replicas:
+            elif app.starting_replicas and not self.is_full:
                 running = app.running_replicas + app.starting_replicas
-                self.applications[name] = replace(app, running_replicas=running, starting_replicas=0)
+                self.applications[name] = replace(
+                    app, running_replicas=running, starting_replicas=0, unplaced_since=0.0
+                )
         self.served_catalog = self._gateway_catalog()
         for name, job in list(self.jobs.items()):
             if job.status is JobStatus.RUNNING:
@@ -131,7 +135,11 @@ class FakeWorld:
         app = self.applications[name]
         running = min(app.running_replicas, target)
         self.applications[name] = replace(
-            app, target_replicas=target, running_replicas=running, starting_replicas=target - running
+            app,
+            target_replicas=target,
+            running_replicas=running,
+            starting_replicas=target - running,
+            unplaced_since=self.now if self.is_full and target > running else 0.0,
         )
 
     def crash(self, name: str) -> None:

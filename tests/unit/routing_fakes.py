@@ -107,25 +107,29 @@ class Harness:
         monkeypatch.setattr(ray_router, "RunningReplica", lambda info: info)
         monkeypatch.setattr(ServeUsageTag.CUSTOM_REQUEST_ROUTER_USED, "record", lambda _: None)
         nobody: Any = None
-        self.ray = AsyncioRouter(
-            controller_handle=nobody,
-            deployment_id=DEPLOYMENT,
-            handle_id="handle",
-            self_actor_id="actor",
-            handle_source=DeploymentHandleSource.REPLICA,
-            event_loop=asyncio.get_running_loop(),
-            enable_strict_max_ongoing_requests=True,
-            node_id="node",
-            availability_zone=None,
-            prefer_local_node_routing=False,
-            request_router_class=StrategyRouter,
-            _request_router_initialized_event=asyncio.Event(),
-        )
+        self._arguments: dict[str, Any] = {
+            "controller_handle": nobody,
+            "deployment_id": DEPLOYMENT,
+            "handle_id": "handle",
+            "self_actor_id": "actor",
+            "handle_source": DeploymentHandleSource.REPLICA,
+            "event_loop": asyncio.get_running_loop(),
+            "enable_strict_max_ongoing_requests": True,
+            "node_id": "node",
+            "availability_zone": None,
+            "prefer_local_node_routing": False,
+        }
+        self.ray = self.unmade()
+        self.ray._request_router_class = StrategyRouter
         router = self.ray._active_request_router
         assert type(router) is StrategyRouter
         router.follow(strategy)
         self.router: StrategyRouter = router
         self.calls: list[asyncio.Task[Any]] = []
+
+    def unmade(self) -> AsyncioRouter:
+        """Ray's side of a handle that the controller has told nothing yet."""
+        return AsyncioRouter(**self._arguments, _request_router_initialized_event=asyncio.Event())
 
     def have(self, *replicas: FakeReplica) -> None:
         """The controller says who runs."""

@@ -29,7 +29,7 @@ from lateen_serving.engine.adapters import Adapters
 from lateen_serving.engine.generator import TextGenerator
 from lateen_serving.engine.options import LoadOptions
 from lateen_serving.engine.protocol import AdapterWeights
-from lateen_serving.errors import NotFound
+from lateen_serving.errors import ModelError, NotFound
 
 # peft asks transformers in a way that transformers will drop.
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
@@ -141,6 +141,47 @@ async def test_the_same_identity_is_not_loaded_again(
     await engine.set_adapters([weights("red", adapters["red"])])
     assert await engine.set_adapters([weights("red", tmp_path / "gone")]) == {}
     assert await answer(engine, "hi", "red")
+
+
+async def test_an_adapter_that_fails_touches_no_other_row(
+    engine: TextGenerator,
+    adapters: dict[str, Path],
+    references: dict[str, Reference],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its own layers raise in the middle of answers: its rows end so, all other rows are answered token for token."""
+    broken = ""
+    forward = torch.nn.Linear.forward
+
+    def failing(layer: torch.nn.Linear, hidden: torch.Tensor) -> torch.Tensor:
+        if hidden.shape[-2] == 1 and broken and any(layer is each for each in layers[broken]):
+            raise RuntimeError("the adapter's arithmetic failed")
+        return forward(layer, hidden)
+
+    layers: dict[str, list[Any]] = {}
+    load = Adapters.load
+
+    def loading(self: Adapters, key: str, files: Any) -> str:
+        reason = load(self, key, files)
+        names = [(name, module) for name, module in self._wrapped.named_modules() if f"lora_A.{key}" in name]
+        layers[key] = [module for _, module in names]
+        return reason
+
+    monkeypatch.setattr(torch.nn.Linear, "forward", failing)
+    monkeypatch.setattr(Adapters, "load", loading)
+    assert await engine.set_adapters([weights(*one) for one in adapters.items()]) == {}
+    red, _ = layers
+    asked = [(text, name) for text in ("hi", "a longer question") for name in ("", "blue")]
+    good = [asyncio.create_task(answer(engine, *one, max_tokens=60)) for one in asked]
+    running = engine.generate(request("ok", adapter="red", max_tokens=60))
+    await anext(running)
+    broken = red
+    with pytest.raises(ModelError, match="RuntimeError"):
+        async for _ in running:
+            pass
+    assert await asyncio.gather(*good) == [references[name].answer(text, 60) for text, name in asked]
+    broken = ""
+    assert await answer(engine, "ok", "red") == references["red"].answer("ok")
 
 
 def _pickled(folder: Path) -> None:

@@ -35,12 +35,15 @@ class Faulty(Decoder):
 
     fault: Callable[[torch.Tensor, torch.Tensor], None] = staticmethod(lambda _ids, _logits: None)
     passes: int = 0
+    keys: Sequence[str | None] = ()
+    """Of the rows of the latest pass, the keys of their adapters; none is loaded, so they change no answer."""
 
     def forward(
         self, ids: torch.Tensor, mask: torch.Tensor, state: State, adapters: Sequence[str | None] = ()
     ) -> torch.Tensor:
         logits = super().forward(ids, mask, state, adapters)
         self.passes += 1
+        self.keys = adapters
         self.fault(ids, logits)
         return logits
 
@@ -183,6 +186,69 @@ async def test_a_failing_batch_does_not_end_the_loop(reference: Reference) -> No
     channel = bench.ask("hi")
     bench.run()
     assert await text_of(channel) == reference.answer("hi", 12)
+
+
+OTHERS = ("hi", "ok", "a longer question", "yes")
+
+
+@pytest.mark.parametrize("step", [1, 4, 9])
+async def test_a_row_that_fails_while_it_is_answered_fails_alone(reference: Reference, step: int) -> None:
+    """One row breaks a shared pass: it ends with its error, the others go on token for token and share passes again."""
+    bench = Bench(reference)
+    seen: list[tuple[int, bool]] = []
+
+    def explode(ids: torch.Tensor, logits: torch.Tensor) -> None:
+        if ids.shape[1] > 1:
+            return
+        seen.append((len(ids), "bad" in bench.model.keys))
+        if "bad" in bench.model.keys and len(seen) >= step:
+            raise RuntimeError("out of luck")
+
+    bench.model.fault = explode
+    bad = bench.ask("Z", limit=20, adapter="bad")
+    others = [bench.ask(text, limit=20) for text in OTHERS]
+    bench.run()
+    for channel, text in zip(others, OTHERS, strict=True):
+        assert await text_of(channel) == reference.answer(text, 20)
+    with pytest.raises(ModelError, match="RuntimeError"):
+        await text_of(bad)
+    assert (len(OTHERS), False) in seen, "the others did not share a pass again"
+    assert sum(rows > 1 and is_bad for rows, is_bad in seen[step - 1 :]) == 1, "it broke a second shared pass"
+
+
+async def test_rows_that_only_fail_together_stay_apart(reference: Reference) -> None:
+    """Where every shared pass fails and every single one succeeds, each row is answered by itself, whole."""
+    bench = Bench(reference)
+
+    def explode(ids: torch.Tensor, logits: torch.Tensor) -> None:
+        if len(ids) > 1:
+            raise RuntimeError("not together")
+
+    bench.model.fault = explode
+    channels = [bench.ask(text, limit=20) for text in OTHERS]
+    bench.run()
+    for channel, text in zip(channels, OTHERS, strict=True):
+        assert await text_of(channel) == reference.answer(text, 20)
+
+
+async def test_a_fault_that_hits_every_row_ends_every_row(reference: Reference) -> None:
+    """After three tokens no row can be answered any more: each ends with the typed error, and none is tried for ever."""
+    bench = Bench(reference)
+    passes = 0
+
+    def explode(ids: torch.Tensor, logits: torch.Tensor) -> None:
+        nonlocal passes
+        passes += ids.shape[1] == 1
+        if ids.shape[1] == 1 and passes > 3:
+            raise RuntimeError("out of luck")
+
+    bench.model.fault = explode
+    channels = [bench.ask(text, limit=20) for text in OTHERS]
+    bench.run()
+    for channel in channels:
+        with pytest.raises(ModelError, match="RuntimeError"):
+            await text_of(channel)
+    assert passes == 4 + len(OTHERS)
 
 
 async def test_a_prompt_that_cannot_be_read_fails_alone(reference: Reference) -> None:

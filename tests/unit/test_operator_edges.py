@@ -63,6 +63,20 @@ def test_application_carries_its_config_running_replicas_and_messages() -> None:
     assert read.deployment_messages == ("boom\nlateen-failure SourceNotFound: no weights",)
 
 
+def test_a_replica_without_a_node_is_told_from_one_that_loads() -> None:
+    """The time is that of the one that has waited longest; replicas on a node, and those that stop, wait for none."""
+    replicas = [
+        {"state": "STARTING", "start_time_s": 30.0, "node_id": None},
+        {"state": "STARTING", "start_time_s": 20.0, "node_id": None},
+        {"state": "STARTING", "start_time_s": 10.0, "node_id": "n"},
+        {"state": "STOPPING", "start_time_s": 5.0, "node_id": None},
+        {"state": "RUNNING", "start_time_s": 1.0, "node_id": "n"},
+    ]
+    for shown, since in ((replicas, 20.0), (replicas[2:], 0.0)):
+        read = ray_replies.applications(reply(deployments={"Model": {"replicas": shown}}))["gateway"]
+        assert read.unplaced_since == since
+
+
 def test_long_messages_keep_their_end() -> None:
     """The reason stands at the end of a traceback."""
     read = ray_replies.applications(reply(message="x" * 50_000 + "the reason"))["gateway"]

@@ -7,8 +7,8 @@ import pytest
 
 from lateen_api.conditions import Reason
 from lateen_api.model_deployment import Resources
-from lateen_operator.plan.placement import crowded, malformed, unschedulable
-from lateen_operator.seams import Node
+from lateen_operator.plan.placement import PATIENCE_SECONDS, crowded, malformed, unschedulable
+from lateen_operator.seams import Node, ServeApplication
 
 GIB = 2.0**30
 SMALL = Node({"CPU": 8.0, "memory": 16 * GIB})
@@ -54,15 +54,24 @@ def test_what_one_node_has_can_be_placed(asked: dict[str, Any]) -> None:
     assert unschedulable(Resources.model_validate(asked), (SMALL, GPU)) is None
 
 
+def waiting(message: str = "", since: float = 100.0) -> ServeApplication:
+    """An application with a replica that has waited for a node since then; 0: none waits."""
+    return ServeApplication("app", "RUNNING", "", 0.0, None, 0, (message,), 1, 1, since)
+
+
 def test_a_long_wait_for_room_is_told_in_rays_words() -> None:
-    """Nodes that are large enough but taken are no silent wait."""
+    """Nodes that are large enough but taken are no silent wait; where Ray says nothing, what is asked for is told."""
     said = (
         "Deployment 'Model' has 1 replicas that have taken more than 30s to be scheduled. Resources: 4 CPU."
     )
-    verdict = crowded(["", said])
-    assert verdict is not None
-    assert (verdict.reason, said in verdict.message) == (Reason.UNSCHEDULABLE, True)
-    assert crowded(["Deployment 'Model' has 1 replicas that have taken more than 30s to initialize."]) is None
+    asked, late = Resources(cpu="4"), 100.0 + PATIENCE_SECONDS
+    loads = "Deployment 'Model' has 1 replicas that have taken more than 30s to initialize."
+    for message, words in ((said, said), (loads, "a replica asks for 4 CPU, 1Gi memory"), ("", "4 CPU")):
+        verdict = crowded(asked, waiting(message), late)
+        assert verdict is not None
+        assert (verdict.reason, words in verdict.message) == (Reason.UNSCHEDULABLE, True)
+    assert crowded(asked, waiting(said), late - 1) is None
+    assert crowded(asked, waiting(said, since=0.0), late) is None
 
 
 def test_unknown_nodes_prove_nothing() -> None:

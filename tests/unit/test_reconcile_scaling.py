@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Autoscaled models, their replicas and adapters on a simulated world."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from lateen_api import names
 from lateen_api.gateway_report import AdapterFact
 from lateen_api.serve_config import AdapterArguments
-from lateen_operator.seams import Kind
+from lateen_operator.seams import Kind, Node
 from unit.operator_fake_ray import FACTS
 from unit.operator_fakes import FakeOperator, FakeWorld, ready
 from unit.operator_specs import LLM, catalog, model
@@ -111,6 +112,80 @@ async def test_a_model_that_can_not_wake_is_not_ready() -> None:
     world.crash(application)
     await operator.once()
     assert ready(world, LLM) == ("False", "ReplicaFailed")
+
+
+def scaled(world: FakeWorld) -> str:
+    """The message of Scaled=False; empty without that condition."""
+    found = [each for each in status(world)["conditions"] if each["type"] == "Scaled"]
+    assert all((each["status"], each["reason"]) == ("False", "Unschedulable") for each in found)
+    return "".join(each["message"] for each in found)
+
+
+SLOW = "Deployment 'Model' has 2 replicas that have taken more than 30s to be scheduled. Resources: 1 CPU."
+ASKED = "no node has room now: a replica asks for 1 CPU, 1Gi memory"
+
+
+@pytest.mark.parametrize(
+    ("running", "target", "waited", "said", "condition", "words"),
+    [
+        (0, 1, 10, "", ("True", "WarmingUp"), ""),
+        (0, 1, 40, "", ("False", "Unschedulable"), ""),
+        (0, 3, 40, SLOW, ("False", "Unschedulable"), ""),
+        (1, 3, 10, "", ("True", "Ready"), ""),
+        (1, 3, 40, "", ("True", "Ready"), f"1 of 3 replicas serve; {ASKED}"),
+        (1, 3, 40, SLOW, ("True", "Ready"), f"1 of 3 replicas serve; no node has room now: {SLOW}"),
+    ],
+)
+async def test_replicas_without_room_are_told_and_heal(
+    running: int, target: int, waited: int, said: str, condition: tuple[str, str], words: str
+) -> None:
+    """A woken model without a replica is not Ready; one that has some is, and says that it can't grow; room heals both."""
+    world, operator, application = await started(autoscaling=AUTO)
+    world.autoscale(application, running)
+    await operator.settle()
+    world.is_full = True
+    world.autoscale(application, target)
+    message = (said,) if said else ()
+    world.applications[application] = replace(world.applications[application], deployment_messages=message)
+    world.tick(waited)
+    await operator.once()
+    assert (ready(world, LLM), scaled(world)) == (condition, words)
+    if condition[0] == "False":
+        assert (f"no node has room now: {said}" if said else ASKED) in status(world)["conditions"][0][
+            "message"
+        ]
+    world.is_full = False
+    await operator.settle()
+    assert (ready(world, LLM), scaled(world)) == (("True", "Ready"), "")
+
+
+async def test_a_woken_model_that_finds_no_room_may_fall_asleep_again() -> None:
+    """When nobody asks for it any more it is Ready, and idle."""
+    world, operator, application = await started(autoscaling=AUTO)
+    world.autoscale(application, 0)
+    world.is_full = True
+    world.autoscale(application, 1)
+    world.tick(40)
+    await operator.once()
+    assert ready(world, LLM) == ("False", "Unschedulable")
+    world.autoscale(application, 0)
+    await operator.settle()
+    assert ready(world, LLM) == ("True", "ScaledToZero")
+
+
+@pytest.mark.parametrize("ray", ["RUNNING", "DEPLOYING"])
+async def test_a_model_scaled_by_hand_beyond_the_nodes_goes_on_serving(ray: str) -> None:
+    """`kubectl scale` to what does not fit leaves Ready as it is, whatever Ray calls its application meanwhile."""
+    world, operator, application = await started()
+    world.nodes = (Node({"CPU": 0.5, "memory": 64e9}),)
+    world.put(Kind.MODEL_DEPLOYMENT, "llm", model(replicas=3))
+    await operator.once()
+    world.applications[application] = replace(
+        world.applications[application], status=ray, running_replicas=1, starting_replicas=2
+    )
+    await operator.once()
+    assert ready(world, LLM) == ("True", "Ready")
+    assert scaled(world) == "1 of 3 replicas serve; CPU: a replica asks for 1, the largest node has 0.5"
 
 
 async def test_the_scaling_history_is_bounded_and_newest_first() -> None:

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from types import SimpleNamespace
-from typing import Any, cast, get_args
+from typing import Any, get_args
 
 import pytest
 from ray import cloudpickle
@@ -19,6 +19,7 @@ from lateen_serving.errors import ContextTooLong, ModelError
 from lateen_serving.routing import routers, steering
 from lateen_serving.routing.prefix import key
 from lateen_serving.routing.prefix_aware import home
+from lateen_serving.routing.routers import StrategyRouter
 from lateen_serving.routing.watching import watch
 from unit.routing_fakes import FakeReplica, FakeResult, Harness
 
@@ -313,29 +314,28 @@ async def test_a_live_router_takes_another_strategy(make: Make) -> None:
     assert [replica.ongoing for replica in replicas] == [1, 1]
     replicas[0].results[0].end()
     await settled()
-    steering.steer(handle, "LeastLoaded")
+    await steering.steered(handle, "LeastLoaded")
     await harness.call(say("hello"))
     assert [replica.ongoing for replica in replicas] == [1, 1]
 
 
-class Unmade:
-    """Ray's side of a handle whose router comes with its first call."""
+async def test_the_first_request_follows_too(make: Make) -> None:
+    """A request that comes before the controller has told what runs waits, and then goes as the strategy says."""
+    harness, replicas = make("LeastLoaded"), [FakeReplica("a"), FakeReplica("b")]
+    late: Any = harness.unmade()
+    handle: Any = SimpleNamespace(_router=SimpleNamespace(_asyncio_router=late))
+    first = asyncio.create_task(steering.steered(handle, "PrefixAware"))
+    await settled()
+    assert not first.done()
+    assert late._request_router is None
+    late.update_deployment_targets(SimpleNamespace(is_available=True, running_replicas=replicas))
+    late._request_router_class = StrategyRouter
+    assert late.request_router is not None
+    await first
+    assert late.request_router._strategy == "PrefixAware"
 
-    def __init__(self) -> None:
-        self._request_router: Any = None
 
-    @property
-    def request_router(self) -> Any:
-        raise AssertionError("it would make a router here")
-
-
-def test_a_handle_that_was_never_used_is_told_later() -> None:
-    """Its router is made by the first call, never by the telling, and told by the next."""
-    told: list[str] = []
-    ray = Unmade()
-    for router in (None, SimpleNamespace(_asyncio_router=ray)):
-        steering.steer(cast("Any", SimpleNamespace(_router=router)), "PrefixAware")
-    assert not told
-    ray._request_router = SimpleNamespace(follow=told.append)
-    steering.steer(cast("Any", SimpleNamespace(_router=SimpleNamespace(_asyncio_router=ray))), "PrefixAware")
-    assert told == ["PrefixAware"]
+async def test_a_handle_without_a_router_is_left_alone() -> None:
+    """Where Ray keeps its router elsewhere, requests are routed all the same."""
+    handle: Any = SimpleNamespace(_router=None)
+    await steering.steered(handle, "PrefixAware")

@@ -8,6 +8,7 @@ from typing import Any
 from lateen_api import catalog
 from lateen_api.conditions import ConditionType, Reason
 from lateen_api.status_types import LastFailure
+from lateen_operator.plan import placement
 from lateen_operator.plan.model_fields import Figures
 from lateen_operator.plan.models import ModelPlan, users
 from lateen_operator.plan.world import World
@@ -39,18 +40,39 @@ def report(resource: Resource, made: ModelPlan, world: World) -> Report:
     """What the status of `resource` says while `made` is carried out."""
     figures = Figures(resource, made, world)
     said = _said(resource, made, figures)
-    progress = (
-        {ConditionType.PROGRESSING: Verdict("True", Reason.PROGRESSING, made.words)} if made.words else {}
-    )
     return Report(
         said.ready,
         reconciling=said.reconciling,
         stalled=said.stalled,
         fields={**figures.values(), **_last_failure(figures, said.ready, world.now)},
-        more=progress,
+        more=_more(made, figures),
         again=said.again,
         events=_events(resource, figures, said.ready),
     )
+
+
+def _more(made: ModelPlan, figures: Figures) -> dict[ConditionType, Verdict]:
+    """The kind's own conditions."""
+    more = {}
+    if made.words:
+        more[ConditionType.PROGRESSING] = Verdict("True", Reason.PROGRESSING, made.words)
+    short = _short(made, figures)
+    if short is not None:
+        more[ConditionType.SCALED] = short
+    return more
+
+
+def _short(made: ModelPlan, figures: Figures) -> Verdict | None:
+    """What further replicas lack, while some serve."""
+    present, spec, world = figures.present, made.spec, figures.world
+    is_wanted = present is not None and made.wanted is not None and made.wanted["name"] == present.name
+    if present is None or spec is None or not is_wanted or not figures.ready:
+        return None
+    found = placement.shortage(spec.resources, present, world.serve.nodes, world.now)
+    if found is None:
+        return None
+    message = f"{figures.ready} of {figures.target} replicas serve; {found.message}"
+    return Verdict("False", found.reason, message)
 
 
 def _said(resource: Resource, made: ModelPlan, figures: Figures) -> _Said:

@@ -158,7 +158,7 @@ def _settled(
         words = f"the old revision stops before revision {run.revision()} starts"
         return ModelPlan(entry, None, spec, words=words, again=rollouts.LOOK_SECONDS, history=history)
     wanted = applications.config(resource, run, present, attempt)
-    found = problem or _problem(run, present, world)
+    found = problem or _problem(run, present, world, is_live=main is not None)
     words = "" if runs or main is not None else f"revision {run.revision()} is starting"
     return ModelPlan(entry, wanted, spec, found, words=words, again=retry_in, history=history)
 
@@ -285,14 +285,22 @@ def _find(resource: Resource, document: catalog.Catalog | None) -> catalog.Model
     return next((entry for entry in (document.models if document else ()) if entry.id == wanted), None)
 
 
-def _problem(spec: ModelDeploymentSpec, present: ServeApplication | None, world: World) -> Verdict | None:
+def _problem(
+    spec: ModelDeploymentSpec, present: ServeApplication | None, world: World, *, is_live: bool = False
+) -> Verdict | None:
+    """Why the revision that `spec` describes does not serve as it should. Of one that takes requests (`is_live`), replicas
+    beyond those that serve are no problem of this kind: `model_status.py` tells of them.
+    """
     unschedulable = placement.unschedulable(spec.resources, world.serve.nodes)
     if present is None:
         return unschedulable
+    lacking = unschedulable or placement.crowded(spec.resources, present, world.now)
+    if is_live and present.running_replicas:
+        lacking = None
     if present.status == RUNNING:
-        return unschedulable if present.running_replicas < present.target_replicas else None
+        return lacking if present.running_replicas < present.target_replicas else None
     text = "\n".join((present.message, *present.deployment_messages))
-    found = failure(text) or unschedulable or placement.crowded(present.deployment_messages)
+    found = failure(text) or lacking
     if found is not None or present.status not in (DEPLOY_FAILED, UNHEALTHY):
         return found
     return Verdict("False", Reason.REPLICA_FAILED, last_line(text) or "replicas fail to start")

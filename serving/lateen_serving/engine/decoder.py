@@ -57,7 +57,7 @@ class Decoder:
         """The smallest pass that shows that the model works, of two tokens: state and logits (1, vocabulary)."""
         ids = torch.zeros((1, 2), dtype=torch.long, device=self.device)
         state = self.empty(1)
-        return state, self.forward(ids, torch.ones_like(ids), state)
+        return state, self.forward(ids, torch.ones_like(ids), state, [None])
 
     def empty(self, rows: int, padded: bool = False) -> State:
         """The state before anything was read; `padded`: the mask will have zeros."""

@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 
 from lateen_serving.engine.decoder import Decoder
+from lateen_serving.engine.failures import out_of_memory
 from lateen_serving.engine.jobs import GenerateJob
 from lateen_serving.engine.logprobs import Alignment, measure
 from lateen_serving.engine.protocol import TokenEvent, TokenLogprob
@@ -33,7 +34,9 @@ class Row:
     logprobs: Alignment | None
     """Where log probabilities wait for their text; None when none are asked for."""
     suspect: bool = False
-    """Its first reading failed in company; it is tried again by itself."""
+    """A pass that it shared has failed; it is read and answered by itself until it has shown that it can be."""
+    suspicions: int = 0
+    """How often it became a suspect, want of memory left out. After the second time it shares no further pass."""
     answer: list[int] = field(default_factory=list)
 
     @classmethod
@@ -49,6 +52,21 @@ class Row:
             alone=job.rules.seed is not None or not model.joinable,
             logprobs=None if job.logprobs is None else Alignment(text),
         )
+
+    @property
+    def apart(self) -> bool:
+        """Whether it shares a batch with no other, for now or for good."""
+        return self.alone or self.suspect
+
+    def doubt(self, error: Exception) -> None:
+        """Have it tried by itself: a pass that it shared with others has failed."""
+        self.suspect = True
+        self.suspicions += not out_of_memory(error)
+
+    def clear(self) -> bool:
+        """Take the suspicion off a row that was answered by itself; False where it stays apart."""
+        self.suspect = self.suspicions > 1
+        return not self.apart
 
     @property
     def tokens(self) -> list[int]:

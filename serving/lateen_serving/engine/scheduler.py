@@ -9,9 +9,11 @@ A batch of its own gets a seeded request, and every request of a model whose cac
 Made by `generator.py`. A step reads one chunk of new prompts and one token for each running row, so a long prompt
 delays the others by one chunk at most.
 
-A failure ends the requests that it belongs to, never the loop. Where only memory was short, or a shared state broke,
-rows go back to waiting with what they have: each reading gives them a token at least, so they come to an end. A
-model that can't even do a small pass any more ends the thread, and with it the replica.
+A failure ends the request that it belongs to, never the loop. Of rows whose shared pass failed each is read anew and
+answered by itself, so that the one at fault fails alone; the others then share a batch again. Where only memory was
+short, or a shared state broke, nobody is a suspect. Rows are read anew with what they have of their answers: each
+reading gives them a token at least, so they come to an end. A model that can't even do a small pass any more ends the
+thread, and with it the replica.
 """
 
 import logging
@@ -98,6 +100,7 @@ class Scheduler:
                 self._flush()  # a first token does not wait for everybody's next one
             for batch in self._batches():
                 self._guard(self._answer, batch)
+            self._clear_suspects()
         self._flush()
         working = self._waiting or self._prefill or self._shared or self._single
         return bool(working or self._leaving or self._doubted)
@@ -165,7 +168,7 @@ class Scheduler:
     def _fits(self, group: list[Row], row: Row, idle: bool) -> bool:
         if not group:
             return idle or self._held(extra=[row]) <= self._limits.cache_tokens
-        if row.alone or row.suspect or group[0].alone or group[0].suspect:
+        if row.apart or group[0].apart:
             return False
         together = [*group, row]
         width = max(member.length for member in together)
@@ -176,8 +179,8 @@ class Scheduler:
 
     def _held(self, extra: list[Row] | None = None) -> int:
         """Tokens, padding included, that are or will be held, `extra` rows included."""
-        joining = [row for row in (extra or []) if not row.alone]
-        own = [row for row in (extra or []) if row.alone]
+        joining = [row for row in (extra or []) if not row.apart]
+        own = [row for row in (extra or []) if row.apart]
         own_length = [row.length + _ROOM_TO_GROW for row in own]
         own_length += [batch.state.length + 1 for batch in self._single]
         widths = [row.length + _ROOM_TO_GROW for row in joining]
@@ -224,7 +227,7 @@ class Scheduler:
             self._fail([row.job.channel for row in rows], error)
             return
         for row in rows:
-            row.suspect = True
+            row.doubt(error)
         self._send_back(rows, error)
 
     def _send_back(self, rows: list[Row], error: Exception) -> None:
@@ -237,12 +240,23 @@ class Scheduler:
         self._accept(batch, logits)
         if not batch.rows:
             return
-        if batch.rows[0].alone:
+        if batch.rows[0].apart:
             self._single.append(batch)
-        elif self._shared is None:
+        else:
+            self._share(batch)
+
+    def _share(self, batch: Batch) -> None:
+        if self._shared is None:
             self._shared = batch
         else:
             self._join(self._shared, batch)
+
+    def _clear_suspects(self) -> None:
+        """Let suspects share a batch again, now that each has been answered by itself in this step."""
+        cleared = [batch for batch in self._single if batch.rows[0].suspect and batch.rows[0].clear()]
+        self._single = [batch for batch in self._single if batch.rows[0].apart]
+        for batch in cleared:
+            self._share(batch)
 
     def _join(self, shared: Batch, batch: Batch) -> None:
         self._shared = None
@@ -289,16 +303,16 @@ class Scheduler:
             return _failure(error), True
 
     def _guard(self, work: Callable[..., None], batch: Batch, *arguments: torch.Tensor) -> None:
-        """Do `work` on a batch; a failure ends its rows, or has them read anew where only memory was short."""
+        """Do `work` on a batch; a failure has its rows read anew, each by itself unless only memory was short."""
         try:
             work(batch, *arguments)
-        except Exception as error:  # noqa: BLE001 - told to every request of the batch
+        except Exception as error:  # noqa: BLE001 - told to the request that fails by itself
             rows, batch.rows = batch.rows, []
             self._forget_empty()
             if out_of_memory(error) and (len(rows) > 1 or any(True for _ in self._running())):
                 self._send_back(rows, error)
             else:
-                self._fail([row.job.channel for row in rows], error)
+                self._retry_apart(rows, error)
 
     def _fail(self, channels: list[Channel[TokenEvent]], error: Exception) -> None:
         _log.error("the model failed on %d request(s)", len(channels), exc_info=error)

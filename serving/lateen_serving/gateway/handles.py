@@ -124,8 +124,10 @@ class RayModels:
         """
         with _translated(application) as call:
             called = await self._handle(application)
-            steering.steer(called.handle, self._strategies.get(application, "LeastLoaded"))
-            response = cast("_Stream", called.method(method).remote(*arguments))
+            # The first handle of a method makes Ray's side of the application's handle.
+            handle = called.method(method)
+            await steering.steered(called.handle, self._strategies.get(application, "LeastLoaded"))
+            response = cast("_Stream", handle.remote(*arguments))
             items = aiter(response)
             is_done = has_last = False
             try:

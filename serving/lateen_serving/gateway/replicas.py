@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is known of the replicas behind the applications: what they said of their models, and how many serve.
 
-Both are asked from Ray, so every answer is kept for a moment. Used by `report.py` and, for `Retry-After`, by
-`calling.py`; built by `app.py`.
+Both are asked from Ray, so every answer is kept for a moment. Used by `report.py` and, for requests that have failed, by
+`calling.py`; built by `app.py`. A request that has failed waits for Ray for a moment only: then what was known last counts.
 """
 
 import asyncio
@@ -19,6 +19,9 @@ from lateen_serving.facts import Living, Record, settled
 
 KEPT_SECONDS = 1.0
 _ASK_SECONDS = 2.0
+BRIEFLY_SECONDS = 0.25
+"""How long a request that has failed waits for Ray's word."""
+
 _SOON_SECONDS = 1
 _LONGEST_RETRY_AFTER_SECONDS = 3600
 
@@ -56,7 +59,7 @@ class Replicas:
         self._facts: Mapping[str, Facts] = {}
         self._living: Mapping[str, Living] | None = None
         self._until = -math.inf
-        self._asking = asyncio.Lock()
+        self._looking: asyncio.Task[None] | None = None
 
     async def facts(self) -> Mapping[str, Facts]:
         """Facts of those applications of which there are any. Never raises: what can't be read now is as it was."""
@@ -65,7 +68,7 @@ class Replicas:
 
     async def retry_after(self, application: str) -> int:
         """Seconds after which another try makes sense: how long a replica takes to load where none serves, else 1."""
-        await self._look()
+        await self._look(BRIEFLY_SECONDS)
         facts = self._facts.get(application)
         lives = (self._living or {}).get(application, Living())
         if self._living is None or lives.serving or facts is None:
@@ -74,19 +77,26 @@ class Replicas:
 
     async def serve(self, application: str) -> bool:
         """Whether any replica of it serves; False where nothing is known."""
-        await self._look()
+        await self._look(BRIEFLY_SECONDS)
         return bool((self._living or {}).get(application, Living()).serving)
 
-    async def _look(self) -> None:
-        # One after the other: many requests fail at once when a model is overloaded, and one answer is good for all.
-        async with self._asking:
+    async def _look(self, patience: float | None = None) -> None:
+        """Ask Ray where what is known is old, and wait for at most `patience` seconds; the asking goes on."""
+        # One for all: many requests fail at once when a model is overloaded, and one answer is good for each of them.
+        if self._looking is None or self._looking.done():
             if self._clock() < self._until:
                 return
-            records = await self._asked(self._ray.records(), "facts not read")
-            self._living = await self._asked(self._ray.living(), "replicas not counted")
-            if records is not None and self._living is not None:
-                await self._settle(records, self._living)
-            self._until = self._clock() + KEPT_SECONDS
+            self._looking = asyncio.create_task(self._ask())
+        await asyncio.wait({self._looking}, timeout=patience)
+
+    async def _ask(self) -> None:
+        records = await self._asked(self._ray.records(), "facts not read")
+        living = await self._asked(self._ray.living(), "replicas not counted")
+        if living is not None:
+            self._living = living
+        if records is not None and living is not None:
+            await self._settle(records, living)
+        self._until = self._clock() + KEPT_SECONDS
 
     async def _settle(self, records: list[Record], living: Mapping[str, Living]) -> None:
         found = settled(records, living)
