@@ -26,6 +26,7 @@ from lateen_operator.leader import Election, LeadershipLost, Terms
 from lateen_operator.metrics import Metrics
 from lateen_operator.ray import RayServe
 from lateen_operator.reconcile.reconciler import Reconciler
+from lateen_operator.revisions import Revisions
 from lateen_operator.seams import Key, Unavailable
 from lateen_operator.settings import OperatorSettings
 from lateen_operator.weaviate import WeaviateStore
@@ -81,8 +82,8 @@ def _assemble(
     serve: RayServe,
     store: WeaviateStore,
 ) -> Parts:
-    cache = ResourceCache()
-    reconciler = Reconciler(kube, serve, store, cache, settings, time.time)
+    cache, revisions = ResourceCache(), Revisions(kube)
+    reconciler = Reconciler(kube, serve, store, cache, revisions, settings, time.time)
 
     async def measured(key: Key) -> float | None:
         began, failed = time.monotonic(), True
@@ -96,7 +97,7 @@ def _assemble(
     queue = WorkQueue(measured, asyncio.get_running_loop(), settings.concurrency)
     vitals.longest_reconcile = queue.longest_active
     metrics.follow(lambda: queue.depth, vitals.watch_age)
-    informer = Informer(kube, cache, queue.add, vitals, metrics)
+    informer = Informer(kube, cache, revisions, queue.add, vitals, metrics)
     return Parts(settings, metrics, vitals, informer, queue, reconciler)
 
 
@@ -161,7 +162,7 @@ async def _watch(parts: Parts, stop: asyncio.Event) -> None:
     namespaces = parts.settings.watch_namespaces
     ignored = asyncio.all_tasks()  # kopf ends all tasks of the loop but these
     tasks = await kopf.spawn_tasks(
-        registry=handlers.registry(parts.informer.seen),
+        registry=handlers.registry(parts.informer.seen, parts.informer.seen_revision),
         settings=handlers.settings(),
         standalone=True,
         clusterwide=not namespaces,

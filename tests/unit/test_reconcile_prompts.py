@@ -113,6 +113,20 @@ async def test_a_deleted_record_of_the_live_revision_is_written_again() -> None:
     assert versions(world) == ["2", "1"]
 
 
+async def test_no_pass_lists_the_revisions() -> None:
+    """Own writes are known to the next pass, so a new version, the way back and the steady state need no list."""
+    world, operator = await applied(prompt("1"))
+    lists = world.revision_lists
+    for spec in (prompt("2", "Say: {question}"), prompt("1"), prompt("1")):
+        operator.cache.put(
+            world.put(Kind.PROMPT_TEMPLATE, "answer", spec, resource_version=str(world.version + 2))
+        )
+        await operator.reconcile_all()
+        assert versions(world)[0] == spec["version"]
+    assert sorted(versions(world)) == ["1", "2"]
+    assert world.revision_lists == lists
+
+
 async def test_the_history_is_bounded() -> None:
     """Only revisionHistoryLimit revisions stay, in the cluster as in the gateway."""
     specs = [prompt(str(number), f"{number} {{question}}", revisionHistoryLimit=3) for number in range(6)]

@@ -18,7 +18,8 @@ from lateen_operator.mirror import SecretsMirror
 from lateen_operator.plan import references, serving
 from lateen_operator.plan.world import ServingOptions, World
 from lateen_operator.reconcile.drains import Drains
-from lateen_operator.seams import Cluster, Event, Kind, Serve, Store, StoredRevision, Unavailable
+from lateen_operator.revisions import Revisions
+from lateen_operator.seams import Cluster, Event, Kind, Serve, Store, Unavailable
 
 DRAIN_SECONDS = 3.0
 """From the moment the gateway serves a catalog without an application until that application may go.
@@ -47,12 +48,14 @@ class Convergence:
         serve: Serve,
         store: Store,
         cache: ResourceCache,
+        revisions: Revisions,
         options: ServingOptions,
         clock: Callable[[], float],
         mirror: SecretsMirror | None = None,
     ) -> None:
         self._cluster, self._serve, self._store, self._mirror = cluster, serve, store, mirror
-        self._cache, self._options, self._clock = cache, options, clock
+        self._cache, self._revisions = cache, revisions
+        self._options, self._clock = options, clock
         self._drains = Drains(DRAIN_SECONDS)
         self._lock = asyncio.Lock()
         self._next: asyncio.Task[View] | None = None
@@ -84,7 +87,7 @@ class Convergence:
                     "rollout given up", model=resource.key.name, revision=abort.name, reason=abort.why
                 )
                 try:
-                    await self._cluster.abort_revision(resource.key.namespace, abort.name, abort.why)
+                    await self._revisions.abort(resource.key.namespace, abort.name, abort.why)
                 except Unavailable as error:  # clients first: it starts afresh, is judged and noted again
                     log.error("an abort could not be noted", revision=abort.name, error=str(error))
 
@@ -97,8 +100,8 @@ class Convergence:
                 )
 
     async def _observe(self) -> World:
-        serve, store, keys, revisions = await asyncio.gather(
-            self._serve.observe(), self._store.observe(), self._cluster.api_keys(), self._cluster.revisions()
+        serve, store, keys = await asyncio.gather(
+            self._serve.observe(), self._store.observe(), self._cluster.api_keys()
         )
         models = tuple(self._cache.of_kind(Kind.MODEL_DEPLOYMENT))
         missing = await self._mirrored(references.secrets(models, serve.applications.values()))
@@ -107,7 +110,7 @@ class Convergence:
             prompts=tuple(self._cache.of_kind(Kind.PROMPT_TEMPLATE)),
             indexes=tuple(self._cache.of_kind(Kind.RAG_INDEX)),
             keys=keys,
-            revisions=_by_owner(revisions),
+            revisions=self._revisions.by_owner(),
             serve=serve,
             store=store,
             missing_secrets=missing,
@@ -140,10 +143,3 @@ class Convergence:
         if world.served_catalog is None:
             return plan.unreferenced if is_broken else ()
         return plan.unreferenced - serving.referenced(world.served_catalog)
-
-
-def _by_owner(revisions: Iterable[StoredRevision]) -> dict[str, tuple[StoredRevision, ...]]:
-    owners: dict[str, tuple[StoredRevision, ...]] = {}
-    for item in sorted(revisions, key=lambda revision: -revision.number):
-        owners[item.owner_uid] = (*owners.get(item.owner_uid, ()), item)
-    return owners

@@ -13,6 +13,7 @@ from lateen_operator.reconcile.builds import Builds
 from lateen_operator.reconcile.convergence import Convergence
 from lateen_operator.reconcile.indexes import IndexReconciler
 from lateen_operator.reconcile.reporting import tell
+from lateen_operator.revisions import Revisions
 from lateen_operator.seams import (
     Cluster,
     Key,
@@ -37,6 +38,7 @@ class Reconciler:
         serve: Serve,
         store: Store,
         cache: ResourceCache,
+        revisions: Revisions,
         settings: OperatorSettings,
         clock: Callable[[], float],
     ) -> None:
@@ -46,9 +48,9 @@ class Reconciler:
             settings.gateway_replicas,
             settings.gateway_url.rstrip("/"),
         )
-        self._cluster, self._cache, self._clock = cluster, cache, clock
+        self._cluster, self._cache, self._revisions, self._clock = cluster, cache, revisions, clock
         mirror = SecretsMirror(Path(settings.secrets_folder)) if settings.secrets_folder else None
-        self._convergence = Convergence(cluster, serve, store, cache, options, clock, mirror)
+        self._convergence = Convergence(cluster, serve, store, cache, revisions, options, clock, mirror)
         self._indexes = IndexReconciler(cluster, store, Builds(cluster, serve, store), self._convergence)
 
     async def resync(self) -> None:
@@ -81,9 +83,9 @@ class Reconciler:
     async def _dispatch(self, resource: Resource) -> float | None:
         match resource.key.kind:
             case Kind.MODEL_DEPLOYMENT:
-                return await models.reconcile(resource, self._cluster, self._convergence)
+                return await models.reconcile(resource, self._cluster, self._revisions, self._convergence)
             case Kind.PROMPT_TEMPLATE:
-                return await prompts.reconcile(resource, self._cluster, self._convergence)
+                return await prompts.reconcile(resource, self._cluster, self._revisions, self._convergence)
             case Kind.RAG_INDEX:
                 return await self._indexes.reconcile(resource)
 
