@@ -5,8 +5,9 @@ The operator composes it from the resources and delivers it as the gateway's `us
 in `reconfigure` without a restart. It holds no secret: client keys appear as digests.
 """
 
+from collections.abc import Mapping
 from functools import cached_property
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 
@@ -99,6 +100,16 @@ class PromptRevision(SpecType):
     spec: PromptTemplateSpec
     """The prompt, with everything that it includes in its place."""
 
+    @cached_property
+    def document(self) -> Mapping[str, Any]:
+        """Its JSON form, made once and not to be changed: a catalog has thousands, of which one change touches one."""
+        return self.dump()
+
+    @cached_property
+    def digest(self) -> str:
+        """Hash of its content."""
+        return names.revision(self.document)
+
 
 class Prompt(SpecType):
     """A PromptTemplate with its live revision first, older ones after it, newest first."""
@@ -163,7 +174,19 @@ class Catalog(SpecType):
     @cached_property
     def revision(self) -> str:
         """Hash of the content; the gateway reports the one it serves in `/readyz`."""
-        return names.revision(self.dump())
+        prompts = [[prompt.id, *(each.digest for each in prompt.revisions)] for prompt in self.prompts]
+        return names.revision(self._without_prompts() | {"prompts": prompts})
+
+    def dump(self) -> dict[str, Any]:
+        """The JSON form; its prompts' revisions are shared with them and not to be changed."""
+        prompts = [
+            {"id": prompt.id, "revisions": [each.document for each in prompt.revisions]}
+            for prompt in self.prompts
+        ]
+        return self._without_prompts() | {"prompts": prompts}
+
+    def _without_prompts(self) -> dict[str, Any]:
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"prompts"})
 
     @classmethod
     def parse(cls, document: object) -> Self:

@@ -6,7 +6,8 @@ it. What it includes is written into it then: later changes of other templates d
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from pydantic import ValidationError
@@ -40,10 +41,17 @@ class Kept:
         """Its hash."""
         return self.stored.revision
 
-    @property
+    @cached_property
     def entry(self) -> catalog.PromptRevision:
         """What the gateway is told of it."""
         return catalog.PromptRevision(revision=self.revision, created=self.stored.created, spec=self.expanded)
+
+    def noted(self, stored: StoredRevision) -> "Kept":
+        """The same content, with what was noted on it since."""
+        same = replace(self, stored=stored)
+        if same.stored.created == self.stored.created:
+            vars(same)["entry"] = self.entry  # for the gateway it has not changed
+        return same
 
 
 @dataclass(frozen=True)

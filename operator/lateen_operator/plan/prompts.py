@@ -15,6 +15,7 @@ from lateen_api.conditions import Reason
 from lateen_api.prompt_template import PromptTemplateSpec
 from lateen_api.status_types import MAX_LISTED_REVISIONS
 from lateen_operator.plan import prompt_budget, prompt_checks, prompt_revisions
+from lateen_operator.plan.prompt_checks import Checked
 from lateen_operator.plan.prompt_revisions import Kept, Use, prompt_id
 from lateen_operator.plan.world import World
 from lateen_operator.seams import Event, Resource
@@ -56,26 +57,19 @@ def plan(resource: Resource, world: World) -> PromptPlan:
     checked = prompt_checks.check(resource, world)
     if checked.problem is not None:
         return PromptPlan(_entry(resource, kept), kept, problem=checked.problem)
-    spec, expanded = checked.spec, checked.expanded
+    spec = checked.spec
     assert spec is not None
-    assert expanded is not None
     if spec.suspend:
         suspended = Verdict("True", Reason.SUSPENDED, "spec.suspend is true: changes are ignored")
         return PromptPlan(_entry(resource, kept), kept, problem=suspended)
-    wanted = prompt_revisions.find(kept, spec.revision())
+    wanted = prompt_revisions.find(kept, checked.revision)
     if wanted is None or wanted is not kept[0]:
-        return _to_be_newest(resource, world, spec, expanded, wanted)
+        return _to_be_newest(resource, world, checked, wanted)
     return _settled(resource, world, spec, kept)
 
 
-def _to_be_newest(
-    resource: Resource,
-    world: World,
-    spec: PromptTemplateSpec,
-    expanded: PromptTemplateSpec,
-    wanted: Kept | None,
-) -> PromptPlan:
-    kept, revision = world.prompt_history.get(resource.uid, ()), spec.revision()
+def _to_be_newest(resource: Resource, world: World, checked: Checked, wanted: Kept | None) -> PromptPlan:
+    kept, revision = world.prompt_history.get(resource.uid, ()), checked.revision
     number = max((item.number for item in world.revisions.get(resource.uid, ())), default=0) + 1
     entry = _entry(resource, kept)
     if wanted is not None:
@@ -85,7 +79,10 @@ def _to_be_newest(
         entry = (
             deployed  # somebody has deleted what was kept of it: it is kept again, and clients don't notice
         )
-    content = prompt_revisions.content(spec, expanded, kept[0].revision if kept else "")
+    assert checked.spec is not None
+    assert checked.expanded is not None
+    before = kept[0].revision if kept else ""
+    content = prompt_revisions.content(checked.spec, checked.expanded, before)
     return PromptPlan(entry, kept, revision, number, store=content)
 
 

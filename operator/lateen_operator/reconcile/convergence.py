@@ -16,6 +16,7 @@ from lateen_api.conditions import Reason
 from lateen_operator.cache import ResourceCache
 from lateen_operator.mirror import SecretsMirror
 from lateen_operator.plan import references, serving
+from lateen_operator.plan.reading import Reader
 from lateen_operator.plan.world import ServingOptions, World
 from lateen_operator.reconcile.drains import Drains
 from lateen_operator.revisions import Revisions
@@ -56,6 +57,7 @@ class Convergence:
         self._cluster, self._serve, self._store, self._mirror = cluster, serve, store, mirror
         self._cache, self._revisions = cache, revisions
         self._options, self._clock = options, clock
+        self._reader = Reader()
         self._drains = Drains(DRAIN_SECONDS)
         self._lock = asyncio.Lock()
         self._next: asyncio.Task[View] | None = None
@@ -74,6 +76,7 @@ class Convergence:
             await self._note_aborts(world, plan)
             if serving.differs(world, plan.config):
                 await self._serve.apply(plan.config)
+                self._reader.applied(plan.document, plan.catalog)
                 log.info("serve config applied", catalog=plan.catalog.revision)
                 await self._tell_drift(world, plan)
             return View(world, plan)
@@ -104,18 +107,22 @@ class Convergence:
             self._serve.observe(), self._store.observe(), self._cluster.api_keys()
         )
         models = tuple(self._cache.of_kind(Kind.MODEL_DEPLOYMENT))
+        prompts = tuple(self._cache.of_kind(Kind.PROMPT_TEMPLATE))
         missing = await self._mirrored(references.secrets(models, serve.applications.values()))
+        revisions = self._revisions.by_owner()
+        self._reader.limit(prompts, (item for owned in revisions.values() for item in owned))
         return World(
             models=models,
-            prompts=tuple(self._cache.of_kind(Kind.PROMPT_TEMPLATE)),
+            prompts=prompts,
             indexes=tuple(self._cache.of_kind(Kind.RAG_INDEX)),
             keys=keys,
-            revisions=self._revisions.by_owner(),
+            revisions=revisions,
             serve=serve,
             store=store,
             missing_secrets=missing,
             gateway_url=self._options.gateway_url,
             now=self._clock(),
+            reader=self._reader,
         )
 
     async def _mirrored(self, wanted: Sequence[tuple[str, str]]) -> frozenset[tuple[str, str]]:
