@@ -27,7 +27,7 @@ from lateen_operator.metrics import Metrics
 from lateen_operator.ray import RayServe
 from lateen_operator.reconcile.reconciler import Reconciler
 from lateen_operator.revisions import Revisions
-from lateen_operator.seams import Key, Unavailable
+from lateen_operator.seams import Key, Unavailable, Wish
 from lateen_operator.settings import OperatorSettings
 from lateen_operator.weaviate import WeaviateStore
 from lateen_operator.workqueue import WorkQueue
@@ -83,9 +83,8 @@ def _assemble(
     store: WeaviateStore,
 ) -> Parts:
     cache, revisions = ResourceCache(), Revisions(kube)
-    reconciler = Reconciler(kube, serve, store, cache, revisions, settings, time.time)
 
-    async def measured(key: Key) -> float | None:
+    async def measured(key: Key) -> Wish:
         began, failed = time.monotonic(), True
         try:
             wish = await reconciler.reconcile(key)
@@ -95,6 +94,7 @@ def _assemble(
         return wish
 
     queue = WorkQueue(measured, asyncio.get_running_loop(), settings.concurrency)
+    reconciler = Reconciler(kube, serve, store, cache, revisions, settings, time.time, queue.add)
     vitals.longest_reconcile = queue.longest_active
     metrics.follow(lambda: queue.depth, vitals.watch_age)
     informer = Informer(kube, cache, revisions, queue.add, vitals, metrics)

@@ -91,6 +91,22 @@ class Event:
     message: str
 
 
+@dataclass(frozen=True)
+class Backoff:
+    """A wish to be looked at again, ever later for as long as the same is wished: a change is told by an event anyway."""
+
+    first: float
+    """Seconds until the first look."""
+    longest: float
+    """Seconds between later looks, at most."""
+    about: str = ""
+    """What is waited for: something else is waited for anew."""
+
+
+Wish = float | Backoff | None
+"""When to look again: in so many seconds, ever later, or at the next change or resync."""
+
+
 class Unavailable(Exception):
     """Ray, Weaviate or the API server did not answer, or answered that it can't now. Carries no secret."""
 

@@ -324,6 +324,7 @@ class FakeOperator:
         self.cache = ResourceCache()
         world, settings, cluster = self.world, self.settings, FakeCluster(self.world)
         self.revisions = Revisions(cluster)
+        self.enqueued: list[Key] = []
         self.reconciler = Reconciler(
             cluster,
             FakeServe(world),
@@ -332,6 +333,7 @@ class FakeOperator:
             self.revisions,
             settings,
             lambda: world.now,
+            self.enqueued.append,
         )
 
     async def once(self) -> None:

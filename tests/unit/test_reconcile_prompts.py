@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from lateen_api.prompt_template import PromptTemplateSpec
-from lateen_operator.seams import Key, Kind
+from lateen_operator.seams import Backoff, Key, Kind
 from unit.operator_fakes import Crash, FakeOperator, FakeWorld, ready
 from unit.operator_specs import PROMPT, catalog, prompt
 
@@ -207,6 +207,28 @@ async def test_an_include_is_put_in_place_and_fixed_there() -> None:
     world.delete(STYLE)
     await operator.settle()
     assert ready(world, PROMPT) == ("True", "Ready")
+
+
+async def test_who_waits_for_an_include_is_woken_by_it() -> None:
+    """The moment the version is kept, those that include it are looked at, and no others."""
+    world, operator = await applied(including("1", "1"))
+    assert ready(world, PROMPT) == ("False", "ReferenceNotFound")
+    world.put(Kind.PROMPT_TEMPLATE, "other", including("1", "2"))
+    world.put(Kind.PROMPT_TEMPLATE, "style", style("1", "Be short."))
+    operator.enqueued.clear()
+    await operator.settle_rounds(3)
+    assert operator.enqueued == [PROMPT]
+
+
+async def test_who_waits_looks_ever_later_and_anew_after_a_change() -> None:
+    """The wish stays the same while the same is missing, so that the queue can stretch it; it is never short."""
+    world, operator = await applied(including("1", "1"))
+    wishes = [await operator.reconciler.reconcile(PROMPT) for _ in range(2)]
+    assert wishes[0] == wishes[1]
+    assert isinstance(wishes[0], Backoff)
+    assert (wishes[0].first, wishes[0].longest) == (1.0, 30.0)
+    operator.cache.put(world.put(Kind.PROMPT_TEMPLATE, "answer", including("1", "2"), resource_version="2"))
+    assert await operator.reconciler.reconcile(PROMPT) not in (None, wishes[0])
 
 
 async def test_what_a_live_prompt_includes_is_kept() -> None:

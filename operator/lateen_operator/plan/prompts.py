@@ -18,7 +18,7 @@ from lateen_operator.plan import prompt_budget, prompt_checks, prompt_revisions
 from lateen_operator.plan.prompt_checks import Checked
 from lateen_operator.plan.prompt_revisions import Kept, Use, prompt_id
 from lateen_operator.plan.world import World
-from lateen_operator.seams import Event, Resource
+from lateen_operator.seams import Backoff, Event, Resource
 from lateen_operator.status import Report, Verdict, timestamp
 
 
@@ -124,14 +124,14 @@ def _report(resource: Resource, made: PromptPlan, world: World) -> Report:
         verdict = Verdict("False", problem.reason, problem.message + keeps)
         waiting = problem.reason is Reason.REFERENCE_NOT_READY
         heals = problem.reason is Reason.REFERENCE_NOT_FOUND
-        again = 0.3 if waiting else 1.0 if heals else None
+        again = Backoff(1.0, 30.0, f"{resource.generation} {problem.message}") if waiting or heals else None
         return Report(verdict, reconciling=waiting, stalled=not waiting, fields=fields, again=again)
     if problem is not None and (is_served or entry is None):
         verdict = Verdict("True" if entry else "False", problem.reason, problem.message)
         return Report(verdict, fields=fields)
     if not is_served or made.writes_first:
         verdict = Verdict("False", Reason.PROGRESSING, "waiting for the gateway to take the catalog")
-        return Report(verdict, reconciling=True, fields=fields, again=0.1)
+        return Report(verdict, reconciling=True, fields=fields, again=Backoff(0.1, 2.0, made.revision))
     assert live is not None
     verdict = Verdict("True", Reason.READY, f"version {live.spec.version} is live")
     return Report(verdict, fields=fields, events=_rolled_out(resource, live))

@@ -7,14 +7,14 @@ from lateen_operator.plan import applications, model_status, models
 from lateen_operator.reconcile.convergence import Convergence
 from lateen_operator.reconcile.reporting import tell
 from lateen_operator.revisions import Revisions
-from lateen_operator.seams import Cluster, Event, Resource
+from lateen_operator.seams import Cluster, Event, Resource, Wish
 from lateen_operator.status import Report, Verdict
 
 
 async def reconcile(
     resource: Resource, cluster: Cluster, revisions: Revisions, convergence: Convergence
-) -> float | None:
-    """Observe, plan, execute, report; returns seconds until it wants to be called again."""
+) -> Wish:
+    """Observe, plan, execute, report; returns when it wants to be called again."""
     if resource.deleting:
         return await _finalize(resource, cluster, convergence)
     if names.FINALIZER not in resource.finalizers:
@@ -37,7 +37,7 @@ async def _keep_history(resource: Resource, made: models.ModelPlan, revisions: R
     await revisions.delete(namespace, history.forget)
 
 
-async def _finalize(resource: Resource, cluster: Cluster, convergence: Convergence) -> float | None:
+async def _finalize(resource: Resource, cluster: Cluster, convergence: Convergence) -> Wish:
     if names.FINALIZER not in resource.finalizers:
         return None
     view = await convergence.run()

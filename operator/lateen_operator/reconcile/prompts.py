@@ -4,21 +4,29 @@
 No finalizer: a prompt exists nowhere but in the catalog, which is made anew without it.
 """
 
-from lateen_operator.plan import prompts
+from collections.abc import Callable
+
+from lateen_operator.plan import prompt_includes, prompts
 from lateen_operator.reconcile.convergence import Convergence
 from lateen_operator.reconcile.reporting import tell
 from lateen_operator.revisions import Revisions
-from lateen_operator.seams import Cluster, Resource
+from lateen_operator.seams import Cluster, Key, Resource, Wish
 
 
 async def reconcile(
-    resource: Resource, cluster: Cluster, revisions: Revisions, convergence: Convergence
-) -> float | None:
-    """Observe, plan, execute, report; returns seconds until it wants to be called again."""
+    resource: Resource,
+    cluster: Cluster,
+    revisions: Revisions,
+    convergence: Convergence,
+    enqueue: Callable[[Key], None],
+) -> Wish:
+    """Observe, plan, execute, report; returns when it wants to be called again."""
     view = await convergence.run()
     made = view.plan.prompts.get(resource.key)
     if made is not None and made.writes_first and not resource.deleting:
         await _keep(resource, made, revisions)
+        for waiting in prompt_includes.including(resource, view.world.prompts):
+            enqueue(waiting)
         view = await convergence.run()
         made = view.plan.prompts.get(resource.key)
     if made is None or resource.deleting:
