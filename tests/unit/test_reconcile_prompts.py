@@ -246,6 +246,24 @@ async def test_what_a_live_prompt_includes_is_kept() -> None:
     assert versions(world, 1) == ["2"]
 
 
+async def test_what_is_too_large_to_be_kept_is_refused_with_the_sizes() -> None:
+    """Nothing is written for it, the live version stays, and it says how much is too much."""
+    world, operator = await applied(prompt("1"))
+    text = [{"role": "system", "content": "ä" * 16384} for _ in range(31)]
+    world.put(Kind.PROMPT_TEMPLATE, "style", {"version": "1", "messages": text})
+    await operator.settle()
+    writes = [write for write in world.writes if write.startswith("revision ")]
+    turns = [{"examples": [{"user": "x" * 16384, "assistant": "{question}"}] * 4}]
+    large = including("2", "1", variables=[{"name": "question"}])
+    world.put(Kind.PROMPT_TEMPLATE, "answer", {**large, "messages": [large["messages"][0], *turns]})
+    await operator.settle()
+    assert ready(world, PROMPT) == ("False", "TooLarge")
+    assert "1048576" in message(world)
+    assert "with all includes in their place" in message(world)
+    assert "Version 1 stays live" in message(world)
+    assert [write for write in world.writes if write.startswith("revision ")] == writes
+
+
 @pytest.mark.parametrize(
     ("answer", "other", "reason", "words"),
     [

@@ -83,6 +83,9 @@ def _to_be_newest(resource: Resource, world: World, checked: Checked, wanted: Ke
     assert checked.expanded is not None
     before = kept[0].revision if kept else ""
     content = prompt_revisions.content(checked.spec, checked.expanded, before)
+    excess = prompt_revisions.excess(content)
+    if excess:
+        return PromptPlan(entry, kept, problem=Verdict("False", Reason.TOO_LARGE, f"{excess}."))
     return PromptPlan(entry, kept, revision, number, store=content)
 
 
