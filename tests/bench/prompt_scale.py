@@ -19,6 +19,7 @@ import psutil
 from bench.figures import percentile
 from lateen_api import names
 from stack import manifests
+from stack.cluster import condition
 from stack.local import LocalStack
 from stack.parts import RayServe
 
@@ -183,7 +184,7 @@ class _Run:
             async for line in reply.content:
                 item = json.loads(line)["object"]
                 status = item.get("status") or {}
-                ready = next((each for each in status.get("conditions", []) if each["type"] == "Ready"), {})
+                ready = condition(item)
                 is_current = ready.get("observedGeneration") == item["metadata"]["generation"]
                 if ready.get("status") == "True" and is_current and status.get("version"):
                     number = int(item["metadata"]["name"].rpartition("-")[2])

@@ -230,11 +230,6 @@ class FakeCluster:
         name = f"{owner.key.name}-{revision}"
         if self._stored(name) is None:
             content = json.loads(json.dumps(data))
-            of = {
-                "namespace": owner.key.namespace,
-                "owner": owner.key,
-                "uid": f"uid-{name}-{self._version()}",
-            }
             stored = StoredRevision(
                 name,
                 owner.uid,
@@ -242,8 +237,10 @@ class FakeCluster:
                 revision,
                 content,
                 int(self.world.now),
+                namespace=owner.key.namespace,
+                uid=f"uid-{name}-{self._version()}",
                 resource_version=self._version(),
-                **of,
+                owner=owner.key,
             )
             self.world.stored.append(stored)
         self.world.wrote(f"revision {name}")
