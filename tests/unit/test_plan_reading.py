@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 from pydantic import ValidationError
 
-from lateen_api.catalog import Catalog, Prompt
+from lateen_api.catalog import ApiKey, Catalog, Prompt
 from lateen_api.prompt_template import PromptTemplateSpec
 from lateen_operator.plan import prompt_revisions
-from lateen_operator.plan.reading import Reader
+from lateen_operator.plan.reading import REMEMBERED_CATALOGS, Reader
 from lateen_operator.seams import Kind, StoredRevision
 from unit.operator_fakes import FakeWorld
 from unit.operator_specs import prompt
@@ -88,3 +88,16 @@ def test_a_catalog_is_read_once_and_its_hash_follows_every_part() -> None:
     assert reader.catalog(other.dump()) == other
     assert Catalog.parse(other.dump()).revision == other.revision
     assert reader.catalog({"schemaVersion": 2}) is None
+
+
+def test_catalogs_that_were_given_to_ray_lately_are_remembered() -> None:
+    """A gateway that is some catalogs behind says what is live in its own; the memory is bounded."""
+    reader = Reader()
+    catalogs = [
+        Catalog(keys=[ApiKey(name=f"k{number}", digest="0" * 64)])
+        for number in range(REMEMBERED_CATALOGS + 1)
+    ]
+    for each in catalogs:
+        reader.applied(each.dump(), each)
+    assert reader.earlier(catalogs[1].revision) is catalogs[1]
+    assert reader.earlier(catalogs[0].revision) is None

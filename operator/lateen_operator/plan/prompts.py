@@ -121,7 +121,7 @@ def _report(resource: Resource, made: PromptPlan, world: World) -> Report:
     entry, problem = made.entry, made.problem
     live = entry.revisions[0] if entry else None
     fields = _fields(resource, made, world)
-    is_served = entry is not None and world.served_prompts.get(entry.id) == entry
+    is_served = entry is not None and (world.served_prompts or {}).get(entry.id) == entry
     if problem is not None and problem.status != "True":
         keeps = f" Version {live.spec.version} stays live." if live else ""
         verdict = Verdict("False", problem.reason, problem.message + keeps)
@@ -143,7 +143,7 @@ def _report(resource: Resource, made: PromptPlan, world: World) -> Report:
 def _fields(resource: Resource, made: PromptPlan, world: World) -> dict[str, Any]:
     """The revision that clients are served, the last known one while the gateway does not say; and the history."""
     wanted = prompt_id(resource)
-    if world.served_catalog is None:
+    if world.served_prompts is None:
         live, version = (resource.status.get(name) for name in ("revision", "version"))
     else:
         entry = world.served_prompts.get(wanted)

@@ -15,6 +15,9 @@ from lateen_operator.plan import prompt_revisions
 from lateen_operator.plan.prompt_revisions import Kept
 from lateen_operator.seams import Key, Resource, StoredRevision
 
+REMEMBERED_CATALOGS = 16
+"""Catalogs that the gateway may still serve while newer ones are on their way to it. They share what did not change."""
+
 
 class ReadSpec(NamedTuple):
     """The present spec of a PromptTemplate."""
@@ -31,6 +34,7 @@ class Reader:
         self._kept: dict[tuple[str, str], tuple[StoredRevision, Kept | None]] = {}
         self._specs: dict[Key, tuple[Mapping[str, Any], ReadSpec]] = {}
         self._catalog: tuple[Any, Catalog | None] = (None, None)
+        self._applied: dict[str, Catalog] = {}
 
     def limit(self, prompts: Iterable[Resource], revisions: Iterable[StoredRevision]) -> None:
         """Forget all that is neither of these."""
@@ -75,3 +79,11 @@ class Reader:
     def applied(self, document: Any, catalog: Catalog) -> None:
         """Know the catalog that was just given to Ray, before it is read back."""
         self._catalog = (document, catalog)
+        self._applied.pop(catalog.revision, None)
+        self._applied[catalog.revision] = catalog
+        while len(self._applied) > REMEMBERED_CATALOGS:
+            del self._applied[next(iter(self._applied))]
+
+    def earlier(self, revision: str) -> Catalog | None:
+        """The catalog of that revision, if it was given to Ray lately."""
+        return self._applied.get(revision)

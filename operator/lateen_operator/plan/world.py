@@ -79,15 +79,19 @@ class World:
         return _by_id(self.deployed_catalog)
 
     @cached_property
-    def served_prompts(self) -> Mapping[str, Prompt]:
-        """The prompts that the gateway answers from right now, by id; none while that is not known."""
-        return _by_id(self.served_catalog)
-
-    @cached_property
     def served_catalog(self) -> Catalog | None:
-        """The catalog the gateway answers from right now; None while that is not known."""
+        """The last applied catalog, once the gateway answers from it; None until then and while that is not known."""
         deployed = self.deployed_catalog
         return deployed if deployed is not None and deployed.revision == self.serve.served_catalog else None
+
+    @cached_property
+    def served_prompts(self) -> Mapping[str, Prompt] | None:
+        """The prompts that the gateway answers from right now, by id; None while that is not known.
+
+        Where catalogs follow each other fast they are those of an earlier one: what is live in it is live.
+        """
+        found = self.served_catalog or self.reader.earlier(self.serve.served_catalog or "")
+        return _by_id(found) if found is not None else None
 
 
 def _by_id(document: Catalog | None) -> dict[str, Prompt]:

@@ -29,6 +29,10 @@ It only has to cover the steps between resolving a model and calling it; calls u
 itself, up to the model's request timeout.
 """
 
+LONGEST_REST = 0.5
+"""Seconds between two passes, at most; else as long as the one before took. Where passes are long, because there is
+much, more callers then share the next one, and Ray gets fewer configs with more in each."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -61,6 +65,7 @@ class Convergence:
         self._drains = Drains(DRAIN_SECONDS)
         self._lock = asyncio.Lock()
         self._next: asyncio.Task[View] | None = None
+        self._rest = 0.0
 
     async def run(self) -> View:
         """The view of a pass that starts after this call; raises seams.Unavailable."""
@@ -70,16 +75,24 @@ class Convergence:
 
     async def _pass(self) -> View:
         async with self._lock:
+            await asyncio.sleep(self._rest)
             self._next = None
-            world = await self._observe()
-            plan = self._plan(world)
-            await self._note_aborts(world, plan)
-            if serving.differs(world, plan.config):
-                await self._serve.apply(plan.config)
-                self._reader.applied(plan.document, plan.catalog)
-                log.info("serve config applied", catalog=plan.catalog.revision)
-                await self._tell_drift(world, plan)
-            return View(world, plan)
+            began = self._clock()
+            try:
+                return await self._converge()
+            finally:
+                self._rest = min(LONGEST_REST, max(0.0, self._clock() - began))
+
+    async def _converge(self) -> View:
+        world = await self._observe()
+        plan = self._plan(world)
+        await self._note_aborts(world, plan)
+        if serving.differs(world, plan.config):
+            await self._serve.apply(plan.config)
+            self._reader.applied(plan.document, plan.catalog)
+            log.info("serve config applied", catalog=plan.catalog.revision)
+            await self._tell_drift(world, plan)
+        return View(world, plan)
 
     async def _note_aborts(self, world: World, plan: serving.ServingPlan) -> None:
         """Write down which rollouts are given up, before requests leave them: who is killed in between goes on so."""
