@@ -31,10 +31,10 @@ CHANGES = 15
 AT_ONCE = 16
 """Requests to the API server at the same time."""
 
-WAVE_SECONDS = 60
+WAVE_SECONDS = 90
 """Longest time until all templates are live in a version."""
 
-LOAD_CLIENTS, LOAD_PAUSE = 4, 0.05
+LOAD_CLIENTS, LOAD_PAUSE = 2, 0.1
 RESYNC_SECONDS = 15.0
 """The operator's default."""
 

@@ -18,6 +18,7 @@ from stack.traffic import traffic
 from stack.waiting import wait_for
 
 KIND = "prompttemplates.lateen.dev"
+REVISIONS = "controllerrevisions.apps"
 TEMPLATES = [f"many-{number:02}" for number in range(20)]
 VERSIONS = [str(number) for number in range(1, 6)]
 
@@ -93,3 +94,42 @@ def test_every_version_of_every_template_is_kept_and_callable(
         wait_kept(cluster, shared_namespace, VERSIONS)
     for name in TEMPLATES:
         assert [render(name, version) for version in VERSIONS] == [f"{name} {each} tea" for each in VERSIONS]
+
+
+def test_revisions_that_others_delete_come_back_at_once(
+    cluster: Cluster, shared_namespace: str, operator: Operator, render: Render
+) -> None:
+    """The watch tells of them, not only the next list, and the version is callable the whole time."""
+    apply_version(cluster, shared_namespace, VERSIONS[0])
+    wait_for(
+        lambda: len(histories(cluster, shared_namespace)) == len(TEMPLATES), 40, "the templates are not live"
+    )
+    before = missed(operator)
+    chosen = TEMPLATES[:5]
+    with traffic(lambda: render(chosen[0], VERSIONS[0])):
+        for name in chosen:
+            revision = cluster.status(KIND, shared_namespace, name)["revision"]
+            delete_and_await(cluster, shared_namespace, f"{name}-pt-{revision}")
+    # A list that overtakes the event now and then is no fault of the watch.
+    assert missed(operator) - before < len(chosen)
+
+
+def delete_and_await(cluster: Cluster, namespace: str, name: str) -> None:
+    """Delete a ControllerRevision and wait until there is another one under its name."""
+    uid = cluster.get(REVISIONS, namespace, name)["metadata"]["uid"]
+    cluster.delete(REVISIONS, namespace, name)
+
+    def is_back() -> bool:
+        found = cluster.get(REVISIONS, namespace, name)
+        return bool(found) and found["metadata"]["uid"] != uid
+
+    wait_for(is_back, 20, f"the revision {name} does not come back")
+
+
+def missed(operator: Operator) -> float:
+    """ControllerRevisions of which only a list told."""
+    return sum(
+        value
+        for name, labels, value in operator.metrics()
+        if name == "lateen_operator_missed_events_total" and labels["kind"] == "ControllerRevision"
+    )
