@@ -205,7 +205,7 @@ class Catalog(SpecType):
         return cls.model_validate({**document, "prompts": prompts})
 
 
-def _recognized(prompt: object, known: Mapping[tuple[object, object], PromptRevision]) -> object:
+def _recognized(prompt: object, known: Mapping[tuple[str, str], PromptRevision]) -> object:
     """The JSON form of a prompt with the revisions in it that are known; what has another shape is left as it is."""
     if not isinstance(prompt, Mapping) or not isinstance(prompt.get("revisions"), list):
         return prompt
@@ -213,7 +213,7 @@ def _recognized(prompt: object, known: Mapping[tuple[object, object], PromptRevi
     return {**prompt, "revisions": found}
 
 
-def _known(of: object, item: object, known: Mapping[tuple[object, object], PromptRevision]) -> object:
+def _known(of: object, item: object, known: Mapping[tuple[str, str], PromptRevision]) -> object:
     if not isinstance(item, Mapping) or not isinstance(of, str) or not isinstance(item.get("revision"), str):
         return item
     before = known.get((of, item["revision"]))
