@@ -5,8 +5,9 @@ The operator composes it from the resources and delivers it as the gateway's `us
 in `reconfigure` without a restart. It holds no secret: client keys appear as digests.
 """
 
+from collections.abc import Iterable, Mapping
 from functools import cached_property
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 
@@ -99,6 +100,16 @@ class PromptRevision(SpecType):
     spec: PromptTemplateSpec
     """The prompt, with everything that it includes in its place."""
 
+    @cached_property
+    def document(self) -> Mapping[str, Any]:
+        """Its JSON form, made once and not to be changed: a catalog has thousands, of which one change touches one."""
+        return self.dump()
+
+    @cached_property
+    def digest(self) -> str:
+        """Hash of its content."""
+        return names.revision(self.document)
+
 
 class Prompt(SpecType):
     """A PromptTemplate with its live revision first, older ones after it, newest first."""
@@ -163,9 +174,47 @@ class Catalog(SpecType):
     @cached_property
     def revision(self) -> str:
         """Hash of the content; the gateway reports the one it serves in `/readyz`."""
-        return names.revision(self.dump())
+        prompts = [[prompt.id, *(each.digest for each in prompt.revisions)] for prompt in self.prompts]
+        return names.revision(self._without_prompts() | {"prompts": prompts})
+
+    def dump(self) -> dict[str, Any]:
+        """The JSON form; its prompts' revisions are shared with them and not to be changed."""
+        prompts = [
+            {"id": prompt.id, "revisions": [each.document for each in prompt.revisions]}
+            for prompt in self.prompts
+        ]
+        return self._without_prompts() | {"prompts": prompts}
+
+    def _without_prompts(self) -> dict[str, Any]:
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"prompts"})
 
     @classmethod
-    def parse(cls, document: object) -> Self:
-        """A Catalog from its JSON form; raises pydantic.ValidationError."""
-        return cls.model_validate(document)
+    def parse(cls, document: object, known: Iterable[Prompt] = ()) -> Self:
+        """A Catalog from its JSON form; raises pydantic.ValidationError.
+
+        Revisions that prompts of `known` hold with equal content are taken from there instead of being read again.
+        """
+        revisions = {(prompt.id, each.revision): each for prompt in known for each in prompt.revisions}
+        if (
+            not revisions
+            or not isinstance(document, Mapping)
+            or not isinstance(document.get("prompts"), list)
+        ):
+            return cls.model_validate(document)
+        prompts = [_recognized(prompt, revisions) for prompt in document["prompts"]]
+        return cls.model_validate({**document, "prompts": prompts})
+
+
+def _recognized(prompt: object, known: Mapping[tuple[str, str], PromptRevision]) -> object:
+    """The JSON form of a prompt with the revisions in it that are known; what has another shape is left as it is."""
+    if not isinstance(prompt, Mapping) or not isinstance(prompt.get("revisions"), list):
+        return prompt
+    found = [_known(prompt.get("id"), item, known) for item in prompt["revisions"]]
+    return {**prompt, "revisions": found}
+
+
+def _known(of: object, item: object, known: Mapping[tuple[str, str], PromptRevision]) -> object:
+    if not isinstance(item, Mapping) or not isinstance(of, str) or not isinstance(item.get("revision"), str):
+        return item
+    before = known.get((of, item["revision"]))
+    return before if before is not None and before.document == item else item

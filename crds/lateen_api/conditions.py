@@ -107,7 +107,10 @@ class Reason(StrEnum):
 
     VERSION_IMMUTABLE = "VersionImmutable"
     """The template's version was live with other content; the message says which revision has it. Give the new content
-    a new version, or set `spec.allowVersionReuse`."""
+    a new version, or set `spec.allowVersionReuse`. It holds as long as that revision is kept."""
+
+    TOO_LARGE = "TooLarge"
+    """The template is too large to be kept as a revision, with what it includes in its place; the message has the sizes."""
 
     BUILDING = "Building"
     """The index's first build, or a new revision beside the live one, is under way."""

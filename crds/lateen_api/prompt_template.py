@@ -197,7 +197,8 @@ class PromptTemplateSpec(SpecType):
     }
 
     version: VersionLabel
-    """Your label for this revision, such as "1.2"; a caller may pin it."""
+    """Your label for this revision, such as "1.2"; a caller may pin it. Once live it names this content only, for as long
+    as the revision is kept: see `retention` and `revisionHistoryLimit`."""
 
     syntax: Syntax = "format"
     """`format`: `{name}` placeholders and nothing else. `jinja`: a safe part of Jinja with conditions and loops

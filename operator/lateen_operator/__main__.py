@@ -5,6 +5,7 @@ Exit codes: 0 after a graceful end, 1 when it could not go on (start it again), 
 """
 
 import asyncio
+import gc
 import sys
 
 import structlog
@@ -13,6 +14,9 @@ from pydantic import ValidationError
 from lateen_operator import logs, main
 from lateen_operator.seams import Unavailable
 from lateen_operator.settings import OperatorSettings
+
+GC_THRESHOLDS = (100_000, 20, 20)
+"""Each pass reads Ray's whole config anew; by default every second one would have all cached objects walked for it."""
 
 log = structlog.get_logger(__name__)
 
@@ -30,6 +34,7 @@ def start() -> int:
         sys.stderr.write(f"settings of the operator: {error}\n")
         return 2
     logs.configure(settings.log_level)
+    gc.set_threshold(*GC_THRESHOLDS)
     try:
         return asyncio.run(main.run(settings))
     except (Unavailable, OSError) as error:

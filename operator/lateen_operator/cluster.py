@@ -180,41 +180,41 @@ class KubernetesCluster:
         return dict(sorted(digests.items()))
 
     async def revisions(self) -> Sequence[StoredRevision]:
-        """All ControllerRevisions labelled as ours."""
+        """All ControllerRevisions labelled as ours, straight from the API server."""
         items = await self._list(_REVISIONS, labelSelector=names.OWNER_LABEL)
         return [manifests.stored_revision(item) for item in items]
 
     async def store_revision(
         self, owner: Resource, revision: str, number: int, data: Mapping[str, Any]
-    ) -> None:
-        """Create the ControllerRevision `<name>-<kind's short name>-<revision>` owned by `owner`; existing is fine.
+    ) -> StoredRevision:
+        """Create the ControllerRevision `<name>-<kind's short name>-<revision>` owned by `owner`, or find it there.
 
         One that is left of a deleted namesake of `owner` is replaced.
         """
         namespace, body = owner.key.namespace, manifests.revision(owner, revision, number, data)
-        if await self._create(_REVISIONS, namespace, body, _YAML):
-            return
-        found = await self._get(_REVISIONS, namespace, body["metadata"]["name"])
-        if found and (found["metadata"].get("labels") or {}).get(names.OWNER_LABEL) == owner.uid:
-            return
-        await self.delete_revision(namespace, body["metadata"]["name"])
-        if not await self._create(_REVISIONS, namespace, body, _YAML):
-            raise Unavailable(
-                f"controllerrevisions {namespace}/{body['metadata']['name']} is still in the way"
-            )
+        name = body["metadata"]["name"]
+        created = await self._create(_REVISIONS, namespace, body, _YAML)
+        if created is None:
+            created = await self._get(_REVISIONS, namespace, name)
+            if created is None or not manifests.is_revision_of(owner, created):
+                await self.delete_revision(namespace, name)
+                created = await self._create(_REVISIONS, namespace, body, _YAML)
+        if created is None:
+            raise Unavailable(f"controllerrevisions {namespace}/{name} is still in the way")
+        return manifests.stored_revision(created)
 
-    async def renumber_revision(self, namespace: str, name: str, number: int) -> None:
-        """Make a ControllerRevision the newest of its owner's, as `kubectl rollout undo` does; gone is fine."""
-        await self._merge(_REVISIONS, namespace, name, {"revision": number})
+    async def renumber_revision(self, namespace: str, name: str, number: int) -> StoredRevision | None:
+        """Make a ControllerRevision the newest of its owner's, as `kubectl rollout undo` does; None: it is gone."""
+        return await self._change_revision(namespace, name, {"revision": number})
 
-    async def abort_revision(self, namespace: str, name: str, why: str) -> None:
-        """Note on a ControllerRevision why its rollout was given up; gone is fine."""
+    async def abort_revision(self, namespace: str, name: str, why: str) -> StoredRevision | None:
+        """Note on a ControllerRevision why its rollout was given up; None: it is gone."""
         annotations = {names.ABORTED_ANNOTATION: why}
-        await self._merge(_REVISIONS, namespace, name, {"metadata": {"annotations": annotations}})
+        return await self._change_revision(namespace, name, {"metadata": {"annotations": annotations}})
 
-    async def note_use(self, namespace: str, name: str, when: int) -> None:
-        """Note on a ControllerRevision when it was last used (Unix time, seconds); gone is fine."""
-        await self._merge(_REVISIONS, namespace, name, manifests.use_note(when))
+    async def note_use(self, namespace: str, name: str, when: int) -> StoredRevision | None:
+        """Note on a ControllerRevision when it was last used (Unix time, seconds); None: it is gone."""
+        return await self._change_revision(namespace, name, manifests.use_note(when))
 
     async def delete_revision(self, namespace: str, name: str) -> None:
         """Delete a ControllerRevision; gone is fine."""
@@ -253,6 +253,10 @@ class KubernetesCluster:
             if await self._merge(kind, key.namespace, key.name, manifests.finalizers(found, wanted)):
                 return
         raise Unavailable(f"{kind.plural} {key.namespace}/{key.name} changes too often to set its finalizers")
+
+    async def _change_revision(self, namespace: str, name: str, patch: _Body) -> StoredRevision | None:
+        changed = await self._merge(_REVISIONS, namespace, name, patch)
+        return manifests.stored_revision(changed) if changed else None
 
     async def _post(self, resource: Resource, event: Event, times: int) -> int:
         """Write an Event that happened `times` times since this process started; how often it did in all."""

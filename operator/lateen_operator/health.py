@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from aiohttp import web
 
 from lateen_operator.metrics import Metrics
-from lateen_operator.seams import Kind
+from lateen_operator.seams import WATCHED
 
 LONGEST_RECONCILE = 600.0
 """Seconds after which one reconcile counts as stuck; all I/O in it has time limits that are far shorter."""
@@ -36,16 +36,16 @@ class Vitals:
     """Whether everything has been listed once."""
 
     resynced_at: float = 0.0
-    watched_at: dict[Kind, float] = field(default_factory=dict)
+    watched_at: dict[str, float] = field(default_factory=dict)
     longest_reconcile: Callable[[], float] = lambda: 0.0
 
     def lead(self) -> None:
         """From now on this process leads."""
         self.leading = True
         self.resynced_at = self.clock()
-        self.watched_at = dict.fromkeys(Kind, self.clock())
+        self.watched_at = dict.fromkeys(WATCHED, self.clock())
 
-    def watched(self, kind: Kind) -> None:
+    def watched(self, kind: str) -> None:
         """The watch of `kind` told something, or is known to have missed nothing."""
         self.watched_at[kind] = self.clock()
 
@@ -53,7 +53,7 @@ class Vitals:
         """A resync came to its end, whatever it found."""
         self.resynced_at = self.clock()
 
-    def watch_age(self, kind: Kind) -> float:
+    def watch_age(self, kind: str) -> float:
         """Seconds since the watch of `kind` was known to be fresh; 0 while waiting for the Lease."""
         return self.clock() - self.watched_at.get(kind, self.clock()) if self.leading else 0.0
 
@@ -61,8 +61,8 @@ class Vitals:
         """What a restart may cure; empty when all is well."""
         if not self.leading:
             return []
-        stale = [kind for kind in Kind if self.watch_age(kind) > self.stale_after]
-        found = [f"the watch of {kind.plural} is silent or misses changes" for kind in stale]
+        stale = [kind for kind in WATCHED if self.watch_age(kind) > self.stale_after]
+        found = [f"the watch of kind {kind} is silent or misses changes" for kind in stale]
         if self.clock() - self.resynced_at > self.stale_after:
             found.append("the resync is stuck")
         if self.longest_reconcile() > LONGEST_RECONCILE:

@@ -11,10 +11,11 @@ from typing import Any
 import structlog
 
 from lateen_operator import manifests
-from lateen_operator.cache import ResourceCache
+from lateen_operator.cache import Repair, ResourceCache
 from lateen_operator.health import Vitals
 from lateen_operator.metrics import Metrics
-from lateen_operator.seams import Cluster, Key, Kind, Resource, Unavailable
+from lateen_operator.revisions import Revisions
+from lateen_operator.seams import REVISIONS, Cluster, Key, Kind, Resource, Unavailable
 
 log = structlog.get_logger(__name__)
 
@@ -25,6 +26,7 @@ class Informer:
     Args:
         cluster: Where lists come from.
         cache: Filled here.
+        revisions: Filled here.
         enqueue: Called with each key that is to be reconciled.
         vitals: Told when a watch is known to be alive.
         metrics: Told of changes that the watch missed.
@@ -35,16 +37,17 @@ class Informer:
         self,
         cluster: Cluster,
         cache: ResourceCache,
+        revisions: Revisions,
         enqueue: Callable[[Key], None],
         vitals: Vitals,
         metrics: Metrics,
     ) -> None:
-        self._cluster, self._cache, self._enqueue = cluster, cache, enqueue
+        self._cluster, self._cache, self._revisions, self._enqueue = cluster, cache, revisions, enqueue
         self._vitals, self._metrics = vitals, metrics
 
     def seen(self, kind: Kind, change: str | None, body: dict[str, Any]) -> None:
         """A watch event: `change` is ADDED, MODIFIED, DELETED, or None for what exists when the watch begins."""
-        self._vitals.watched(kind)
+        self._vitals.watched(kind.value)
         resource = manifests.resource(kind, body)
         if change == "DELETED":
             if self._cache.remove(resource.key, resource.uid):
@@ -54,9 +57,17 @@ class Informer:
         if self._cache.put(resource) and (known is None or _matters(known, resource)):
             self._enqueue(resource.key)
 
+    def seen_revision(self, change: str | None, body: dict[str, Any]) -> None:
+        """A watch event of a ControllerRevision of ours; `change` as above. What we wrote ourselves is no news."""
+        self._vitals.watched(REVISIONS)
+        found = manifests.stored_revision(body)
+        is_news = self._revisions.lost(found) if change == "DELETED" else self._revisions.saw(found)
+        if is_news and found.owner is not None and self._cache.get(found.owner) is not None:
+            self._enqueue(found.owner)
+
     async def resync(self) -> bool:
-        """List all kinds afresh and enqueue every key; whether all lists succeeded."""
-        complete = True
+        """List everything afresh and enqueue every key; whether all lists succeeded."""
+        complete = await self._relist_revisions()
         for kind in Kind:
             try:
                 await self._relist(kind)
@@ -65,18 +76,31 @@ class Informer:
                 log.warning("resources could not be listed", kind=kind.value, error=str(error))
         return complete
 
+    async def _relist_revisions(self) -> bool:
+        try:
+            repair = await self._revisions.relist()
+        except Unavailable as error:
+            log.warning("resources could not be listed", kind=REVISIONS, error=str(error))
+            return False
+        self._judge(REVISIONS, repair)
+        return True
+
     async def _relist(self, kind: Kind) -> None:
-        since = self._cache.moment()
+        since = self._cache.moment(kind)
         repair = self._cache.replace(kind, await self._cluster.list(kind), since)
+        self._judge(kind.value, repair)
+        for key in repair.vanished:
+            self._enqueue(key)
+        for resource in self._cache.of_kind(kind):
+            self._enqueue(resource.key)
+
+    def _judge(self, kind: str, repair: Repair[Any]) -> None:
+        """Whether the watch of `kind` did its work."""
         missed = len(repair.missed | repair.vanished) if self._vitals.synced else 0  # before, nobody watched
         if missed:
             self._metrics.repaired(kind, missed)
         else:
             self._vitals.watched(kind)
-        for key in repair.vanished:
-            self._enqueue(key)
-        for resource in self._cache.of_kind(kind):
-            self._enqueue(resource.key)
 
 
 def _matters(before: Resource, after: Resource) -> bool:

@@ -26,7 +26,8 @@ from lateen_operator.leader import Election, LeadershipLost, Terms
 from lateen_operator.metrics import Metrics
 from lateen_operator.ray import RayServe
 from lateen_operator.reconcile.reconciler import Reconciler
-from lateen_operator.seams import Key, Unavailable
+from lateen_operator.revisions import Revisions
+from lateen_operator.seams import Key, Unavailable, Wish
 from lateen_operator.settings import OperatorSettings
 from lateen_operator.weaviate import WeaviateStore
 from lateen_operator.workqueue import WorkQueue
@@ -81,10 +82,9 @@ def _assemble(
     serve: RayServe,
     store: WeaviateStore,
 ) -> Parts:
-    cache = ResourceCache()
-    reconciler = Reconciler(kube, serve, store, cache, settings, time.time)
+    cache, revisions = ResourceCache(), Revisions(kube)
 
-    async def measured(key: Key) -> float | None:
+    async def measured(key: Key) -> Wish:
         began, failed = time.monotonic(), True
         try:
             wish = await reconciler.reconcile(key)
@@ -94,9 +94,10 @@ def _assemble(
         return wish
 
     queue = WorkQueue(measured, asyncio.get_running_loop(), settings.concurrency)
+    reconciler = Reconciler(kube, serve, store, cache, revisions, settings, time.time, queue.add)
     vitals.longest_reconcile = queue.longest_active
     metrics.follow(lambda: queue.depth, vitals.watch_age)
-    informer = Informer(kube, cache, queue.add, vitals, metrics)
+    informer = Informer(kube, cache, revisions, queue.add, vitals, metrics)
     return Parts(settings, metrics, vitals, informer, queue, reconciler)
 
 
@@ -161,7 +162,7 @@ async def _watch(parts: Parts, stop: asyncio.Event) -> None:
     namespaces = parts.settings.watch_namespaces
     ignored = asyncio.all_tasks()  # kopf ends all tasks of the loop but these
     tasks = await kopf.spawn_tasks(
-        registry=handlers.registry(parts.informer.seen),
+        registry=handlers.registry(parts.informer.seen, parts.informer.seen_revision),
         settings=handlers.settings(),
         standalone=True,
         clusterwide=not namespaces,

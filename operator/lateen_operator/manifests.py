@@ -141,8 +141,13 @@ def revision(owner: Resource, revision_hash: str, number: int, data: Mapping[str
     }
 
 
+def is_revision_of(owner: Resource, body: Mapping[str, Any]) -> bool:
+    """Whether a ControllerRevision belongs to `owner`, and not to a namesake before it."""
+    return bool((body["metadata"].get("labels") or {}).get(names.OWNER_LABEL) == owner.uid)
+
+
 def stored_revision(body: Mapping[str, Any]) -> StoredRevision:
-    """A ControllerRevision out of a list."""
+    """A ControllerRevision out of a list, a watch event or the reply to a write."""
     metadata = body["metadata"]
     return StoredRevision(
         name=metadata["name"],
@@ -153,7 +158,19 @@ def stored_revision(body: Mapping[str, Any]) -> StoredRevision:
         created=_unix(metadata["creationTimestamp"]),
         aborted=(metadata.get("annotations") or {}).get(names.ABORTED_ANNOTATION, ""),
         used=_noted_use(metadata.get("annotations") or {}),
+        namespace=metadata["namespace"],
+        uid=metadata.get("uid", ""),
+        resource_version=metadata.get("resourceVersion", ""),
+        owner=_owner(metadata),
     )
+
+
+def _owner(metadata: Mapping[str, Any]) -> Key | None:
+    kinds = {kind.value: kind for kind in Kind}
+    for reference in metadata.get("ownerReferences") or ():
+        if reference["apiVersion"] == names.API_VERSION and reference["kind"] in kinds:
+            return Key(kinds[reference["kind"]], metadata["namespace"], reference["name"])
+    return None
 
 
 def use_note(when: int) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from lateen_operator.seams import Kind
+from lateen_operator.seams import WATCHED, Kind
 
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
@@ -49,9 +49,10 @@ class Metrics:
         ).labels(_version()).set(1)
         for kind in Kind:
             self._failed.labels(kind.value)
-            self._repaired.labels(kind.value)
             for result in ("success", "failure"):
                 self._reconciliations.labels(kind.value, result)
+        for watched in WATCHED:
+            self._repaired.labels(watched)
 
     def reconciled(self, kind: Kind, seconds: float, *, failed: bool) -> None:
         """Count one reconcile that took so many seconds."""
@@ -64,15 +65,15 @@ class Metrics:
         """Count one request to the Kubernetes API."""
         self._requests.labels(verb, resource).inc()
 
-    def repaired(self, kind: Kind, count: int) -> None:
+    def repaired(self, kind: str, count: int) -> None:
         """Count changes that only a resync found."""
-        self._repaired.labels(kind.value).inc(count)
+        self._repaired.labels(kind).inc(count)
 
     def leading(self, yes: bool) -> None:  # it is a gauge's value
         """Say whether this process leads."""
         self._leader.set(1 if yes else 0)
 
-    def follow(self, depth: Callable[[], int], age: Callable[[Kind], float]) -> None:
+    def follow(self, depth: Callable[[], int], age: Callable[[str], float]) -> None:
         """Show the queue's depth and, for each kind, the seconds since its watch was last known to be fresh."""
         Gauge(
             "lateen_operator_queue_depth", "Resources waiting for a reconcile.", registry=self.registry
@@ -83,8 +84,8 @@ class Metrics:
             ["kind"],
             registry=self.registry,
         )
-        for kind in Kind:
-            gauge.labels(kind.value).set_function(partial(age, kind))
+        for kind in WATCHED:
+            gauge.labels(kind).set_function(partial(age, kind))
 
     def text(self) -> bytes:
         """All metrics in Prometheus' text format."""

@@ -27,6 +27,13 @@ class Kind(StrEnum):
         return {"RAGIndex": "ragindexes"}.get(self.value, self.value.lower() + "s")
 
 
+REVISIONS = "ControllerRevision"
+"""The kind that the operator keeps and watches beside its own."""
+
+WATCHED: tuple[str, ...] = (*(kind.value for kind in Kind), REVISIONS)
+"""All kinds that are watched."""
+
+
 @dataclass(frozen=True, order=True)
 class Key:
     """Identifies one resource."""
@@ -68,6 +75,11 @@ class StoredRevision:
     """Why its rollout was given up; empty when it was not."""
     used: int = 0
     """Unix time of the last use that was noted on it; 0: none was."""
+    namespace: str = ""
+    uid: str = ""
+    resource_version: str = ""
+    owner: Key | None = None
+    """The resource whose revision it is, as its owner reference names it."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +89,22 @@ class Event:
     type: Literal["Normal", "Warning"]
     reason: str
     message: str
+
+
+@dataclass(frozen=True)
+class Backoff:
+    """A wish to be looked at again, ever later for as long as the same is wished: a change is told by an event anyway."""
+
+    first: float
+    """Seconds until the first look."""
+    longest: float
+    """Seconds between later looks, at most."""
+    about: str = ""
+    """What is waited for: something else is waited for anew."""
+
+
+Wish = float | Backoff | None
+"""When to look again: in so many seconds, ever later, or at the next change or resync."""
 
 
 class Unavailable(Exception):
@@ -127,25 +155,25 @@ class Cluster(Protocol):
         ...
 
     async def revisions(self) -> Sequence[StoredRevision]:
-        """All ControllerRevisions labelled as ours."""
+        """All ControllerRevisions labelled as ours, straight from the API server."""
         ...
 
     async def store_revision(
         self, owner: Resource, revision: str, number: int, data: Mapping[str, Any]
-    ) -> None:
-        """Create the ControllerRevision `<name>-<kind's short word>-<revision>` owned by `owner`; existing is fine."""
+    ) -> StoredRevision:
+        """Create the ControllerRevision `<name>-<kind's short word>-<revision>` owned by `owner`, or find it there."""
         ...
 
-    async def renumber_revision(self, namespace: str, name: str, number: int) -> None:
-        """Make a ControllerRevision the newest of its owner's, as `kubectl rollout undo` does; gone is fine."""
+    async def renumber_revision(self, namespace: str, name: str, number: int) -> StoredRevision | None:
+        """Make a ControllerRevision the newest of its owner's, as `kubectl rollout undo` does; None: it is gone."""
         ...
 
-    async def abort_revision(self, namespace: str, name: str, why: str) -> None:
-        """Note on a ControllerRevision why its rollout was given up; gone is fine."""
+    async def abort_revision(self, namespace: str, name: str, why: str) -> StoredRevision | None:
+        """Note on a ControllerRevision why its rollout was given up; None: it is gone."""
         ...
 
-    async def note_use(self, namespace: str, name: str, when: int) -> None:
-        """Note on a ControllerRevision when it was last used (Unix time, seconds); gone is fine."""
+    async def note_use(self, namespace: str, name: str, when: int) -> StoredRevision | None:
+        """Note on a ControllerRevision when it was last used (Unix time, seconds); None: it is gone."""
         ...
 
     async def delete_revision(self, namespace: str, name: str) -> None:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from lateen_api.conditions import ConditionType, Reason
-from lateen_operator.seams import Event, Resource
+from lateen_operator.seams import Event, Resource, Wish
 
 MAX_MESSAGE = 1024
 """Longest condition message in characters; replica errors can be pages long."""
@@ -35,8 +35,8 @@ class Report:
     """The kind's own status fields, in their outside spelling; None values are left out."""
     more: Mapping[ConditionType, Verdict] = field(default_factory=dict)
     """The kind's own conditions."""
-    again: float | None = None
-    """Seconds until it is worth looking again; None: at the next change or resync."""
+    again: Wish = None
+    """When it is worth looking again."""
     events: tuple[Event, ...] = ()
     """Events besides the one for a changed Ready condition."""
 

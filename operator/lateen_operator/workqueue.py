@@ -16,11 +16,14 @@ from typing import Protocol
 
 import structlog
 
-from lateen_operator.seams import Key, Unavailable
+from lateen_operator.seams import Backoff, Key, Unavailable, Wish
 
 FIRST_RETRY = 1.0
 LONGEST_RETRY = 60.0
 """Seconds between attempts at a key that fails: doubling from the first to the longest."""
+
+GROWTH = 1.5
+"""How much later than the time before the same `Backoff` is looked at again."""
 
 log = structlog.get_logger(__name__)
 
@@ -55,7 +58,7 @@ class WorkQueue:
     """Calls `work` for every key that was added, until `run` is cancelled.
 
     Args:
-        work: Handles a key; returns after how many seconds it wants to be called again (None: no wish).
+        work: Handles a key; returns when it wants to be called again.
         timekeeper: The running event loop, or a test's.
         concurrency: Keys handled at the same time.
         jitter: Random number from 0 to 1, which stretches retries by up to a quarter.
@@ -64,7 +67,7 @@ class WorkQueue:
 
     def __init__(
         self,
-        work: Callable[[Key], Awaitable[float | None]],
+        work: Callable[[Key], Awaitable[Wish]],
         timekeeper: Timekeeper,
         concurrency: int = 8,
         jitter: Callable[[], float] = random.random,
@@ -82,6 +85,7 @@ class WorkQueue:
         self._again: set[Key] = set()
         self._planned: dict[Key, _Planned] = {}
         self._failures: dict[Key, int] = {}
+        self._patience: dict[Key, tuple[Backoff, float]] = {}
 
     @property
     def depth(self) -> int:
@@ -155,10 +159,20 @@ class WorkQueue:
             log.exception("a reconcile failed", **_words(key), seconds=round(seconds, 1))
         else:
             self._failures.pop(key, None)
-            if wish is None:
+            until = self._until(key, wish)
+            if until is None:
                 return
-            seconds = wish
+            seconds = until
         self.add_after(key, seconds)
+
+    def _until(self, key: Key, wish: Wish) -> float | None:
+        """Seconds until `key` is due; longer each time while the same is waited for."""
+        before, seconds = self._patience.pop(key, (None, 0.0))
+        if not isinstance(wish, Backoff):
+            return wish
+        seconds = min(wish.longest, seconds * GROWTH) if before == wish else wish.first
+        self._patience[key] = (wish, seconds)
+        return seconds
 
     def _retry_after(self, key: Key) -> float:
         failures = self._failures[key] = self._failures.get(key, 0) + 1

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench import figures, peers, prompts, serving, table
+from bench import figures, peers, prompt_scale, prompts, serving, table
 from lateen_cli.state import StateDir
 from stack.local import REPOSITORY, LocalStack
 from stack.parts import RayServe, Weaviate
@@ -26,7 +26,7 @@ def say(text: str) -> None:
 
 
 def measure(stack: LocalStack) -> dict[str, Any]:
-    """All figures."""
+    """The figures of one stack."""
     result: dict[str, Any] = {"when": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine()}
     say("time to first answer")
     stack.fill_volumes()
@@ -59,6 +59,28 @@ def measure(stack: LocalStack) -> dict[str, Any]:
     return result
 
 
+def measure_prompt_scale(root: Path) -> dict[str, Any]:
+    """The figures of many prompts, on a stack of its own."""
+    say("many prompts")
+    where = machine()
+    stack = LocalStack(StateDir.at(root))
+    try:
+        stack.start(prompt_scale.RESYNC_SECONDS)
+        return prompt_scale.measure(stack) | {"load_before": where["load_before"]}
+    finally:
+        stack.stop()
+
+
+def measure_all(root: Path) -> dict[str, Any]:
+    """All figures."""
+    stack = LocalStack(StateDir.at(root))
+    try:
+        result = measure(stack)
+    finally:
+        stack.stop()
+    return result | {"prompt_scale": measure_prompt_scale(root)}
+
+
 def machine() -> dict[str, Any]:
     """Where the figures come from."""
     return {
@@ -71,31 +93,31 @@ def machine() -> dict[str, Any]:
 
 def main(arguments: list[str]) -> int:
     """Measure, or only refresh the table; the exit status."""
+    options = _options(arguments)
+    kept = json.loads(options.output.read_text()) if options.output.exists() else {}
+    if options.peers:
+        kept |= {"peers": peers.kept(json.loads(options.peers.read_text()))}
+    elif not options.only_table:
+        state = os.environ.get("LATEEN_TEST_STATE")
+        with tempfile.TemporaryDirectory(prefix="lateen-bench-") as scratch:
+            root = Path(state or scratch) / "s"
+            kept |= {options.only: measure_prompt_scale(root)} if options.only else measure_all(root)
+    options.output.write_text(json.dumps(kept, indent=2) + "\n")
+    options.readme.write_text(table.replace(options.readme.read_text(), table.render(kept)))
+    say(f"wrote {options.output} and the table in {options.readme}")
+    return 0
+
+
+def _options(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="hack/bench", description=__doc__)
     parser.add_argument("--output", type=Path, default=REPOSITORY / "docs" / "bench.json")
     parser.add_argument("--readme", type=Path, default=REPOSITORY / "README.md")
     parser.add_argument("--only-table", action="store_true", help="write the table from an earlier result")
+    parser.add_argument("--peers", type=Path, help="keep a comparison with other servers (its JSON)")
     parser.add_argument(
-        "--peers", type=Path, help="keep a comparison with other servers (its JSON) and refresh the table"
+        "--only", choices=["prompt_scale"], help="measure this, and keep an earlier result's rest"
     )
-    options = parser.parse_args(arguments)
-    kept = json.loads(options.output.read_text()) if options.output.exists() else {}
-    if options.peers:
-        result = kept | {"peers": peers.kept(json.loads(options.peers.read_text()))}
-        options.output.write_text(json.dumps(result, indent=2) + "\n")
-    elif not options.only_table:
-        state = os.environ.get("LATEEN_TEST_STATE")
-        with tempfile.TemporaryDirectory(prefix="lateen-bench-") as scratch:
-            stack = LocalStack(StateDir.at(Path(state or scratch) / "s"))
-            try:
-                result = kept | measure(stack)
-            finally:
-                stack.stop()
-        options.output.write_text(json.dumps(result, indent=2) + "\n")
-    result = json.loads(options.output.read_text())
-    options.readme.write_text(table.replace(options.readme.read_text(), table.render(result)))
-    say(f"wrote {options.output} and the table in {options.readme}")
-    return 0
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

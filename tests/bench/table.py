@@ -20,6 +20,7 @@ def render(result: dict[str, Any]) -> str:
         *_alone(result),
         *_serving(result),
         *_prompts(result),
+        *_prompt_scale(result),
         ("Index build, of the bare embedder's rate", f"{100 * ingest['ratio']:.0f} %"),
         *((f"Create to Ready, {kind}", f"{seconds:.1f} s") for kind, seconds in ready.items()),
         ("Idle memory, all processes (PSS)", f"{memory['total_mib'] / 1024:.1f} GiB"),
@@ -102,6 +103,29 @@ def _prompts(result: dict[str, Any]) -> list[tuple[str, str]]:
             ("Prompt of 4 KB checked and rendered", "render"),
             ("The same and counted in tokens", "with_tokens"),
         )
+    ]
+
+
+def _prompt_scale(result: dict[str, Any]) -> list[tuple[str, str]]:
+    """Rows of many prompts; none for a result from before they were measured."""
+    scale = result.get("prompt_scale")
+    if scale is None:
+        return []
+    size = f"{scale['templates']} prompts of {scale['versions']} versions"
+    return [
+        (
+            f"{scale['templates']} new prompts at once, create to live, p50 / p95",
+            f"{scale['create_p50_s']:.1f} / {scale['create_p95_s']:.1f} s",
+        ),
+        (
+            f"One change among {size}, to live, p50 / p95",
+            f"{scale['change_one_p50_s']:.1f} / {scale['change_one_p95_s']:.1f} s",
+        ),
+        (
+            "Requests that failed meanwhile (of)",
+            f"{scale['failed_requests']} ({scale['requests']})",
+        ),
+        (f"Catalog of {size}", f"{scale['catalog_bytes'] / 2**20:.1f} MiB"),
     ]
 
 

@@ -41,11 +41,11 @@ class LocalStack:
 
     state: StateDir
 
-    def start(self) -> float:
-        """`lateen up --detach`; how many seconds it took."""
+    def start(self, resync: float = RESYNC_SECONDS) -> float:
+        """`lateen up --detach`, the operator resyncing every so many seconds; how many seconds it took."""
         started = time.monotonic()
         setting = {
-            "LATEEN_OPERATOR_RESYNC_SECONDS": str(RESYNC_SECONDS),
+            "LATEEN_OPERATOR_RESYNC_SECONDS": str(resync),
             # Where the node's administrator says that S3 is: a test may start a server there.
             "AWS_ENDPOINT_URL": f"http://127.0.0.1:{sources.free_port()}",
             "AWS_ALLOW_HTTP": "true",

@@ -15,6 +15,7 @@ from lateen_api.gateway_report import Facts, Traffic
 from lateen_api.index_build import BuildReport, DocumentFailure
 from lateen_operator.cache import ResourceCache
 from lateen_operator.reconcile.reconciler import Reconciler
+from lateen_operator.revisions import Revisions
 from lateen_operator.seams import (
     Event,
     Job,
@@ -73,6 +74,10 @@ class FakeWorld:
     """Whether the API server refuses to annotate ControllerRevisions."""
     events: list[tuple[str, str]] = field(default_factory=list)
     writes: list[str] = field(default_factory=list)
+    version: int = 0
+    """The last resource version given to a ControllerRevision."""
+    revision_lists: int = 0
+    """How often ControllerRevisions were listed."""
     crash_after: int | None = None
 
     def wrote(self, what: str) -> None:
@@ -224,35 +229,61 @@ class FakeCluster:
         return {"default": "0" * 64}
 
     async def revisions(self) -> Sequence[StoredRevision]:
+        self.world.revision_lists += 1
         return list(self.world.stored)
 
     async def store_revision(
         self, owner: Resource, revision: str, number: int, data: Mapping[str, Any]
-    ) -> None:
+    ) -> StoredRevision:
         name = f"{owner.key.name}-{revision}"
-        if all(item.name != name for item in self.world.stored):
+        if self._stored(name) is None:
             content = json.loads(json.dumps(data))
-            stored = StoredRevision(name, owner.uid, number, revision, content, int(self.world.now))
+            stored = StoredRevision(
+                name,
+                owner.uid,
+                number,
+                revision,
+                content,
+                int(self.world.now),
+                namespace=owner.key.namespace,
+                uid=f"uid-{name}-{self._version()}",
+                resource_version=self._version(),
+                owner=owner.key,
+            )
             self.world.stored.append(stored)
         self.world.wrote(f"revision {name}")
+        found = self._stored(name)
+        assert found is not None
+        return found
 
-    async def renumber_revision(self, namespace: str, name: str, number: int) -> None:
+    async def renumber_revision(self, namespace: str, name: str, number: int) -> StoredRevision | None:
         self._change(name, number=number)
         self.world.wrote(f"number of {name}")
+        return self._stored(name)
 
-    async def abort_revision(self, namespace: str, name: str, why: str) -> None:
+    async def abort_revision(self, namespace: str, name: str, why: str) -> StoredRevision | None:
         if self.world.notes_refused:
             raise Unavailable("the API server refused to patch controllerrevisions")
         self._change(name, aborted=why)
         self.world.wrote(f"aborted {name}")
+        return self._stored(name)
 
     def _change(self, name: str, **changes: Any) -> None:
+        changes["resource_version"] = self._version()
         stored = self.world.stored
         self.world.stored = [replace(item, **changes) if item.name == name else item for item in stored]
 
-    async def note_use(self, namespace: str, name: str, when: int) -> None:
+    def _stored(self, name: str) -> StoredRevision | None:
+        return next((item for item in self.world.stored if item.name == name), None)
+
+    def _version(self) -> str:
+        self.world.version += 1
+        return str(self.world.version)
+
+    async def note_use(self, namespace: str, name: str, when: int) -> StoredRevision | None:
         self._change(name, used=when)
         self.world.wrote(f"use of {name}")
+        return self._stored(name)
 
     async def delete_revision(self, namespace: str, name: str) -> None:
         self.world.stored = [item for item in self.world.stored if item.name != name]
@@ -296,17 +327,31 @@ class FakeOperator:
     def restart(self) -> None:
         """A new process: an empty cache and no memory."""
         self.cache = ResourceCache()
-        world, settings = self.world, self.settings
+        world, settings, cluster = self.world, self.settings, FakeCluster(self.world)
+        self.revisions = Revisions(cluster)
+        self.enqueued: list[Key] = []
         self.reconciler = Reconciler(
-            FakeCluster(world), FakeServe(world), FakeStore(world), self.cache, settings, lambda: world.now
+            cluster,
+            FakeServe(world),
+            FakeStore(world),
+            self.cache,
+            self.revisions,
+            settings,
+            lambda: world.now,
+            self.enqueued.append,
         )
 
     async def once(self) -> None:
         """Reconcile everything once, as a resync does."""
+        await self.revisions.relist()
         for kind in Kind:
             listed = [item for item in self.world.resources.values() if item.key.kind is kind]
             self.cache.replace(kind, listed)
         await self.reconciler.resync()
+        await self.reconcile_all()
+
+    async def reconcile_all(self) -> None:
+        """Reconcile everything once, as after events."""
         for key in sorted(self.world.resources):
             present = self.world.resources.get(key)
             if present is not None:

@@ -85,3 +85,31 @@ def test_a_catalog_can_not_be_changed_in_place() -> None:
     catalog = Catalog.parse(document())
     with pytest.raises(ValidationError, match="frozen"):
         catalog.models = []  # type: ignore[misc]  # what the test is about
+
+
+def test_known_revisions_are_not_read_again() -> None:
+    """Only what changed is parsed; a namesake with other content counts as changed, and the result is the same."""
+    before = Catalog.parse(document())
+    sent = json.loads(json.dumps(before.dump()))
+    again = Catalog.parse(sent, before.prompts)
+    assert again == before
+    assert again.prompts[0].revisions[0] is before.prompts[0].revisions[0]
+    sent["prompts"][0]["revisions"][0]["spec"]["messages"][0]["content"] = "{x}!"
+    changed = Catalog.parse(sent, before.prompts)
+    assert changed == Catalog.parse(sent)
+    assert changed.revision != before.revision
+
+
+@pytest.mark.parametrize(
+    "prompts",
+    [
+        {},
+        [1],
+        [{"id": [], "revisions": [{"revision": "p1"}]}],
+        [{"id": "x", "revisions": [{"revision": {}}]}],
+    ],
+)
+def test_a_broken_catalog_is_refused_as_ever(prompts: Any) -> None:
+    """What is known does not change what is a catalog."""
+    with pytest.raises(ValidationError):
+        Catalog.parse(document(prompts=prompts), Catalog.parse(document()).prompts)

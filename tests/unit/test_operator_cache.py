@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The operator's cache and informer: watch events and lists that arrive in any order."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +12,8 @@ from lateen_operator.cache import ResourceCache
 from lateen_operator.health import Vitals
 from lateen_operator.informer import Informer
 from lateen_operator.metrics import Metrics
-from lateen_operator.seams import Key, Kind, Resource, Unavailable
+from lateen_operator.revisions import Revisions
+from lateen_operator.seams import REVISIONS, Key, Kind, Resource, StoredRevision, Unavailable
 
 MODEL = Kind.MODEL_DEPLOYMENT
 
@@ -74,7 +75,7 @@ def test_list_repairs_what_the_watch_missed() -> None:
     for item in (resource("gone"), resource("same"), resource("changed")):
         cache.put(item)
     listed = [resource("same"), resource("changed", version=2), resource("new")]
-    repair = cache.replace(MODEL, listed, cache.moment())
+    repair = cache.replace(MODEL, listed, cache.moment(MODEL))
     assert {key.name for key in repair.vanished} == {"gone"}
     assert {key.name for key in repair.missed} == {"changed", "new"}
     assert cache.of_kind(MODEL) == [resource("changed", version=2), resource("new"), resource("same")]
@@ -94,7 +95,7 @@ def test_events_that_overtake_a_list_stand() -> None:
     cache = ResourceCache()
     for item in (resource("deleted"), resource("updated")):
         cache.put(item)
-    since = cache.moment()
+    since = cache.moment(MODEL)
     cache.put(resource("born"))
     cache.put(resource("updated", version=7))
     cache.remove(resource("deleted").key)
@@ -109,7 +110,7 @@ def test_list_after_the_events_is_the_truth_again() -> None:
     """What events said counts against the list on its way only."""
     cache = ResourceCache()
     cache.put(resource("ghost"))
-    repair = cache.replace(MODEL, [], cache.moment())
+    repair = cache.replace(MODEL, [], cache.moment(MODEL))
     assert {key.name for key in repair.vanished} == {"ghost"}
 
 
@@ -119,11 +120,21 @@ class FakeCluster:
     def __init__(self) -> None:
         self.lists: dict[Kind, list[Resource]] = {kind: [] for kind in Kind}
         self.failing: set[Kind] = set()
+        self.stored: list[StoredRevision] = []
 
     async def list(self, kind: Kind) -> list[Resource]:
         if kind in self.failing:
             raise Unavailable("away")
         return self.lists[kind]
+
+    async def revisions(self) -> Sequence[StoredRevision]:
+        return self.stored
+
+    async def note_use(self, namespace: str, name: str, when: int) -> StoredRevision | None:
+        return next((replace(item, used=when, resource_version="9") for item in self.stored), None)
+
+    async def delete_revision(self, namespace: str, name: str) -> None:
+        pass
 
 
 class Desk:
@@ -139,7 +150,15 @@ class Desk:
         self.vitals.synced = True
         self.metrics = Metrics()
         enqueue = lambda key: self.queued.append(key.name)  # noqa: E731
-        self.informer = Informer(self.cluster, self.cache, enqueue, self.vitals, self.metrics)  # type: ignore[arg-type]  # only `list` is used
+        self.revisions = Revisions(self.cluster)  # type: ignore[arg-type]  # only what is there is used
+        self.informer = Informer(
+            self.cluster,  # type: ignore[arg-type]  # as above
+            self.cache,
+            self.revisions,
+            enqueue,
+            self.vitals,
+            self.metrics,
+        )
 
     def tell(self, change: str | None, told: Mapping[str, Any]) -> list[str]:
         """What one watch event enqueues."""
@@ -219,3 +238,62 @@ async def test_watch_that_misses_changes_grows_stale_and_is_counted() -> None:
     desk.now = 160
     desk.tell("MODIFIED", body("a", 2))
     assert desk.vitals.watch_age(MODEL) == 0
+
+
+def kept(name: str = "a-md-1", version: int = 1, number: int = 1, **metadata: Any) -> dict[str, Any]:
+    """A ControllerRevision of the model `a` as a watch shows it."""
+    owner = {"apiVersion": "lateen.dev/v1alpha1", "kind": "ModelDeployment", "name": "a", "uid": "u1"}
+    told = body(name, version, f"uid-{name}", ownerReferences=[owner], labels={"lateen.dev/owner-uid": "u1"})
+    return {"metadata": told["metadata"] | metadata, "revision": number, "data": {}}
+
+
+def names_of(desk: Desk) -> list[str]:
+    """Names of the revisions known of the model `a`, newest first."""
+    return [item.name for item in desk.revisions.by_owner().get("u1", ())]
+
+
+def watched(desk: Desk, change: str | None, told: dict[str, Any]) -> list[str]:
+    """What a watch event of a ControllerRevision enqueues."""
+    desk.queued.clear()
+    desk.informer.seen_revision(change, told)
+    return list(desk.queued)
+
+
+async def test_what_others_do_to_a_revision_is_looked_at() -> None:
+    """Its owner is reconciled; news that is none, or of an owner that is gone, is not."""
+    desk = Desk()
+    assert watched(desk, "ADDED", kept()) == []
+    desk.tell("ADDED", body("a"))
+    assert watched(desk, "ADDED", kept("a-md-2", number=2)) == ["a"]
+    assert names_of(desk) == ["a-md-2", "a-md-1"]
+    assert watched(desk, "MODIFIED", kept("a-md-2", number=2)) == []
+    assert watched(desk, "DELETED", kept("a-md-2", version=3)) == ["a"]
+    assert names_of(desk) == ["a-md-1"]
+
+
+async def test_own_writes_are_seen_at_once_and_are_no_news_later() -> None:
+    """A note is there before the watch tells of it; what was deleted is not brought back by a list under way."""
+    desk = Desk()
+    desk.tell("ADDED", body("a"))
+    desk.cluster.stored = [manifests.stored_revision(kept())]
+    await desk.revisions.relist()
+    await desk.revisions.note_use("default", "a-md-1", 77)
+    assert desk.revisions.by_owner()["u1"][0].used == 77
+    assert watched(desk, "MODIFIED", kept(version=9)) == []
+    await desk.revisions.delete("default", ["a-md-1"])
+    assert names_of(desk) == []
+    assert watched(desk, "DELETED", kept(version=10)) == []
+
+
+async def test_a_resync_repairs_the_revisions_too() -> None:
+    """A list that knows more than the watch is the truth, and is counted as what the watch missed."""
+    desk = Desk()
+    watched(desk, "ADDED", kept("gone"))
+    desk.now = 100
+    desk.cluster.stored = [manifests.stored_revision(kept())]
+    assert await desk.informer.resync()
+    assert names_of(desk) == ["a-md-1"]
+    assert desk.vitals.watch_age(REVISIONS) == 100
+    assert b'lateen_operator_missed_events_total{kind="ControllerRevision"} 2.0' in desk.metrics.text()
+    await desk.informer.resync()
+    assert desk.vitals.watch_age(REVISIONS) == 0

@@ -9,7 +9,7 @@ from aiohttp.web import Application, Response
 
 from lateen_operator.health import LONGEST_RECONCILE, Vitals, application
 from lateen_operator.metrics import Metrics
-from lateen_operator.seams import Kind
+from lateen_operator.seams import WATCHED, Kind
 
 
 class Clock:
@@ -44,7 +44,7 @@ async def get(app: Application, path: str) -> Response:
 
 def keep_watching(vitals: Vitals) -> None:
     """Signs of life of everything."""
-    for kind in Kind:
+    for kind in WATCHED:
         vitals.watched(kind)
     vitals.resynced()
 
@@ -78,7 +78,7 @@ def stale_watch(vitals: Vitals, clock: Clock) -> None:
 def stuck_resync(vitals: Vitals, clock: Clock) -> None:
     """The timer that gives truth does not come back."""
     clock.now += 181
-    for kind in Kind:
+    for kind in WATCHED:
         vitals.watched(kind)
 
 
@@ -90,7 +90,7 @@ def stuck_reconcile(vitals: Vitals, clock: Clock) -> None:
 
 @pytest.mark.parametrize(
     ("happens", "complaint"),
-    [(stale_watch, "ragindexes"), (stuck_resync, "resync"), (stuck_reconcile, "reconcile")],
+    [(stale_watch, "RAGIndex"), (stuck_resync, "resync"), (stuck_reconcile, "reconcile")],
 )
 async def test_what_a_restart_may_cure_fails_healthz(
     happens: Callable[[Vitals, Clock], None], complaint: str, vitals: Vitals, clock: Clock

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from lateen_operator.seams import Key, Kind, Unavailable
+from lateen_operator.seams import Backoff, Key, Kind, Unavailable, Wish
 from lateen_operator.workqueue import LONGEST_RETRY, WorkQueue
 
 A, B, C = (Key(Kind.MODEL_DEPLOYMENT, "default", name) for name in "abc")
@@ -58,10 +58,10 @@ class Bench:
         self.busiest = 0
         self.gate = asyncio.Event()
         self.gate.set()
-        self.outcomes: list[float | Exception | None] = []
+        self.outcomes: list[Exception | Wish] = []
         self.queue = WorkQueue(self.work, self.time, concurrency, jitter=lambda: 0.0)
 
-    async def work(self, key: Key) -> float | None:
+    async def work(self, key: Key) -> Wish:
         self.started.append(key)
         self.running.append(key)
         self.busiest = max(self.busiest, len(self.running))
@@ -237,3 +237,19 @@ async def test_cancelled_queue_drops_its_plans() -> None:
     async with running(bench):
         bench.queue.add_after(A, 10)
     assert bench.time.planned() == []
+
+
+async def test_key_that_waits_for_the_same_is_looked_at_ever_later() -> None:
+    """Up to the bound; what waits for something else, or for nothing, begins anew."""
+    bench = Bench()
+    same, other = Backoff(1.0, 3.0, "a"), Backoff(1.0, 3.0, "b")
+    bench.outcomes = [same, same, same, same, same, other, other, 0.2, same]
+    pauses = []
+    async with running(bench):
+        bench.queue.add(A)
+        for _ in range(len(bench.outcomes)):
+            await bench.settle()
+            (pause,) = bench.time.planned()
+            pauses.append(pause)
+            bench.time.advance(pause)
+    assert pauses == pytest.approx([1.0, 1.5, 2.25, 3.0, 3.0, 1.0, 1.5, 0.2, 1.0])

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from lateen_api.prompt_template import PromptTemplateSpec
-from lateen_operator.seams import Key, Kind
+from lateen_operator.seams import Backoff, Key, Kind
 from unit.operator_fakes import Crash, FakeOperator, FakeWorld, ready
 from unit.operator_specs import PROMPT, catalog, prompt
 
@@ -113,6 +113,20 @@ async def test_a_deleted_record_of_the_live_revision_is_written_again() -> None:
     assert versions(world) == ["2", "1"]
 
 
+async def test_no_pass_lists_the_revisions() -> None:
+    """Own writes are known to the next pass, so a new version, the way back and the steady state need no list."""
+    world, operator = await applied(prompt("1"))
+    lists = world.revision_lists
+    for spec in (prompt("2", "Say: {question}"), prompt("1"), prompt("1")):
+        operator.cache.put(
+            world.put(Kind.PROMPT_TEMPLATE, "answer", spec, resource_version=str(world.version + 2))
+        )
+        await operator.reconcile_all()
+        assert versions(world)[0] == spec["version"]
+    assert sorted(versions(world)) == ["1", "2"]
+    assert world.revision_lists == lists
+
+
 async def test_the_history_is_bounded() -> None:
     """Only revisionHistoryLimit revisions stay, in the cluster as in the gateway."""
     specs = [prompt(str(number), f"{number} {{question}}", revisionHistoryLimit=3) for number in range(6)]
@@ -195,6 +209,28 @@ async def test_an_include_is_put_in_place_and_fixed_there() -> None:
     assert ready(world, PROMPT) == ("True", "Ready")
 
 
+async def test_who_waits_for_an_include_is_woken_by_it() -> None:
+    """The moment the version is kept, those that include it are looked at, and no others."""
+    world, operator = await applied(including("1", "1"))
+    assert ready(world, PROMPT) == ("False", "ReferenceNotFound")
+    world.put(Kind.PROMPT_TEMPLATE, "other", including("1", "2"))
+    world.put(Kind.PROMPT_TEMPLATE, "style", style("1", "Be short."))
+    operator.enqueued.clear()
+    await operator.settle_rounds(3)
+    assert operator.enqueued == [PROMPT]
+
+
+async def test_who_waits_looks_ever_later_and_anew_after_a_change() -> None:
+    """The wish stays the same while the same is missing, so that the queue can stretch it; it is never short."""
+    world, operator = await applied(including("1", "1"))
+    wishes = [await operator.reconciler.reconcile(PROMPT) for _ in range(2)]
+    assert wishes[0] == wishes[1]
+    assert isinstance(wishes[0], Backoff)
+    assert (wishes[0].first, wishes[0].longest) == (1.0, 30.0)
+    operator.cache.put(world.put(Kind.PROMPT_TEMPLATE, "answer", including("1", "2"), resource_version="2"))
+    assert await operator.reconciler.reconcile(PROMPT) not in (None, wishes[0])
+
+
 async def test_what_a_live_prompt_includes_is_kept() -> None:
     """The included revision stays beyond the history of its own template, and goes once nobody includes it."""
     world, operator = await applied()
@@ -208,6 +244,24 @@ async def test_what_a_live_prompt_includes_is_kept() -> None:
     world.put(Kind.PROMPT_TEMPLATE, "answer", including("2", "2"))
     await operator.settle()
     assert versions(world, 1) == ["2"]
+
+
+async def test_what_is_too_large_to_be_kept_is_refused_with_the_sizes() -> None:
+    """Nothing is written for it, the live version stays, and it says how much is too much."""
+    world, operator = await applied(prompt("1"))
+    text = [{"role": "system", "content": "ä" * 16384} for _ in range(31)]
+    world.put(Kind.PROMPT_TEMPLATE, "style", {"version": "1", "messages": text})
+    await operator.settle()
+    writes = [write for write in world.writes if write.startswith("revision ")]
+    turns = [{"examples": [{"user": "x" * 16384, "assistant": "{question}"}] * 4}]
+    large = including("2", "1", variables=[{"name": "question"}])
+    world.put(Kind.PROMPT_TEMPLATE, "answer", {**large, "messages": [large["messages"][0], *turns]})
+    await operator.settle()
+    assert ready(world, PROMPT) == ("False", "TooLarge")
+    assert "1048576" in message(world)
+    assert "with all includes in their place" in message(world)
+    assert "Version 1 stays live" in message(world)
+    assert [write for write in world.writes if write.startswith("revision ")] == writes
 
 
 @pytest.mark.parametrize(

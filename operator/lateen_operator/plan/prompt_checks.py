@@ -24,26 +24,28 @@ class Checked:
     spec: PromptTemplateSpec | None = None
     expanded: PromptTemplateSpec | None = None
     """The spec with everything that it includes in its place."""
+    revision: str = ""
+    """Hash of the spec."""
     problem: Verdict | None = None
 
 
 def check(resource: Resource, world: World) -> Checked:
     """The first thing that keeps the spec from being live; a revision that is kept already was checked before."""
     try:
-        spec = PromptTemplateSpec.model_validate(resource.spec)
+        spec, revision = world.reader.prompt(resource)
     except ValidationError as error:
         return Checked(problem=Verdict("False", Reason.INVALID_SPEC, describe(error)))
     kept = world.prompt_history.get(resource.uid, ())
-    known = prompt_revisions.find(kept, spec.revision())
+    known = prompt_revisions.find(kept, revision)
     if known is not None or spec.suspend:
-        return Checked(spec, known.expanded if known else spec)
+        return Checked(spec, known.expanded if known else spec, revision)
     taken = None if spec.allow_version_reuse else prompt_revisions.newest(kept, spec.version)
     if taken is not None:
         return Checked(problem=_taken(taken))
-    return _expanded(resource, spec, world)
+    return _expanded(resource, spec, revision, world)
 
 
-def _expanded(resource: Resource, spec: PromptTemplateSpec, world: World) -> Checked:
+def _expanded(resource: Resource, spec: PromptTemplateSpec, revision: str, world: World) -> Checked:
     try:
         whole = prompt_includes.expanded(resource, spec, world.prompts, world.prompt_history)
         rendering.check(whole)
@@ -59,7 +61,7 @@ def _expanded(resource: Resource, spec: PromptTemplateSpec, world: World) -> Che
         # No template may stop the plans of all others, whatever a library makes of what is written in it.
         message = f"the template can't be checked: {type(error).__name__}: {str(error)[:200]}"
         return Checked(problem=Verdict("False", Reason.INVALID_TEMPLATE, f"{message}."))
-    return Checked(spec, whole)
+    return Checked(spec, whole, revision)
 
 
 def _taken(taken: Kept) -> Verdict:

@@ -9,7 +9,7 @@ from lateen_api.prompt_template import PromptTemplateSpec
 from lateen_api.prompts import includes
 from lateen_operator.plan import prompt_revisions
 from lateen_operator.plan.prompt_revisions import Kept
-from lateen_operator.seams import Resource
+from lateen_operator.seams import Key, Resource
 
 Named = tuple[str, str]
 """Namespace and name of a PromptTemplate."""
@@ -62,6 +62,17 @@ def _present(other: Resource, version: str) -> PromptTemplateSpec | None:
     except ValidationError:
         return None
     return spec if spec.version == version and not spec.suspend else None
+
+
+def including(resource: Resource, templates: Iterable[Resource]) -> list[Key]:
+    """Templates of the same namespace that include the version that `resource` has now: they may wait for it."""
+    wanted = {"name": resource.key.name, "version": resource.spec.get("version")}
+    return [
+        each.key
+        for each in templates
+        if each.key.namespace == resource.key.namespace
+        and any(message.get("include") == wanted for message in each.spec.get("messages") or ())
+    ]
 
 
 def pinned(

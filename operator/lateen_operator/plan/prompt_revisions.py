@@ -5,8 +5,10 @@ A revision is kept before it becomes live, so its label is taken from the moment
 it. What it includes is written into it then: later changes of other templates don't reach it.
 """
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from pydantic import ValidationError
@@ -18,6 +20,9 @@ from lateen_operator.seams import Resource, StoredRevision
 
 MAX_KEPT = 100
 """Revisions kept of one prompt for having been used lately, all others included; pinned ones stay beyond it."""
+
+MAX_BYTES = 1_048_576
+"""Bytes of one revision as JSON. etcd takes 1.5 MB, of which the API server's own entries and escapes are a part."""
 
 NOTE_SECONDS = 3600
 """A use is noted again at most this often, so that busy prompts cause few writes."""
@@ -40,10 +45,17 @@ class Kept:
         """Its hash."""
         return self.stored.revision
 
-    @property
+    @cached_property
     def entry(self) -> catalog.PromptRevision:
         """What the gateway is told of it."""
         return catalog.PromptRevision(revision=self.revision, created=self.stored.created, spec=self.expanded)
+
+    def noted(self, stored: StoredRevision) -> "Kept":
+        """The same content, with what was noted on it since."""
+        same = replace(self, stored=stored)
+        if same.stored.created == self.stored.created:
+            vars(same)["entry"] = self.entry  # for the gateway it has not changed
+        return same
 
 
 @dataclass(frozen=True)
@@ -73,6 +85,19 @@ def content(spec: PromptTemplateSpec, expanded: PromptTemplateSpec, previous: st
     if expanded != spec:
         written["expanded"] = expanded.dump()
     return written | ({"previous": previous} if previous else {})
+
+
+def excess(content: Mapping[str, Any]) -> str:
+    """Why a revision with this content can't be kept, with the sizes; empty where it can."""
+    parts = {name: len(json.dumps(value, ensure_ascii=False).encode()) for name, value in content.items()}
+    total = sum(parts.values())
+    if total <= MAX_BYTES:
+        return ""
+    whole = f" and {parts['expanded']} with all includes in their place" if "expanded" in parts else ""
+    return (
+        f"a revision would take {total} bytes, of which {parts['spec']} as it is written{whole}; at most"
+        f" {MAX_BYTES} can be kept: shorten the messages and examples, or split the template"
+    )
 
 
 def find(kept: Sequence[Kept], revision: str) -> Kept | None:

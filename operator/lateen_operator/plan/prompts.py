@@ -15,9 +15,10 @@ from lateen_api.conditions import Reason
 from lateen_api.prompt_template import PromptTemplateSpec
 from lateen_api.status_types import MAX_LISTED_REVISIONS
 from lateen_operator.plan import prompt_budget, prompt_checks, prompt_revisions
+from lateen_operator.plan.prompt_checks import Checked
 from lateen_operator.plan.prompt_revisions import Kept, Use, prompt_id
 from lateen_operator.plan.world import World
-from lateen_operator.seams import Event, Resource
+from lateen_operator.seams import Backoff, Event, Resource
 from lateen_operator.status import Report, Verdict, timestamp
 
 
@@ -56,26 +57,19 @@ def plan(resource: Resource, world: World) -> PromptPlan:
     checked = prompt_checks.check(resource, world)
     if checked.problem is not None:
         return PromptPlan(_entry(resource, kept), kept, problem=checked.problem)
-    spec, expanded = checked.spec, checked.expanded
+    spec = checked.spec
     assert spec is not None
-    assert expanded is not None
     if spec.suspend:
         suspended = Verdict("True", Reason.SUSPENDED, "spec.suspend is true: changes are ignored")
         return PromptPlan(_entry(resource, kept), kept, problem=suspended)
-    wanted = prompt_revisions.find(kept, spec.revision())
+    wanted = prompt_revisions.find(kept, checked.revision)
     if wanted is None or wanted is not kept[0]:
-        return _to_be_newest(resource, world, spec, expanded, wanted)
+        return _to_be_newest(resource, world, checked, wanted)
     return _settled(resource, world, spec, kept)
 
 
-def _to_be_newest(
-    resource: Resource,
-    world: World,
-    spec: PromptTemplateSpec,
-    expanded: PromptTemplateSpec,
-    wanted: Kept | None,
-) -> PromptPlan:
-    kept, revision = world.prompt_history.get(resource.uid, ()), spec.revision()
+def _to_be_newest(resource: Resource, world: World, checked: Checked, wanted: Kept | None) -> PromptPlan:
+    kept, revision = world.prompt_history.get(resource.uid, ()), checked.revision
     number = max((item.number for item in world.revisions.get(resource.uid, ())), default=0) + 1
     entry = _entry(resource, kept)
     if wanted is not None:
@@ -85,7 +79,13 @@ def _to_be_newest(
         entry = (
             deployed  # somebody has deleted what was kept of it: it is kept again, and clients don't notice
         )
-    content = prompt_revisions.content(spec, expanded, kept[0].revision if kept else "")
+    assert checked.spec is not None
+    assert checked.expanded is not None
+    before = kept[0].revision if kept else ""
+    content = prompt_revisions.content(checked.spec, checked.expanded, before)
+    excess = prompt_revisions.excess(content)
+    if excess:
+        return PromptPlan(entry, kept, problem=Verdict("False", Reason.TOO_LARGE, f"{excess}."))
     return PromptPlan(entry, kept, revision, number, store=content)
 
 
@@ -121,20 +121,20 @@ def _report(resource: Resource, made: PromptPlan, world: World) -> Report:
     entry, problem = made.entry, made.problem
     live = entry.revisions[0] if entry else None
     fields = _fields(resource, made, world)
-    is_served = entry is not None and world.served_prompts.get(entry.id) == entry
+    is_served = entry is not None and (world.served_prompts or {}).get(entry.id) == entry
     if problem is not None and problem.status != "True":
         keeps = f" Version {live.spec.version} stays live." if live else ""
         verdict = Verdict("False", problem.reason, problem.message + keeps)
         waiting = problem.reason is Reason.REFERENCE_NOT_READY
         heals = problem.reason is Reason.REFERENCE_NOT_FOUND
-        again = 0.3 if waiting else 1.0 if heals else None
+        again = Backoff(1.0, 30.0, f"{resource.generation} {problem.message}") if waiting or heals else None
         return Report(verdict, reconciling=waiting, stalled=not waiting, fields=fields, again=again)
     if problem is not None and (is_served or entry is None):
         verdict = Verdict("True" if entry else "False", problem.reason, problem.message)
         return Report(verdict, fields=fields)
     if not is_served or made.writes_first:
         verdict = Verdict("False", Reason.PROGRESSING, "waiting for the gateway to take the catalog")
-        return Report(verdict, reconciling=True, fields=fields, again=0.1)
+        return Report(verdict, reconciling=True, fields=fields, again=Backoff(0.1, 2.0, made.revision))
     assert live is not None
     verdict = Verdict("True", Reason.READY, f"version {live.spec.version} is live")
     return Report(verdict, fields=fields, events=_rolled_out(resource, live))
@@ -143,7 +143,7 @@ def _report(resource: Resource, made: PromptPlan, world: World) -> Report:
 def _fields(resource: Resource, made: PromptPlan, world: World) -> dict[str, Any]:
     """The revision that clients are served, the last known one while the gateway does not say; and the history."""
     wanted = prompt_id(resource)
-    if world.served_catalog is None:
+    if world.served_prompts is None:
         live, version = (resource.status.get(name) for name in ("revision", "version"))
     else:
         entry = world.served_prompts.get(wanted)

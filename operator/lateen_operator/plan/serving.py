@@ -27,6 +27,8 @@ class ServingPlan:
 
     config: Mapping[str, Any]
     catalog: catalog.Catalog
+    document: Mapping[str, Any]
+    """The catalog as it stands in the config."""
     models: Mapping[Key, models.ModelPlan]
     prompts: Mapping[Key, prompts.PromptPlan]
     indexes: Mapping[Key, indexes.IndexPlan]
@@ -54,9 +56,10 @@ def compose(world: World, options: ServingOptions, drained: frozenset[str]) -> S
     }
     needed = referenced(document)
     kept = _kept(world, wanted, needed, drained)
-    config = _config([gateway(document, options), *_ordered(wanted | kept)], options)
+    written = document.dump()
+    config = _config([gateway(written, options), *_ordered(wanted | kept)], options)
     unreferenced = frozenset(kept) - needed
-    return ServingPlan(config, document, model_plans, prompt_plans, index_plans, unreferenced)
+    return ServingPlan(config, document, written, model_plans, prompt_plans, index_plans, unreferenced)
 
 
 def referenced(document: catalog.Catalog) -> frozenset[str]:
@@ -83,13 +86,13 @@ def _ordered(applications: Mapping[str, Mapping[str, Any]]) -> list[Mapping[str,
     return [applications[name] for name in sorted(applications)]
 
 
-def gateway(document: catalog.Catalog, options: ServingOptions) -> dict[str, Any]:
-    """The Serve config entry of the gateway."""
+def gateway(document: Mapping[str, Any], options: ServingOptions) -> dict[str, Any]:
+    """The Serve config entry of the gateway with this catalog."""
     deployment = {
         "name": names.GATEWAY_DEPLOYMENT,
         "num_replicas": options.gateway_replicas,
         "max_ongoing_requests": GATEWAY_MAX_ONGOING_REQUESTS,
-        "user_config": {"catalog": document.dump()},
+        "user_config": {"catalog": document},
         "graceful_shutdown_timeout_s": 120.0,
         "ray_actor_options": {"num_cpus": 0.1},
     }

@@ -4,14 +4,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
-
-from pydantic import ValidationError
 
 from lateen_api import names
 from lateen_api.catalog import Catalog, Prompt
-from lateen_operator.plan import prompt_includes, prompt_revisions
+from lateen_operator.plan import prompt_includes
 from lateen_operator.plan.prompt_revisions import Kept
+from lateen_operator.plan.reading import Reader
 from lateen_operator.seams import Resource, ServeState, StoredRevision, StoreState
 
 
@@ -45,6 +43,8 @@ class World:
     """Base URL of the API as clients reach it; empty: not known."""
     now: float = 0.0
     """Unix time, seconds."""
+    reader: Reader = field(default_factory=Reader, compare=False)
+    """Remembers what was read in earlier passes."""
 
     @cached_property
     def deployed_catalog(self) -> Catalog | None:
@@ -55,7 +55,7 @@ class World:
         for deployment in gateway.config.get("deployments") or []:
             document = (deployment.get("user_config") or {}).get("catalog")
             if deployment.get("name") == names.GATEWAY_DEPLOYMENT and document is not None:
-                return _parse(document)
+                return self.reader.catalog(document)
         return None
 
     @cached_property
@@ -63,9 +63,7 @@ class World:
         """Kept revisions of each PromptTemplate by its uid, newest first; without those that can't be read."""
         return {
             each.uid: tuple(
-                kept
-                for kept in map(prompt_revisions.read, self.revisions.get(each.uid, ()))
-                if kept is not None
+                kept for kept in map(self.reader.kept, self.revisions.get(each.uid, ())) if kept is not None
             )
             for each in self.prompts
         }
@@ -81,24 +79,20 @@ class World:
         return _by_id(self.deployed_catalog)
 
     @cached_property
-    def served_prompts(self) -> Mapping[str, Prompt]:
-        """The prompts that the gateway answers from right now, by id; none while that is not known."""
-        return _by_id(self.served_catalog)
-
-    @cached_property
     def served_catalog(self) -> Catalog | None:
-        """The catalog the gateway answers from right now; None while that is not known."""
+        """The last applied catalog, once the gateway answers from it; None until then and while that is not known."""
         deployed = self.deployed_catalog
         return deployed if deployed is not None and deployed.revision == self.serve.served_catalog else None
+
+    @cached_property
+    def served_prompts(self) -> Mapping[str, Prompt] | None:
+        """The prompts that the gateway answers from right now, by id; None while that is not known.
+
+        Where catalogs follow each other fast they are those of an earlier one: what is live in it is live.
+        """
+        found = self.served_catalog or self.reader.earlier(self.serve.served_catalog or "")
+        return _by_id(found) if found is not None else None
 
 
 def _by_id(document: Catalog | None) -> dict[str, Prompt]:
     return {prompt.id: prompt for prompt in document.prompts} if document is not None else {}
-
-
-def _parse(document: Any) -> Catalog | None:
-    # A catalog of another version of the operator is no reason to fail: it is replaced by ours.
-    try:
-        return Catalog.parse(document)
-    except ValidationError:
-        return None

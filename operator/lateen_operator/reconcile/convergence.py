@@ -16,9 +16,11 @@ from lateen_api.conditions import Reason
 from lateen_operator.cache import ResourceCache
 from lateen_operator.mirror import SecretsMirror
 from lateen_operator.plan import references, serving
+from lateen_operator.plan.reading import Reader
 from lateen_operator.plan.world import ServingOptions, World
 from lateen_operator.reconcile.drains import Drains
-from lateen_operator.seams import Cluster, Event, Kind, Serve, Store, StoredRevision, Unavailable
+from lateen_operator.revisions import Revisions
+from lateen_operator.seams import Cluster, Event, Kind, Serve, Store, Unavailable
 
 DRAIN_SECONDS = 3.0
 """From the moment the gateway serves a catalog without an application until that application may go.
@@ -26,6 +28,10 @@ DRAIN_SECONDS = 3.0
 It only has to cover the steps between resolving a model and calling it; calls under way are drained by Ray Serve
 itself, up to the model's request timeout.
 """
+
+LONGEST_REST = 0.5
+"""Seconds between two passes, at most; else as long as the one before took. Where passes are long, because there is
+much, more callers then share the next one, and Ray gets fewer configs with more in each."""
 
 log = structlog.get_logger(__name__)
 
@@ -47,15 +53,19 @@ class Convergence:
         serve: Serve,
         store: Store,
         cache: ResourceCache,
+        revisions: Revisions,
         options: ServingOptions,
         clock: Callable[[], float],
         mirror: SecretsMirror | None = None,
     ) -> None:
         self._cluster, self._serve, self._store, self._mirror = cluster, serve, store, mirror
-        self._cache, self._options, self._clock = cache, options, clock
+        self._cache, self._revisions = cache, revisions
+        self._options, self._clock = options, clock
+        self._reader = Reader()
         self._drains = Drains(DRAIN_SECONDS)
         self._lock = asyncio.Lock()
         self._next: asyncio.Task[View] | None = None
+        self._rest = 0.0
 
     async def run(self) -> View:
         """The view of a pass that starts after this call; raises seams.Unavailable."""
@@ -65,15 +75,24 @@ class Convergence:
 
     async def _pass(self) -> View:
         async with self._lock:
+            await asyncio.sleep(self._rest)
             self._next = None
-            world = await self._observe()
-            plan = self._plan(world)
-            await self._note_aborts(world, plan)
-            if serving.differs(world, plan.config):
-                await self._serve.apply(plan.config)
-                log.info("serve config applied", catalog=plan.catalog.revision)
-                await self._tell_drift(world, plan)
-            return View(world, plan)
+            began = self._clock()
+            try:
+                return await self._converge()
+            finally:
+                self._rest = min(LONGEST_REST, max(0.0, self._clock() - began))
+
+    async def _converge(self) -> View:
+        world = await self._observe()
+        plan = self._plan(world)
+        await self._note_aborts(world, plan)
+        if serving.differs(world, plan.config):
+            await self._serve.apply(plan.config)
+            self._reader.applied(plan.document, plan.catalog)
+            log.info("serve config applied", catalog=plan.catalog.revision)
+            await self._tell_drift(world, plan)
+        return View(world, plan)
 
     async def _note_aborts(self, world: World, plan: serving.ServingPlan) -> None:
         """Write down which rollouts are given up, before requests leave them: who is killed in between goes on so."""
@@ -84,7 +103,7 @@ class Convergence:
                     "rollout given up", model=resource.key.name, revision=abort.name, reason=abort.why
                 )
                 try:
-                    await self._cluster.abort_revision(resource.key.namespace, abort.name, abort.why)
+                    await self._revisions.abort(resource.key.namespace, abort.name, abort.why)
                 except Unavailable as error:  # clients first: it starts afresh, is judged and noted again
                     log.error("an abort could not be noted", revision=abort.name, error=str(error))
 
@@ -97,22 +116,26 @@ class Convergence:
                 )
 
     async def _observe(self) -> World:
-        serve, store, keys, revisions = await asyncio.gather(
-            self._serve.observe(), self._store.observe(), self._cluster.api_keys(), self._cluster.revisions()
+        serve, store, keys = await asyncio.gather(
+            self._serve.observe(), self._store.observe(), self._cluster.api_keys()
         )
         models = tuple(self._cache.of_kind(Kind.MODEL_DEPLOYMENT))
+        prompts = tuple(self._cache.of_kind(Kind.PROMPT_TEMPLATE))
         missing = await self._mirrored(references.secrets(models, serve.applications.values()))
+        revisions = self._revisions.by_owner()
+        self._reader.limit(prompts, (item for owned in revisions.values() for item in owned))
         return World(
             models=models,
-            prompts=tuple(self._cache.of_kind(Kind.PROMPT_TEMPLATE)),
+            prompts=prompts,
             indexes=tuple(self._cache.of_kind(Kind.RAG_INDEX)),
             keys=keys,
-            revisions=_by_owner(revisions),
+            revisions=revisions,
             serve=serve,
             store=store,
             missing_secrets=missing,
             gateway_url=self._options.gateway_url,
             now=self._clock(),
+            reader=self._reader,
         )
 
     async def _mirrored(self, wanted: Sequence[tuple[str, str]]) -> frozenset[tuple[str, str]]:
@@ -140,10 +163,3 @@ class Convergence:
         if world.served_catalog is None:
             return plan.unreferenced if is_broken else ()
         return plan.unreferenced - serving.referenced(world.served_catalog)
-
-
-def _by_owner(revisions: Iterable[StoredRevision]) -> dict[str, tuple[StoredRevision, ...]]:
-    owners: dict[str, tuple[StoredRevision, ...]] = {}
-    for item in sorted(revisions, key=lambda revision: -revision.number):
-        owners[item.owner_uid] = (*owners.get(item.owner_uid, ()), item)
-    return owners

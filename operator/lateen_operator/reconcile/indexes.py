@@ -8,7 +8,7 @@ from lateen_operator.reconcile.builds import Builds
 from lateen_operator.reconcile.convergence import Convergence, View
 from lateen_operator.reconcile.drains import Drains
 from lateen_operator.reconcile.reporting import tell
-from lateen_operator.seams import Cluster, Event, Resource, Store
+from lateen_operator.seams import Backoff, Cluster, Event, Resource, Store, Wish
 from lateen_operator.status import Report, Verdict
 
 
@@ -19,8 +19,8 @@ class IndexReconciler:
         self._cluster, self._store, self._builds, self._convergence = cluster, store, builds, convergence
         self._drains: dict[str, Drains] = {}
 
-    async def reconcile(self, resource: Resource) -> float | None:
-        """Observe, plan, execute, report; returns seconds until it wants to be called again."""
+    async def reconcile(self, resource: Resource) -> Wish:
+        """Observe, plan, execute, report; returns when it wants to be called again."""
         if resource.deleting:
             return await self._finalize(resource)
         if names.FINALIZER not in resource.finalizers:
@@ -33,7 +33,8 @@ class IndexReconciler:
         swept = await self._sweep(resource, made, view)
         report = indexes.report(resource, made, state, view.world)
         again = await tell(self._cluster, resource, report, view.world.now)
-        return min((wait for wait in (again, swept) if wait is not None), default=None)
+        wishes = [wish for wish in (again, swept) if wish is not None]
+        return min(wishes, key=lambda wish: wish.first if isinstance(wish, Backoff) else wish, default=None)
 
     async def _sweep(self, resource: Resource, made: indexes.IndexPlan, view: View) -> float | None:
         """Delete collections that nothing queries any more; returns seconds until more may go."""

@@ -6,12 +6,15 @@ from lateen_api.conditions import Reason
 from lateen_operator.plan import applications, model_status, models
 from lateen_operator.reconcile.convergence import Convergence
 from lateen_operator.reconcile.reporting import tell
-from lateen_operator.seams import Cluster, Event, Resource
+from lateen_operator.revisions import Revisions
+from lateen_operator.seams import Cluster, Event, Resource, Wish
 from lateen_operator.status import Report, Verdict
 
 
-async def reconcile(resource: Resource, cluster: Cluster, convergence: Convergence) -> float | None:
-    """Observe, plan, execute, report; returns seconds until it wants to be called again."""
+async def reconcile(
+    resource: Resource, cluster: Cluster, revisions: Revisions, convergence: Convergence
+) -> Wish:
+    """Observe, plan, execute, report; returns when it wants to be called again."""
     if resource.deleting:
         return await _finalize(resource, cluster, convergence)
     if names.FINALIZER not in resource.finalizers:
@@ -20,22 +23,21 @@ async def reconcile(resource: Resource, cluster: Cluster, convergence: Convergen
     made = view.plan.models.get(resource.key)
     if made is None:
         return 0.1
-    await _keep_history(resource, made, cluster)
+    await _keep_history(resource, made, revisions)
     report = model_status.report(resource, made, view.world)
     return await tell(cluster, resource, report, view.world.now)
 
 
-async def _keep_history(resource: Resource, made: models.ModelPlan, cluster: Cluster) -> None:
+async def _keep_history(resource: Resource, made: models.ModelPlan, revisions: Revisions) -> None:
     history, namespace = made.history, resource.key.namespace
     if history.store is not None and made.spec is not None:
-        await cluster.store_revision(resource, made.spec.revision(), history.number, history.store)
+        await revisions.store(resource, made.spec.revision(), history.number, history.store)
     if history.renumber:
-        await cluster.renumber_revision(namespace, history.renumber, history.number)
-    for name in history.forget:
-        await cluster.delete_revision(namespace, name)
+        await revisions.renumber(namespace, history.renumber, history.number)
+    await revisions.delete(namespace, history.forget)
 
 
-async def _finalize(resource: Resource, cluster: Cluster, convergence: Convergence) -> float | None:
+async def _finalize(resource: Resource, cluster: Cluster, convergence: Convergence) -> Wish:
     if names.FINALIZER not in resource.finalizers:
         return None
     view = await convergence.run()

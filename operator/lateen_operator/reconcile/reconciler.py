@@ -13,6 +13,7 @@ from lateen_operator.reconcile.builds import Builds
 from lateen_operator.reconcile.convergence import Convergence
 from lateen_operator.reconcile.indexes import IndexReconciler
 from lateen_operator.reconcile.reporting import tell
+from lateen_operator.revisions import Revisions
 from lateen_operator.seams import (
     Cluster,
     Key,
@@ -23,6 +24,7 @@ from lateen_operator.seams import (
     Store,
     StoreUnavailable,
     Unavailable,
+    Wish,
 )
 from lateen_operator.settings import OperatorSettings
 from lateen_operator.status import Report, Verdict, ready_condition
@@ -37,8 +39,10 @@ class Reconciler:
         serve: Serve,
         store: Store,
         cache: ResourceCache,
+        revisions: Revisions,
         settings: OperatorSettings,
         clock: Callable[[], float],
+        enqueue: Callable[[Key], None],
     ) -> None:
         options = ServingOptions(
             settings.gateway_host,
@@ -46,20 +50,21 @@ class Reconciler:
             settings.gateway_replicas,
             settings.gateway_url.rstrip("/"),
         )
-        self._cluster, self._cache, self._clock = cluster, cache, clock
+        self._cluster, self._cache, self._revisions, self._clock = cluster, cache, revisions, clock
+        self._enqueue = enqueue
         mirror = SecretsMirror(Path(settings.secrets_folder)) if settings.secrets_folder else None
-        self._convergence = Convergence(cluster, serve, store, cache, options, clock, mirror)
+        self._convergence = Convergence(cluster, serve, store, cache, revisions, options, clock, mirror)
         self._indexes = IndexReconciler(cluster, store, Builds(cluster, serve, store), self._convergence)
 
     async def resync(self) -> None:
         """Compare the desired Serve config with the real one, also while there is no resource at all."""
         await self._convergence.run()
 
-    async def reconcile(self, key: Key) -> float | None:
+    async def reconcile(self, key: Key) -> Wish:
         """Bring one resource to its spec.
 
         Returns:
-            Seconds until it wants to be looked at again; None: at its next change or resync.
+            When it wants to be looked at again.
 
         Raises:
             Unavailable: Ray, Weaviate or the API server did not answer; the status says so.
@@ -78,12 +83,14 @@ class Reconciler:
             await self._report_unavailable(resource, Reason.STORE_UNAVAILABLE, error)
             raise
 
-    async def _dispatch(self, resource: Resource) -> float | None:
+    async def _dispatch(self, resource: Resource) -> Wish:
         match resource.key.kind:
             case Kind.MODEL_DEPLOYMENT:
-                return await models.reconcile(resource, self._cluster, self._convergence)
+                return await models.reconcile(resource, self._cluster, self._revisions, self._convergence)
             case Kind.PROMPT_TEMPLATE:
-                return await prompts.reconcile(resource, self._cluster, self._convergence)
+                return await prompts.reconcile(
+                    resource, self._cluster, self._revisions, self._convergence, self._enqueue
+                )
             case Kind.RAG_INDEX:
                 return await self._indexes.reconcile(resource)
 

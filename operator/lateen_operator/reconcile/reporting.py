@@ -2,10 +2,10 @@
 """The last step of every reconcile: post Events and write the status, only when it says something new."""
 
 from lateen_operator import status
-from lateen_operator.seams import Cluster, Resource
+from lateen_operator.seams import Cluster, Resource, Wish
 
 
-async def tell(cluster: Cluster, resource: Resource, report: status.Report, now: float) -> float | None:
+async def tell(cluster: Cluster, resource: Resource, report: status.Report, now: float) -> Wish:
     """Publish `report`; returns when the resource wants to be looked at again."""
     document = status.document(resource, report, now)
     if document != resource.status:

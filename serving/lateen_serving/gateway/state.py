@@ -108,7 +108,8 @@ class GatewayState:
         """
         try:
             document = user_config["catalog"] if isinstance(user_config, Mapping) else None
-            snapshot = Snapshot.of(Catalog.parse(document), self._templates)
+            known = self._current.prompts.values()
+            snapshot = Snapshot.of(Catalog.parse(document, known), self._templates)
         except ValidationError as error:
             problems = error.errors(include_url=False, include_input=False, include_context=False)
             self._refuse([f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in problems[:5]])
