@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from lateen_api.prompt_template import PromptTemplateSpec
 
+INSTRUCTING = ("system", "developer")
+"""Roles whose messages are never cut."""
+
 _LINE_END = re.compile("\r\n|[\r\n]")
 
 
@@ -16,7 +19,7 @@ class Violation:
     Attributes:
         path: Field of the spec, such as `messages[0].content`.
         reason: CamelCase: SyntaxError, Forbidden, UndeclaredVariable, UnusedVariable, InvalidVariable, UnresolvedInclude,
-            InvalidSchema.
+            InvalidSchema, InvalidWindow.
         message: What is wrong and what to do.
         line: Line within the field, from 1; 0 where it is the field as a whole.
         column: Column within that line, from 1; 0 where `line` is.
