@@ -19,6 +19,7 @@ from lateen_cli import render_options as options
 from lateen_cli.render_input import Prompt
 from lateen_cli.revisions import Namespace, State
 from lateen_cli.state import Unusable
+from lateen_cli.terminal import complain, tell
 from lateen_cli.validate import Output
 
 _TROUBLE = 2
@@ -82,7 +83,7 @@ def render(
             body = {"model": model, "version": version, "variables": values, "metadata": injection.metadata}
             result = _asked(target, prompt, body)
     except Unusable as error:
-        typer.echo(str(error), err=True)
+        complain(str(error))
         raise typer.Exit(_TROUBLE) from error
     except _Refused as error:
         _tell_refusals(error.refusals, output)
@@ -152,7 +153,7 @@ def _tell_refusals(refusals: Sequence[Refusal], output: Output) -> None:
         print(json.dumps(found, indent=2, ensure_ascii=False))
         return
     for each in refusals:
-        typer.echo(each.message, err=True)
+        complain(each.message)
 
 
 def _tell(result: dict[str, Any], output: Output) -> None:
@@ -160,8 +161,8 @@ def _tell(result: dict[str, Any], output: Output) -> None:
         print(json.dumps(result, indent=2, ensure_ascii=False))
         return
     for message in result["messages"]:
-        print(f"[{message['role']}]\n{message['content']}\n")
+        tell(f"[{message['role']}]\n{message['content']}\n")
     tokens = f", {result['tokens']} tokens for {result['model']}" if "tokens" in result else ""
-    print(f"{len(result['messages'])} messages, {result['characters']} characters{tokens}")
+    tell(f"{len(result['messages'])} messages, {result['characters']} characters{tokens}")
     for cut in result.get("cut", ()):
-        print(f"cut: {cut['what']} from {cut['before']} to {cut['after']} {cut['unit']}")
+        tell(f"cut: {cut['what']} from {cut['before']} to {cut['after']} {cut['unit']}")

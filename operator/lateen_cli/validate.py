@@ -18,6 +18,7 @@ from lateen_api.prompts import includes
 from lateen_cli import documents
 from lateen_cli.documents import Document
 from lateen_cli.state import Unusable
+from lateen_cli.terminal import complain, tell
 
 _TROUBLE = 2
 _KINDS = {kind.name: kind for kind in crd.KINDS}
@@ -67,7 +68,7 @@ def validate(
     try:
         found = [document for file in files for document in documents.read(file)]
     except Unusable as error:
-        typer.echo(str(error), err=True)
+        complain(str(error))
         raise typer.Exit(_TROUBLE) from error
     ours = [document for document in found if _is_ours(document)]
     findings = check(ours)
@@ -174,6 +175,6 @@ def _tell(findings: Sequence[Finding], documents_read: int, output: Output) -> N
         print(json.dumps(result, indent=2))
         return
     for each in findings:
-        print(each.text())
+        tell(each.text())
     if not findings:
         print(f"{documents_read} resource{'' if documents_read == 1 else 's'} valid")
