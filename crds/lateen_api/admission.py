@@ -25,6 +25,7 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
 _WORDS = {"object": "map", "array": "list", "integer": "numeric", "number": "numeric"}
 _MOST_SHOWN = 40
 _ROOT = ("apiVersion", "kind", "metadata", "spec", "status")
+_UNKNOWN = "field not declared in schema"
 _NAME = ("metadata", "name")
 
 
@@ -51,11 +52,7 @@ class Checker:
 
     def problems(self, content: Mapping[str, Any]) -> list[Problem]:
         """Everything for which an object of this kind would be refused, its status aside; empty where it is accepted."""
-        found = [
-            Problem((name,), "field not declared in schema")
-            for name, value in content.items()
-            if name not in _ROOT and value is not None
-        ]
+        found = [Problem((name,), _UNKNOWN, blocks=False) for name in content if name not in _ROOT]
         spec = self.stored_spec(content)
         if spec is None:
             found.append(Problem(("spec",), "Required value"))
@@ -105,7 +102,7 @@ class Checker:
             if below is not None:
                 yield from self._of(child, below, (*path, name))
             elif not node.get(FREE_JSON):
-                yield Problem((*path, name), "field not declared in schema")
+                yield Problem((*path, name), _UNKNOWN, blocks=False)
 
 
 def defaulted(value: Any, node: Node) -> Any:
