@@ -58,21 +58,30 @@ class Checker:
             found.append(Problem(("spec",), "Required value"))
         else:
             found += self._of(spec, self._schema["properties"]["spec"], ("spec",))
-        return [*found, *self._of_name(content)]
+        return [*found, *self._of_metadata(content)]
 
     def stored_spec(self, content: Mapping[str, Any]) -> Any:
         """The object's spec as the operator reads it, with defaults; None where there is none."""
         return defaulted(content.get("spec"), self._schema["properties"]["spec"])
 
-    def _of_name(self, content: Mapping[str, Any]) -> Iterator[Problem]:
+    def _of_metadata(self, content: Mapping[str, Any]) -> Iterator[Problem]:
         """Of all outside the spec a rule sees only the name."""
         metadata = content.get("metadata")
-        name = metadata.get("name") if isinstance(metadata, Mapping) else None
+        known = metadata if isinstance(metadata, Mapping) else {}
+        name = known.get("name")
         if not isinstance(name, str):
-            yield Problem(_NAME, "Required value")
-            return
-        for message in self._rules.broken(self._schema, {"metadata": {"name": name}}):
-            yield Problem(_NAME, message, blocks=False)
+            yield Problem(_NAME, "Required value" if name is None else f"expected string, got {_shown(name)}")
+        else:
+            for message in self._rules.broken(self._schema, {"metadata": {"name": name}}):
+                yield Problem(_NAME, message, blocks=False)
+        for field in ("labels", "annotations"):
+            of_field = known.get(field) or {}
+            if not isinstance(of_field, Mapping):
+                yield Problem(("metadata", field), f"expected map, got {_shown(of_field)}")
+                continue
+            for key, value in of_field.items():
+                if value is not None and not isinstance(value, str):
+                    yield Problem(("metadata", field, key), f"expected string, got {_shown(value)}")
 
     def _of(self, value: Any, node: Node, path: FieldPath) -> list[Problem]:
         mistake = _mistyped(value, node, path)

@@ -99,7 +99,7 @@ def _of_document(
     problems = checker.problems(content)
     for problem in problems:
         yield _finding(document, problem.path, Reason.INVALID_SPEC, problem.message)
-    if any(problem.path != ("metadata", "name") for problem in problems):
+    if any(problem.path[:1] != ("metadata",) for problem in problems):
         return
     try:
         spec = _KINDS[document.kind].spec.model_validate(checker.stored_spec(content))

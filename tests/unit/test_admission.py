@@ -98,3 +98,22 @@ def test_a_rule_is_told_instead_of_its_pattern() -> None:
     assert problems(SPEC | {"version": "one two"}) == [
         ("spec.version", "must be letters, digits, '-', '.' or '_', such as 1.2")
     ]
+
+
+@pytest.mark.parametrize(
+    ("metadata", "path", "word"),
+    [
+        ({}, "metadata.name", "Required value"),
+        (None, "metadata.name", "Required value"),
+        ([], "metadata.name", "Required value"),
+        ({"name": 5}, "metadata.name", "expected string, got 5"),
+        ({"name": "a.b"}, "metadata.name", "metadata.name must be a DNS label"),
+        ({"name": "a", "labels": {"version": 1}}, "metadata.labels.version", "expected string, got 1"),
+        ({"name": "a", "annotations": [1]}, "metadata.annotations", "expected map, got [1]"),
+    ],
+)
+def test_metadata_is_checked_too(metadata: Any, path: str, word: str) -> None:
+    """The name, and what must be words."""
+    ((found, message),) = problems(SPEC, metadata=metadata)
+    assert (found, message.startswith(word)) == (path, True)
+    assert problems(SPEC, metadata={"name": "a", "labels": {"a": "1", "b": None}, "annotations": None}) == []
