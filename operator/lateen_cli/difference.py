@@ -9,6 +9,8 @@ import yaml
 from rich.console import Console
 from rich.text import Text
 
+from lateen_cli.terminal import visible
+
 _STYLES = {"---": "bold", "+++": "bold", "@@": "cyan", "-": "red", "+": "green"}
 """By the start of a line, longer ones first."""
 
@@ -41,4 +43,4 @@ def show(console: Console, found: Sequence[str]) -> None:
     """Print a diff; the console knows whether it is a terminal."""
     for line in found:
         style = next((style for start, style in _STYLES.items() if line.startswith(start)), "")
-        console.print(Text(line, style=style), soft_wrap=True)
+        console.print(Text(visible(line) if console.is_terminal else line, style=style), soft_wrap=True)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """YAML files with the place of everything in them, so that a problem is shown where its author has to change something.
 
-Used by `validate.py` and `render.py`. JSON is YAML, too.
+Used by `validate.py` and `render.py`. JSON is YAML, too; `yaml_values.py` says what the words of either mean.
 """
 
 import sys
@@ -12,22 +12,12 @@ from typing import Any
 
 import yaml
 
+from lateen_cli import yaml_values
 from lateen_cli.state import Unusable
+from lateen_cli.yaml_values import FieldPath, Place, Unreadable
 
 MAX_BYTES = 4 * 2**20
 """Of one file."""
-
-_MAX_DEPTH = 100
-
-FieldPath = tuple[str | int, ...]
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where something begins, counted from 1."""
-
-    line: int
-    column: int
 
 
 @dataclass(frozen=True)
@@ -66,10 +56,9 @@ def read(name: str) -> list[Document]:
     text = _text(name)
     file = "<stdin>" if name == "-" else name
     try:
-        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text, Loader=yaml.SafeLoader)):
-            raise Unusable(f"{file}: YAML aliases (*name) are not read; write the value out.")
-        nodes = [node for node in yaml.compose_all(text, Loader=yaml.SafeLoader) if node is not None]
-        return [document for node in nodes for document in _documents(file, node)]
+        return [document for node in yaml_values.nodes(text) for document in _documents(file, node)]
+    except Unreadable as error:
+        raise Unusable(f"{file}:{error.place.line}:{error.place.column}: {error}.") from error
     except RecursionError as error:
         raise Unusable(f"{file}: it is nested too deep.") from error
     except yaml.YAMLError as error:
@@ -93,11 +82,12 @@ def _bytes(path: Path) -> bytes:
 
 
 def _documents(file: str, node: yaml.Node) -> Iterator[Document]:
-    content = yaml.SafeLoader("").construct_document(node)
+    content, places = yaml_values.value(node)
+    if content is None:
+        return
     if not isinstance(content, dict):
         line = node.start_mark.line + 1
         raise Unusable(f"{file}:{line}: this is not an object with apiVersion, kind, metadata and spec.")
-    places = dict(_places(node, ()))
     if not str(content.get("kind") or "").endswith("List") or not isinstance(content.get("items"), list):
         yield Document(file, content, places)
         return
@@ -106,17 +96,3 @@ def _documents(file: str, node: yaml.Node) -> Iterator[Document]:
         of_item = {path[2:]: place for path, place in places.items() if path[:2] == start}
         if isinstance(item, dict):
             yield Document(file, item, of_item)
-
-
-def _places(node: yaml.Node, path: FieldPath) -> Iterator[tuple[FieldPath, Place]]:
-    if len(path) > _MAX_DEPTH:
-        raise RecursionError
-    yield path, Place(node.start_mark.line + 1, node.start_mark.column + 1)
-    if isinstance(node, yaml.SequenceNode):
-        for number, item in enumerate(node.value):
-            yield from _places(item, (*path, number))
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            below = (*path, str(key.value))
-            yield from _places(value, below)
-            yield below, Place(key.start_mark.line + 1, key.start_mark.column + 1)

@@ -2,7 +2,7 @@
 """Asking a gateway what a model would read of a prompt. The standard library's client: nothing else needs one here."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
@@ -41,8 +41,23 @@ class Gateway:
 
     def rendering(self, prompt: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """The answer to a dry run of a prompt. Raises RefusedRequest, or Unusable where there is no answer to use."""
+        return self._answer(f"/prompts/{prompt}/render", body)
+
+    def counted(self, model: str, messages: Sequence[Mapping[str, Any]]) -> int:
+        """Tokens of messages as a model reads them. It is asked for an answer of one token, whose usage has the number.
+
+        Raises RefusedRequest, also where they are longer than the model reads, or Unusable where there is no answer to use.
+        """
+        body = {"model": model, "messages": list(messages), "max_completion_tokens": 1}
+        usage = self._answer("/chat/completions", body).get("usage")
+        tokens = usage.get("prompt_tokens") if isinstance(usage, dict) else None
+        if not isinstance(tokens, int):
+            raise Unusable(f"The gateway at {self.url} does not say how many tokens the prompt has.")
+        return tokens
+
+    def _answer(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         try:
-            status, content = self._post(f"/prompts/{prompt}/render", json.dumps(body))
+            status, content = self._post(path, json.dumps(body))
             answer = json.loads(content)
         except (OSError, HTTPException, ValueError) as error:
             raise Unusable(f"The gateway at {self.url} gives no answer to use: {error}") from error

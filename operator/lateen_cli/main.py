@@ -16,6 +16,7 @@ from lateen_cli.kubectl import Kubectl, Refused, resources
 from lateen_cli.overview import Overview
 from lateen_cli.screen import JsonLines, screen
 from lateen_cli.state import DEFAULT, StateDir, Unusable
+from lateen_cli.terminal import complain
 
 application = typer.Typer(
     name="lateen",
@@ -118,7 +119,7 @@ def main() -> None:
     try:
         application()
     except Unusable as error:
-        typer.echo(str(error), err=True)
+        complain(str(error))
         raise SystemExit(1) from error
 
 

@@ -19,6 +19,7 @@ from lateen_cli import render_options as options
 from lateen_cli.render_input import Prompt
 from lateen_cli.revisions import Namespace, State
 from lateen_cli.state import Unusable
+from lateen_cli.terminal import complain, tell
 from lateen_cli.validate import Output
 
 _TROUBLE = 2
@@ -60,8 +61,9 @@ def render(
     """Print the messages that a prompt becomes and how long they are, or everything for which it would be refused.
 
     A variable's example stands in where none is given. What a file includes must be in the file. With --model the gateway
-    is asked: it takes the time and the caller's name itself, and finds no passages. The exit status is 0, 1 where the
-    prompt or a value is refused, 2 where nothing can be read.
+    is asked. Of pt/NAME it takes the time and the caller's name itself, finds no passages and cuts; the messages of a file
+    are made here, and the model answers them with one token, so that its count of them is known. The exit status is 0, 1
+    where the prompt or a value is refused, 2 where nothing can be read.
     """
     try:
         if model is not None:
@@ -77,12 +79,14 @@ def render(
         values = _checked(prompt, render_input.assignments("--var", var), injection)
         if model is None:
             result = _rendered(prompt, values, injection)
+        elif not prompt.id:
+            result = _counted(gateway.find(state_dir, os.environ), model, prompt, values, injection)
         else:
             target = gateway.find(state_dir, os.environ)
             body = {"model": model, "version": version, "variables": values, "metadata": injection.metadata}
             result = _asked(target, prompt, body)
     except Unusable as error:
-        typer.echo(str(error), err=True)
+        complain(str(error))
         raise typer.Exit(_TROUBLE) from error
     except _Refused as error:
         _tell_refusals(error.refusals, output)
@@ -92,13 +96,13 @@ def render(
 
 def _check_asked(source: str, now: str | None, name: str, tenant: str, retrieved: options.Texts) -> None:
     if not render_input.is_of_cluster(source):
-        raise Unusable(
-            "--model needs pt/NAME: the model's replica counts, and it reads what is live or kept."
-        )
+        return
     given = {"--now": now, "--name": name, "--tenant": tenant, "--retrieved": retrieved}
     injected = [option for option, value in given.items() if value]
     if injected:
-        raise Unusable(f"{', '.join(injected)} can't go with --model: the gateway injects its own.")
+        raise Unusable(
+            f"{', '.join(injected)} can't go with pt/NAME and --model: the gateway injects its own."
+        )
 
 
 def _prompt(source: str, version: str | None, namespace: str | None, state_dir: Path | None) -> Prompt:
@@ -141,6 +145,22 @@ def _asked(target: gateway.Gateway, prompt: Prompt, body: dict[str, Any]) -> dic
     return _result(answer["version"], answer["messages"]) | counted
 
 
+def _counted(
+    target: gateway.Gateway, model: str, prompt: Prompt, values: dict[str, Any], injection: Injection
+) -> dict[str, Any]:
+    result = _rendered(prompt, values, injection)
+    try:
+        tokens = target.counted(model, result["messages"])
+    except gateway.RefusedRequest as error:
+        raise _Refused([Refusal("", "", str(error))]) from error
+    window = prompt.spec.context_window
+    most = window.max_prompt_tokens if window else None
+    if window and most is not None and tokens > most and window.overflow == "Refuse":
+        message = f"the prompt is {tokens} tokens; contextWindow.maxPromptTokens is {most}"
+        raise _Refused([Refusal("spec.contextWindow.maxPromptTokens", "", message)])
+    return result | {"model": model, "tokens": tokens, "maxPromptTokens": most}
+
+
 def _result(version: str, messages: Sequence[dict[str, Any]]) -> dict[str, Any]:
     characters = sum(len(message["content"]) for message in messages)
     return {"version": version, "messages": messages, "characters": characters, "violations": []}
@@ -152,7 +172,7 @@ def _tell_refusals(refusals: Sequence[Refusal], output: Output) -> None:
         print(json.dumps(found, indent=2, ensure_ascii=False))
         return
     for each in refusals:
-        typer.echo(each.message, err=True)
+        complain(each.message)
 
 
 def _tell(result: dict[str, Any], output: Output) -> None:
@@ -160,8 +180,11 @@ def _tell(result: dict[str, Any], output: Output) -> None:
         print(json.dumps(result, indent=2, ensure_ascii=False))
         return
     for message in result["messages"]:
-        print(f"[{message['role']}]\n{message['content']}\n")
+        tell(f"[{message['role']}]\n{message['content']}\n")
     tokens = f", {result['tokens']} tokens for {result['model']}" if "tokens" in result else ""
-    print(f"{len(result['messages'])} messages, {result['characters']} characters{tokens}")
+    tell(f"{len(result['messages'])} messages, {result['characters']} characters{tokens}")
+    most = result.get("maxPromptTokens")
+    if most is not None and result["tokens"] > most:
+        tell(f"longer than contextWindow.maxPromptTokens ({most}): it is cut; of pt/NAME you see how")
     for cut in result.get("cut", ()):
-        print(f"cut: {cut['what']} from {cut['before']} to {cut['after']} {cut['unit']}")
+        tell(f"cut: {cut['what']} from {cut['before']} to {cut['after']} {cut['unit']}")

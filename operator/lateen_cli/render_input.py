@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from lateen_api import names
+from lateen_api import admission, crd, names
 from lateen_api.prompt_template import PromptTemplateSpec
 from lateen_api.prompts.values import typed
 from lateen_api.rendering import InvalidVariable
@@ -50,7 +50,11 @@ def of_file(name: str, version: str | None) -> Prompt:
             f"{name} must hold one PromptTemplate that no other of it includes (of the version that is"
             f" asked for); it holds: {listed}."
         )
-    spec = _read(_spec(matching[0]), f"{name} is refused; lateen validate says where")
+    checker = admission.Checker(crd.PROMPT_TEMPLATE)
+    refused = f"{name} is refused; lateen validate says where"
+    if checker.problems(matching[0].content):
+        raise Unusable(f"{refused}.")
+    spec = _read(checker.stored_spec(matching[0].content), refused)
     return Prompt(validate.expanded(matching[0], spec, found))
 
 

@@ -23,7 +23,11 @@ Version = Annotated[
     str | None, typer.Option("--version", help="Which one. Default: the live one, or the only one of FILE.")
 ]
 Model = Annotated[
-    str | None, typer.Option("--model", help="Of pt/NAME: count its tokens, cut to the context window.")
+    str | None,
+    typer.Option(
+        "--model",
+        help="Count the tokens as this model of the cluster does; pt/NAME is also cut to its window.",
+    ),
 ]
 Now = Annotated[str | None, typer.Option("--now", help="Time of the request (from: clock). Default: now.")]
 Name = Annotated[str, typer.Option("--name", help="Name of the caller (from: identity).")]

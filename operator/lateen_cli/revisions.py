@@ -18,6 +18,7 @@ from lateen_cli import difference, kept, model_history, prompt_history
 from lateen_cli.kept import Kept, Kind
 from lateen_cli.kubectl import FIELD_MANAGER, Kubectl, Refused
 from lateen_cli.state import Unusable
+from lateen_cli.terminal import complain
 
 _KINDS = (Kind.MODEL, Kind.PROMPT)
 _TROUBLE = 2
@@ -79,7 +80,7 @@ def diff(
         found = asyncio.run(kept.load(kept.cluster(state_dir, os.environ), wanted, namespace))
         before, after = _side(wanted.kind, found, one), _side(wanted.kind, found, other)
     except Unusable as error:
-        typer.echo(str(error), err=True)
+        complain(str(error))
         raise typer.Exit(_TROUBLE) from error
     lines = difference.lines(before, after, f"{target} {one}", f"{target} {other or 'spec'}")
     difference.show(Console(), lines)

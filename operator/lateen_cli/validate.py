@@ -9,19 +9,19 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from lateen_api import crd, names, rendering
+from lateen_api import admission, crd, names, rendering
 from lateen_api.conditions import Reason
 from lateen_api.prompt_template import PromptTemplateSpec
 from lateen_api.prompts import includes
-from lateen_api.schema import MAX_NAME_LENGTH, RESOURCE_NAME_PATTERN
 from lateen_cli import documents
 from lateen_cli.documents import Document
 from lateen_cli.state import Unusable
+from lateen_cli.terminal import complain, tell
 
 _TROUBLE = 2
-_SPECS: dict[str, type[BaseModel]] = {kind.name: kind.spec for kind in crd.KINDS}
+_KINDS = {kind.name: kind for kind in crd.KINDS}
 _REFUSED = {
     includes.ReferenceNotFound: Reason.REFERENCE_NOT_FOUND,
     includes.IncludeCycle: Reason.INCLUDE_CYCLE,
@@ -62,13 +62,13 @@ def validate(
 ) -> None:
     """Check manifests of Lateen's kinds as the operator does, without a cluster; other kinds are passed over.
 
-    The exit status is 0 where all is well, 1 where something would be refused, 2 where a file can't be read. Includes are looked for in the given files. The rules
-    of the API server that span several fields are checked only when it is asked.
+    The exit status is 0 where all is well, 1 where something would be refused, 2 where a file can't be read. Includes are
+    looked for in the given files. What the API server refuses is found too; it is not asked.
     """
     try:
         found = [document for file in files for document in documents.read(file)]
     except Unusable as error:
-        typer.echo(str(error), err=True)
+        complain(str(error))
         raise typer.Exit(_TROUBLE) from error
     ours = [document for document in found if _is_ours(document)]
     findings = check(ours)
@@ -78,30 +78,34 @@ def validate(
 
 def check(found: Sequence[Document]) -> list[Finding]:
     """Everything that would be refused, in the order of the files."""
-    return [finding for document in found for finding in _of_document(document, found)]
+    checkers = {name: admission.Checker(kind) for name, kind in _KINDS.items()}
+    return [finding for document in found for finding in _of_document(document, found, checkers)]
 
 
 def _is_ours(document: Document) -> bool:
     return str(document.content.get("apiVersion") or "").startswith(f"{names.GROUP}/")
 
 
-def _of_document(document: Document, found: Sequence[Document]) -> Iterator[Finding]:
+def _of_document(
+    document: Document, found: Sequence[Document], checkers: Mapping[str, admission.Checker]
+) -> Iterator[Finding]:
     content = document.content
-    if content["apiVersion"] != names.API_VERSION or document.kind not in _SPECS:
-        known = ", ".join(sorted(_SPECS))
+    if content["apiVersion"] != names.API_VERSION or document.kind not in _KINDS:
+        known = ", ".join(sorted(_KINDS))
         message = f"there is no such kind in {names.API_VERSION}; there are: {known}"
         yield _finding(document, ("kind",), Reason.INVALID_SPEC, message)
         return
-    if not re.fullmatch(RESOURCE_NAME_PATTERN, document.name):
-        message = (
-            f"must be a DNS label of at most {MAX_NAME_LENGTH} characters: lower-case letters, digits and '-'"
-        )
-        yield _finding(document, ("metadata", "name"), Reason.INVALID_SPEC, message)
+    checker = checkers[document.kind]
+    problems = checker.problems(content)
+    for problem in problems:
+        yield _finding(document, problem.path, Reason.INVALID_SPEC, problem.message)
+    if any(problem.path[:1] != ("metadata",) for problem in problems):
+        return
     try:
-        spec = _SPECS[document.kind].model_validate(content.get("spec"))
+        spec = _KINDS[document.kind].spec.model_validate(checker.stored_spec(content))
     except ValidationError as error:
-        for problem in error.errors(include_url=False, include_input=False):
-            yield _finding(document, ("spec", *problem["loc"]), Reason.INVALID_SPEC, problem["msg"])
+        for each in error.errors(include_url=False, include_input=False):
+            yield _finding(document, ("spec", *each["loc"]), Reason.INVALID_SPEC, each["msg"])
         return
     if isinstance(spec, PromptTemplateSpec):
         yield from _of_prompt(document, spec, found)
@@ -131,7 +135,9 @@ def expanded(document: Document, spec: PromptTemplateSpec, found: Sequence[Docum
 
 def _template(document: Document) -> PromptTemplateSpec | None:
     try:
-        return PromptTemplateSpec.model_validate(document.content.get("spec"))
+        return PromptTemplateSpec.model_validate(
+            admission.Checker(crd.PROMPT_TEMPLATE).stored_spec(document.content)
+        )
     except ValidationError:
         return None  # it has a finding of its own
 
@@ -153,15 +159,10 @@ def _finding(document: Document, path: Sequence[str | int], reason: Reason, mess
         place.column,
         document.kind,
         document.name,
-        _written(path),
+        admission.written(path),
         reason.value,
         message,
     )
-
-
-def _written(path: Sequence[str | int]) -> str:
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
-    return text.removeprefix(".")
 
 
 def _tell(findings: Sequence[Finding], documents_read: int, output: Output) -> None:
@@ -174,6 +175,6 @@ def _tell(findings: Sequence[Finding], documents_read: int, output: Output) -> N
         print(json.dumps(result, indent=2))
         return
     for each in findings:
-        print(each.text())
+        tell(each.text())
     if not findings:
         print(f"{documents_read} resource{'' if documents_read == 1 else 's'} valid")

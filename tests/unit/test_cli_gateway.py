@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from lateen_cli import gateway
 from lateen_cli.main import application
 from lateen_cli.state import Unusable
+from lateen_serving.gateway.requests.chat import ChatRequest
 from lateen_serving.gateway.requests.prompts import RenderRequest
 from unit import cli_kubectl
 from unit.test_cli_prompt_history import ITEMS, TWO, template
@@ -116,11 +117,57 @@ def test_a_refusal_is_told_in_the_gateways_words(
     assert (found, words in text) == (code, True)
 
 
+FILE = """\
+kind: PromptTemplate
+apiVersion: lateen.dev/v1alpha1
+metadata: {name: tell}
+spec:
+  version: "3"
+  messages: [{role: system, content: "Today is {day}."}, {role: user, content: "Tell me of {topic}."}]
+  variables: [{name: topic}, {name: day, from: clock}]
+  contextWindow: {maxPromptTokens: 11, overflow: Truncate, priority: [topic]}
+"""
+
+
+def counted(tmp_path: Path, text: str = FILE) -> tuple[int, str]:
+    """Exit status and output of `lateen render FILE --model small`."""
+    (tmp_path / "a.yaml").write_text(text)
+    options = ["--model", "small", "--var", "topic=tea", "--now", "2026-01-31T12:00:00Z"]
+    shown = CliRunner().invoke(application, ["render", str(tmp_path / "a.yaml"), *options])
+    return shown.exit_code, shown.output
+
+
+def test_a_model_counts_the_tokens_of_a_file(server: Answering, tmp_path: Path) -> None:
+    """Its messages are made here, and the usage of an answer of one token has their number."""
+    server.answer = {"usage": {"prompt_tokens": 11}}
+    code, text = counted(tmp_path)
+    assert (code, text.splitlines()[-1]) == (0, "2 messages, 35 characters, 11 tokens for small")
+    assert server.asked is not None
+    path, key, body = server.asked
+    assert (path, key) == ("/v1/chat/completions", "Bearer ltn-key")
+    request = ChatRequest.model_validate(body)
+    assert (request.model, request.max_completion_tokens) == ("small", 1)
+    assert [message["content"] for message in body["messages"]] == ["Today is 2026-01-31.", "Tell me of tea."]
+
+
+def test_a_file_that_is_too_long_is_told(server: Answering, tmp_path: Path) -> None:
+    """What would be refused is; of what would be cut, that it would be."""
+    server.answer = {"usage": {"prompt_tokens": 12}}
+    code, text = counted(tmp_path)
+    assert (code, "longer than contextWindow.maxPromptTokens (11): it is cut" in text) == (0, True)
+    code, text = counted(tmp_path, FILE.replace("overflow: Truncate, priority: [topic]", "overflow: Refuse"))
+    assert (code, text) == (1, "the prompt is 12 tokens; contextWindow.maxPromptTokens is 11\n")
+    server.status, server.answer = 400, {"error": {"message": "12 tokens; 8 fit.", "param": "messages"}}
+    assert counted(tmp_path) == (1, "12 tokens; 8 fit.\n")
+    server.status, server.answer = 200, {"usage": None}
+    assert counted(tmp_path)[0] == 2
+
+
 def test_what_is_wrong_already_here_is_not_asked(server: Answering) -> None:
     """Neither are injected values, which the gateway has itself."""
     assert run("--var", "other=1")[0] == 1
     code, text = run("--now", "2026-01-31T12:00:00Z", "--tenant", "blue")
-    assert (code, "--now, --tenant can't go with --model" in text) == (2, True)
+    assert (code, "--now, --tenant can't go with pt/NAME and --model" in text) == (2, True)
     assert server.asked is None
 
 

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from lateen_cli import documents
+from lateen_cli import documents, validate, yaml_values
 from lateen_cli.main import application
 from lateen_cli.state import Unusable
 
@@ -97,13 +99,13 @@ def test_every_document_is_checked(tmp_path: Path) -> None:
     ("content", "words"),
     [
         (b"a: [", "not YAML"),
-        (b"a: &x 1\nb: *x", "aliases"),
+        (b"a: 1\na: 2", "a.yaml:2:1: key 'a' is given twice"),
         (b"- 1", "not an object"),
         (b"\xff\xfe\xfd", "can't be read"),
         (b"[" * 5000, "nested too deep"),
         (b"#" * (documents.MAX_BYTES + 1), "larger than"),
     ],
-    ids=["syntax", "alias", "list", "binary", "depth", "size"],
+    ids=["syntax", "twice", "list", "binary", "depth", "size"],
 )
 def test_what_cannot_be_read_ends_with_two(content: bytes, words: str, tmp_path: Path) -> None:
     """And says why, instead of a traceback."""
@@ -113,3 +115,33 @@ def test_what_cannot_be_read_ends_with_two(content: bytes, words: str, tmp_path:
     assert (code, words in text) == (2, True), text
     with pytest.raises(Unusable):
         documents.read(str(tmp_path / "none.yaml"))
+
+
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=9)
+)
+FIELDS = st.sampled_from(
+    ["version", "messages", "role", "content", "variables", "name", "rules", "schema", "examples", "include", "syntax",
+     "contextWindow", "priority", "type", "from", "default", "sources", "git", "url", "task", "source", "uri", "x"]
+)  # fmt: skip
+ANY = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(FIELDS, inner, max_size=6),
+    max_leaves=25,
+)
+
+
+@settings(deadline=None)
+@given(st.sampled_from(["PromptTemplate", "ModelDeployment", "RAGIndex", "X", 5]), ANY, ANY, st.booleans())
+def test_no_document_breaks_it(kind: Any, metadata: Any, spec: Any, is_ours: bool) -> None:
+    """Whatever is in it: there are findings, never a traceback, each with a place and words."""
+    version = "lateen.dev/v1alpha1" if is_ours else "lateen.dev/v2"
+    content = {"apiVersion": version, "kind": kind, "metadata": metadata, "spec": spec}
+    (node,) = yaml_values.nodes(json.dumps(content))
+    found = validate.check([documents.Document("a.json", *yaml_values.value(node))])
+    assert found
+    assert all(each.line >= 1 and each.column >= 1 and each.path and each.message for each in found)

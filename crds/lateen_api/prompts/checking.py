@@ -1,25 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
 """Everything that is wrong with a template: one check for the operator, the gateway and the command line."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from zoneinfo import ZoneInfo
 
 from lateen_api.prompt_template import PromptTemplateSpec
 from lateen_api.prompt_variables import CONVERSATION, Variable
 from lateen_api.prompts import clocks, format_syntax, jinja_syntax, value_rules, values
 from lateen_api.prompts.format_syntax import Malformed
-from lateen_api.prompts.violations import InvalidVariable, Text, Violation, position, texts
+from lateen_api.prompts.violations import INSTRUCTING, InvalidVariable, Text, Violation, position, texts
 
 
 def violations(spec: PromptTemplateSpec) -> tuple[Violation, ...]:
     """All violations of a spec whose includes are expanded, in the order of the spec; empty when it may be live."""
     found: list[Violation] = []
     used: dict[str, Violation] = {}
+    instructing: dict[str, str] = {}
     for text in texts(spec):
         try:
             for name, line, column in _names(spec, text):
                 message = f"{{{name}}} is not declared in variables"
                 used.setdefault(name, Violation(text.path, "UndeclaredVariable", message, line, column))
+                if text.role in INSTRUCTING:
+                    instructing.setdefault(name, text.path)
         except Malformed as error:
             found.append(error.violation)
     is_parsed = not found
@@ -42,7 +45,7 @@ def violations(spec: PromptTemplateSpec) -> tuple[Violation, ...]:
         found += [
             Violation(f"{path}{where}", "InvalidVariable", message) for where, message in _own(variable)
         ]
-    return (*found, *_window(spec, declared), *_output(spec))
+    return (*found, *_window(spec, declared, instructing), *_output(spec))
 
 
 def _names(spec: PromptTemplateSpec, text: Text) -> Iterator[tuple[str, int, int]]:
@@ -100,11 +103,18 @@ def _output(spec: PromptTemplateSpec) -> Iterator[Violation]:
         yield Violation("output.schema", "InvalidSchema", str(error))
 
 
-def _window(spec: PromptTemplateSpec, declared: list[str]) -> Iterator[Violation]:
+def _window(
+    spec: PromptTemplateSpec, declared: list[str], instructing: Mapping[str, str]
+) -> Iterator[Violation]:
     priority = (spec.context_window.priority or ()) if spec.context_window else ()
     for number, name in enumerate(priority):
+        path = f"contextWindow.priority[{number}]"
         if name not in (*declared, CONVERSATION):
-            path = f"contextWindow.priority[{number}]"
-            yield Violation(
-                path, "UndeclaredVariable", f"{name!r} is neither a variable nor {CONVERSATION!r}"
+            message = f"{name!r} is neither a variable nor {CONVERSATION!r}"
+            yield Violation(path, "UndeclaredVariable", message)
+        if name in instructing:
+            message = (
+                f"{name!r} stands in {instructing[name]}, and a system message is never cut;"
+                " use it in a message of another role, or leave it out here"
             )
+            yield Violation(path, "InvalidWindow", message)

@@ -4,15 +4,15 @@
 Pure. A message is a plain mapping with `role` and `content`, because it crosses processes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Any
 
 from lateen_api import rendering
 from lateen_api.prompt_template import PromptTemplateSpec
+from lateen_api.prompts import post_processing
 from lateen_api.prompts.cutting import Material
-from lateen_api.prompts.personal_data import redact
 
 Message = Mapping[str, Any]
 
@@ -94,19 +94,20 @@ def material(
 ) -> Material[Message]:
     """What may be cut of a request whose values are checked.
 
-    Where the prompt redacts personal data, it is redacted before anything is cut: half an address would not be known
-    as one.
+    Where the prompt redacts personal data, it is redacted before anything is cut, and what makes it plain comes before, in
+    the order of the prompt's steps: half an address, or one with hidden characters in it, would not be known as one.
     """
-    if "RedactPII" in spec.post_processing:
-        values = {name: _redacted(value) for name, value in values.items()}
-        passages = [redact(passage) for passage in passages]
+    steps = post_processing.before_redaction(spec.post_processing)
+    if steps is not None:
+        values = {name: _changed(value, steps) for name, value in values.items()}
+        passages = [str(_changed(passage, steps)) for passage in passages]
     return Material(values, passages, conversation, retrieval_variable(spec))
 
 
-def _redacted(value: Any) -> Any:
+def _changed(value: Any, steps: Sequence[Callable[[str], str]]) -> Any:
     if isinstance(value, list):
-        return [_redacted(item) for item in value]
-    return redact(value) if isinstance(value, str) else value
+        return [_changed(item, steps) for item in value]
+    return reduce(lambda text, step: step(text), steps, value) if isinstance(value, str) else value
 
 
 def order(spec: PromptTemplateSpec) -> list[str]:

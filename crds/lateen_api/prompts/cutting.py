@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from lateen_api.prompt_variables import CONVERSATION
+from lateen_api.prompts.violations import INSTRUCTING
 
 Unit = Literal["turns", "passages", "items", "characters"]
 MessageT = TypeVar("MessageT", bound=Mapping[str, Any])
 
-_INSTRUCTING = ("system", "developer")
 _WORD = re.compile(r"\s*+\S{1,16}+\s*+|\s++")
 """A piece of a text: a word with the blanks around it; long words and scripts without blanks in shorter ones."""
 
@@ -125,7 +125,7 @@ def _roles(messages: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _instructs(message: Mapping[str, Any]) -> bool:
-    return message["role"] in _INSTRUCTING
+    return message["role"] in INSTRUCTING
 
 
 def _count_turns(material: Material[MessageT]) -> int:

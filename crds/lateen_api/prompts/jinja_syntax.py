@@ -4,12 +4,17 @@
 Only listed kinds of nodes and filters pass. There are no calls, assignments, macros, includes or arithmetic, so that text
 grows only by output; loops take from one budget, and each iteration costs as much as its body can read. Filters and
 comparisons may read a whole value, so where values are long they are paid for too.
+
+What is parsed is what is rendered, and every problem is told with its place: tokens carry their offset where Jinja's carry
+the number of their line, and so do the nodes made of them.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, meta, nodes
+from jinja2.lexer import TokenStream
 from jinja2.runtime import LoopContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -20,10 +25,12 @@ from lateen_api.prompts.violations import MAX_MESSAGE, InvalidVariable, Text, To
 MAX_DEPTH = 40
 MAX_LOOPS = 3
 MAX_WORK = 10_000
+_MAX_DIGITS = 300
 CHARACTERS_PER_WORK = 10_000
 """Characters of all values together from which on a filter or a comparison costs one more piece of work."""
 
 FILTERS = frozenset({"default", "d", "length", "count", "lower", "upper", "trim", "first", "last"})
+_LINE_END = re.compile("\r\n|\r")
 _LOOP = frozenset({"index", "index0", "first", "last"})
 _BUDGET = "_budget"
 _ALLOWED = (
@@ -35,7 +42,26 @@ TESTS = frozenset({"defined", "undefined", "none", "true", "false", "string", "n
 
 
 class _Environment(ImmutableSandboxedEnvironment):
-    """Names reach items of objects and lists, never attributes of Python values."""
+    """Names reach items of objects and lists, never attributes of Python values. Tokens and nodes have their offset, from 1,
+    as `lineno`, and syntax errors too.
+    """
+
+    def _tokenize(
+        self, source: str, name: str | None, filename: str | None = None, state: str | None = None
+    ) -> TokenStream:
+        return TokenStream(self.lexer.wrap(self._placed(source, state), name, filename), name, filename)
+
+    def _placed(self, source: str, state: str | None) -> Iterator[tuple[int, str, str]]:
+        at = 0
+        try:
+            for _, kind, value in self.lexer.tokeniter(source, None, state=state):
+                at = source.index(value, at)  # beyond white space that a tag has eaten
+                if kind in {"integer", "float"} and len(value) > _MAX_DIGITS:
+                    raise TemplateSyntaxError(f"a number has more than {_MAX_DIGITS} digits", at + 1)
+                yield at + 1, kind, value
+                at += len(value)
+        except TemplateSyntaxError as error:
+            raise TemplateSyntaxError(error.message or "", at + 1) from error
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         if isinstance(obj, LoopContext) and attribute in _LOOP:
@@ -98,38 +124,38 @@ def _environment() -> _Environment:
 
 
 def parse(text: Text) -> tuple[nodes.Template, set[str]]:
-    """The checked syntax tree and the variables it reads; raises Malformed."""
+    """The checked syntax tree, in which `lineno` is an offset from 1, and the variables it reads; raises Malformed."""
     try:
-        tree = _environment().parse(text.content)
+        tree = _environment().parse(_source(text))
     except TemplateSyntaxError as error:
-        raise Malformed(Violation(text.path, "SyntaxError", error.message or "", error.lineno, 0)) from error
+        raise Malformed(_violation(text, "SyntaxError", error.lineno, error.message or "")) from error
     except RecursionError as error:
-        raise Malformed(_forbidden(text, 1, "expressions are nested too deeply")) from error
+        raise Malformed(_violation(text, "Forbidden", 1, "expressions are nested too deeply")) from error
     _check(text, tree, 1, 0, 0)
     return tree, meta.find_undeclared_variables(tree)
 
 
 def names(text: Text) -> list[tuple[str, int, int]]:
     """The variables a text reads, each with line and column of its first mention in a tag; raises Malformed."""
-    _, read = parse(text)
-    found: dict[str, tuple[str, int, int]] = {}
-    at = 0
-    for _, kind, value in _environment().lex(text.content):
-        offset = text.content.find(value, at)
-        if offset < 0:  # white space that the lexer wrote anew
-            continue
-        at = offset + len(value)
-        if kind == "name" and value in read:
-            found.setdefault(value, (value, *position(text.content, offset)))
-    return list(found.values())
+    tree, read = parse(text)
+    first: dict[str, int] = {}
+    for node in tree.find_all(nodes.Name):
+        first[node.name] = min(node.lineno, first.get(node.name, node.lineno))
+    source = _source(text)
+    return [(name, *position(source, first[name] - 1)) for name in sorted(read, key=first.__getitem__)]
 
 
-def _forbidden(text: Text, line: int, message: str) -> Violation:
-    return Violation(text.path, "Forbidden", message, line, 0)
+def _source(text: Text) -> str:
+    """What Jinja reads: every end of a line is a line feed. Offsets are those in it."""
+    return _LINE_END.sub("\n", text.content)
 
 
-def _check(text: Text, node: nodes.Node, line: int, depth: int, loops: int) -> None:
-    line = node.lineno or line
+def _violation(text: Text, reason: str, offset: int, message: str) -> Violation:
+    return Violation(text.path, reason, message, *position(_source(text), offset - 1))
+
+
+def _check(text: Text, node: nodes.Node, offset: int, depth: int, loops: int) -> None:
+    offset = node.lineno or offset
     loops += isinstance(node, nodes.For)
     problem = _problem(node)
     if depth > MAX_DEPTH:
@@ -137,9 +163,9 @@ def _check(text: Text, node: nodes.Node, line: int, depth: int, loops: int) -> N
     if loops > MAX_LOOPS:
         problem = f"at most {MAX_LOOPS} loops can stand in each other"
     if problem:
-        raise Malformed(_forbidden(text, line, problem))
+        raise Malformed(_violation(text, "Forbidden", offset, problem))
     for child in node.iter_child_nodes():
-        _check(text, child, line, depth + 1, loops)
+        _check(text, child, offset, depth + 1, loops)
 
 
 def _problem(node: nodes.Node) -> str:
@@ -159,6 +185,8 @@ def _problem(node: nodes.Node) -> str:
             problem = "'loop' is taken"
         case nodes.Name() | nodes.Getattr() if name.startswith("_"):
             problem = f"name {name!r} must not start with '_'"
+        case nodes.Name() if not name.isascii():
+            problem = f"name {name!r} must be letters of ASCII, digits and '_'"
         case node if not isinstance(node, _ALLOWED):
             problem = f"{type(node).__name__} is not part of this syntax; docs/prompts.md lists what is"
         case _:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from lateen_api.prompts.personal_data import redact
 
 _LINE_END = re.compile("\r\n|[\r\u2028\u2029]")
+_BLANKS = re.compile(r"[^\S\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+")
 _HIDDEN = re.compile("[\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff\U000e0000-\U000e007f]")
 """What shows nothing, yet reaches the model or turns the reading direction. Joiners stay: emoji and scripts need them."""
 
@@ -38,6 +39,28 @@ def first_lines(text: str, count: int) -> str:
     """At most the first `count` lines."""
     return "\n".join(text.split("\n", count)[:count])
 
+
+def before_redaction(steps: Sequence[str]) -> list[Callable[[str], str]] | None:
+    """What to do with each value so that in it is found what `RedactPII` would find in the rendered message, the redaction
+    included; None where the steps have none. What happens to the message afterwards is not anticipated.
+    """
+    if "RedactPII" not in steps:
+        return None
+    earlier = steps[: steps.index("RedactPII")]
+    return [*(_OF_VALUES[step] for step in earlier if step in _OF_VALUES), redact]
+
+
+def _one_blank(text: str) -> str:
+    return _BLANKS.sub(" ", text)
+
+
+_OF_VALUES: Mapping[str, Callable[[str], str]] = {
+    "NormalizeUnicode": normalize_unicode,
+    "CollapseWhitespace": _one_blank,
+}
+"""Steps that bring together what belongs together, for values: they change nothing that the step would not change again
+in the message. The others change where lines begin and end, and no personal data goes over the end of a line.
+"""
 
 _TEXT_STEPS: Mapping[str, Callable[[str], str]] = {
     "Dedent": textwrap.dedent,

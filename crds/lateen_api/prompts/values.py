@@ -184,16 +184,7 @@ def _check_type(variable: Variable, value: Any) -> None:
         raise InvalidVariable(name, f"variable {name!r} must be a finite number")
     if isinstance(value, int) and not -_LARGEST <= value < _LARGEST:
         raise InvalidVariable(name, f"variable {name!r} must be a number of at most 64 bits")
-    if variable.type == "datetime":
-        _check_time(name, value)
-
-
-def _check_time(name: str, value: Any) -> None:
-    try:
-        moment = datetime.fromisoformat(str(value))
-    except ValueError as error:
+    if variable.type == "datetime" and not clocks.is_rfc3339(str(value)):
         raise InvalidVariable(
-            name, f"variable {name!r} must be a time such as 2026-01-31T12:00:00Z"
-        ) from error
-    if moment.tzinfo is None:
-        raise InvalidVariable(name, f"variable {name!r} needs a time zone, such as 2026-01-31T12:00:00Z")
+            name, f"variable {name!r} must be a time with a zone (RFC 3339), such as 2026-01-31T12:00:00Z"
+        )

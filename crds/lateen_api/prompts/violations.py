@@ -1,9 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is wrong with a template, as data: the operator, the gateway and the command line show the same."""
 
+import re
 from dataclasses import dataclass
 
 from lateen_api.prompt_template import PromptTemplateSpec
+
+INSTRUCTING = ("system", "developer")
+"""Roles whose messages are never cut."""
+
+_LINE_END = re.compile("\r\n|[\r\n]")
 
 
 @dataclass(frozen=True)
@@ -13,10 +19,10 @@ class Violation:
     Attributes:
         path: Field of the spec, such as `messages[0].content`.
         reason: CamelCase: SyntaxError, Forbidden, UndeclaredVariable, UnusedVariable, InvalidVariable, UnresolvedInclude,
-            InvalidSchema.
+            InvalidSchema, InvalidWindow.
         message: What is wrong and what to do.
         line: Line within the field, from 1; 0 where it is the field as a whole.
-        column: Column within that line, from 1; 0 where it is the line as a whole.
+        column: Column within that line, from 1; 0 where `line` is.
 
     """
 
@@ -83,6 +89,6 @@ def texts(spec: PromptTemplateSpec) -> list[Text]:
 
 
 def position(content: str, offset: int) -> tuple[int, int]:
-    """Line and column of an offset, both from 1."""
-    before = content[:offset]
-    return before.count("\n") + 1, offset - (before.rfind("\n") + 1) + 1
+    """Line and column of an offset, both from 1; lines end with a line feed, a carriage return or both."""
+    lines = _LINE_END.split(content[:offset])
+    return len(lines), len(lines[-1]) + 1
