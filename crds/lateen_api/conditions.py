@@ -28,8 +28,9 @@ class ConditionType(StrEnum):
     """RAGIndex only. True: the last synchronization indexed every document. False: some failed, see `status.failures`."""
 
     COMPATIBLE = "Compatible"
-    """PromptTemplate only. Present and False while every ready model of the namespace that generates reads fewer tokens than
-    the live version's `contextWindow` promises; the message has the numbers. The prompt stays in use."""
+    """PromptTemplate only. Present and False while the live version does not fit one of its `targets` (any more); without
+    `targets` while every ready model of the namespace that generates reads fewer tokens than its `contextWindow` promises.
+    The message has the numbers. The prompt stays in use."""
 
 
 class Reason(StrEnum):
@@ -96,8 +97,8 @@ class Reason(StrEnum):
     """A resource the spec refers to exists but is not Ready."""
 
     INCOMPATIBLE = "Incompatible"
-    """A resource the spec refers to can't be used here, for example an embedder with `task: generate`; or no model can
-    read a prompt at its full length."""
+    """A resource the spec refers to can't be used here, for example an embedder with `task: generate`; or a prompt at its
+    full length, with passages and answer, is more than a model of `spec.targets` (without `targets`: than any) reads."""
 
     INVALID_TEMPLATE = "InvalidTemplate"
     """Placeholders and declared variables disagree, or a placeholder is malformed; the message has the position."""

@@ -9,7 +9,9 @@ from lateen_api import names
 from lateen_api.prompt_variables import Variable
 from lateen_api.quantities import Duration
 from lateen_api.schema import (
+    IndexReference,
     JsonObject,
+    ModelReference,
     ResourceName,
     SpecType,
     distinct_items,
@@ -23,6 +25,7 @@ Role = Literal["system", "developer", "user", "assistant"]
 Syntax = Literal["format", "jinja"]
 MAX_MESSAGES = 32
 MAX_VARIABLES = 64
+MAX_TARGETS = 16
 STEP_PATTERN = r"^(Dedent|Strip|CollapseWhitespace|NormalizeUnicode|RemoveEmptyMessages|RedactPII|MaxLines\([1-9][0-9]{0,4}\))$"
 
 PostProcessor = Annotated[
@@ -184,6 +187,21 @@ class PromptDefaults(SpecType):
     """Texts at which generation stops."""
 
 
+class Targets(SpecType):
+    """Models and indexes a prompt is written for."""
+
+    model_refs: Annotated[
+        list[ModelReference], Field(max_length=MAX_TARGETS, json_schema_extra=named_items())
+    ] = Field(default=[])
+    """ModelDeployments with `task: generate`. What the prompt promises is checked against the tokens that each reads
+    (`status.facts.contextTokens`; before there are any, `spec.engine.maxModelLen`)."""
+
+    index_refs: Annotated[
+        list[IndexReference], Field(max_length=MAX_TARGETS, json_schema_extra=named_items())
+    ] = Field(default=[])
+    """RAGIndexes. Each counts with `retrieval.limit` passages of `chunking.size` tokens, where they can't give way."""
+
+
 class PromptTemplateSpec(SpecType):
     """A prompt with typed variables."""
 
@@ -227,6 +245,10 @@ class PromptTemplateSpec(SpecType):
     defaults: PromptDefaults = PromptDefaults()
     """Generation parameters when the request sets none."""
 
+    targets: Targets | None = None
+    """Models and indexes this prompt is written for. A new revision is live only once it fits each of them; others may
+    use it all the same."""
+
     allow_version_reuse: bool = False
     """True lets a version label that was live name other content."""
 
@@ -244,5 +266,5 @@ class PromptTemplateSpec(SpecType):
         return names.revision({key: value for key, value in self.dump().items() if key not in UPKEEP})
 
 
-UPKEEP = ("suspend", "allowVersionReuse", "retention", "revisionHistoryLimit")
-"""Fields that say how revisions are kept; a change of them is no new revision."""
+UPKEEP = ("targets", "suspend", "allowVersionReuse", "retention", "revisionHistoryLimit")
+"""Fields that say when revisions go live and how they are kept; a change of them is no new revision."""

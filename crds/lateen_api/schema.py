@@ -122,3 +122,10 @@ class ModelReference(SpecType):
 
     name: ResourceName
     """Name of the ModelDeployment."""
+
+
+class IndexReference(SpecType):
+    """Points at a RAGIndex of the same namespace."""
+
+    name: ResourceName
+    """Name of the RAGIndex."""

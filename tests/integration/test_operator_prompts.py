@@ -4,14 +4,14 @@
 import time
 from typing import Any
 
-import httpx
 import openai
 import pytest
 
-from stack import asking, local, manifests
-from stack.cluster import Cluster, Completed, condition
+from stack import asking, manifests
+from stack.cluster import Cluster, condition
 from stack.local import LocalStack
 from stack.parts import Operator
+from stack.prompting import lateen, rendered, use
 from stack.traffic import traffic
 from stack.waiting import wait_for
 
@@ -31,11 +31,6 @@ def template(namespace: str, name: str, version: str, content: str) -> manifests
     messages = [{"role": "user", "content": content}]
     variables = [{"name": "topic", "rules": [{"maxLength": 20}]}]
     return manifests.prompt(namespace, name, version=version, messages=messages, variables=variables)
-
-
-def use(sdk: openai.OpenAI, model: str, prompt: dict[str, Any]) -> Any:
-    """A response that is made from the prompt alone."""
-    return sdk.responses.create(model=model, prompt=prompt, max_output_tokens=8, temperature=0)  # type: ignore[call-overload]  # a plain dict for brevity
 
 
 def test_a_prompt_is_ready_and_filled_in(
@@ -173,25 +168,54 @@ def test_every_version_outlives_the_operator(
         assert rendered(stack, f"{shared_namespace}.many", str(number)) == f"{number} tea"
 
 
-def rendered(stack: LocalStack, prompt: str, version: str | None = None) -> str:
-    """The text of a prompt's only message, with tea as its topic: a dry run."""
-    body = {"variables": {"topic": "tea"}, **({"version": version} if version else {})}
-    headers = {"Authorization": f"Bearer {stack.api_key}"}
-    with httpx.Client(trust_env=False, headers=headers, timeout=30) as http:
-        reply = http.post(f"{stack.gateway_url}/v1/prompts/{prompt}/render", json=body)
-    assert reply.status_code == 200, reply.text
-    return str(reply.json()["messages"][0]["content"])
-
-
-def lateen(stack: LocalStack, *arguments: str) -> Completed:
-    """The command line on this stack; never raises for its exit status."""
-    return local.lateen(*arguments, state=stack.state.root, timeout=60)
-
-
 def revision_objects(cluster: Cluster, namespace: str, name: str) -> set[str]:
     """Names of the ControllerRevisions kept of a prompt."""
     listed = cluster.run("get", "controllerrevisions", "-n", namespace, "-o", "name").split()
     return {each for each in listed if f"/{name}-pt-" in each}
+
+
+AIMED: dict[str, Any] = {"modelRefs": [{"name": "chat"}], "indexRefs": [{"name": "book"}]}
+
+
+def test_a_prompt_is_live_once_it_fits_what_it_is_written_for(
+    chat: str, cluster: Cluster, shared_namespace: str, sdk: openai.OpenAI
+) -> None:
+    """A missing index, then numbers beyond the model, keep a version from being live; what is live only says that it
+    does not fit any more.
+    """
+    namespace = shared_namespace
+
+    def aimed(version: str, tokens: int) -> manifests.Manifest:
+        window = {"maxPromptTokens": tokens, "reserveOutputTokens": 100}
+        made = template(namespace, "aimed", version, "what is {topic}")
+        return made | {"spec": made["spec"] | {"contextWindow": window, "targets": AIMED}}
+
+    cluster.apply(aimed("1", 412))
+    found = cluster.wait_reason(KIND, namespace, "aimed", "ReferenceNotFound", timeout=30)
+    assert "RAGIndex 'book' does not exist" in condition(found)["message"]
+    # It is never built, but the prompt's check only reads its spec.
+    cluster.apply(manifests.index(namespace, "book", "nobody", {"docs": manifests.inline({"a.md": "a"})}))
+    cluster.wait_ready(KIND, namespace, "aimed", timeout=30)
+    cluster.apply(aimed("2", 413))
+    found = cluster.wait_reason(KIND, namespace, "aimed", "Incompatible", timeout=30)
+    message = condition(found)["message"]
+    assert "413 tokens of prompt + 100 of answer = 513, but ModelDeployment chat reads 512" in message
+    assert found["status"]["version"] == "1"
+    assert use(sdk, chat, {"id": f"{namespace}.aimed", "variables": {"topic": "tea"}}).prompt.version == "1"
+    cluster.apply(aimed("3", 411))
+    cluster.wait_ready(KIND, namespace, "aimed", timeout=30)
+    cluster.patch("ragindexes.lateen.dev", namespace, "book", {"retrieval": {"limit": 50}})
+    wait_for(
+        lambda: (
+            "50 passages of 64 tokens"
+            in condition(cluster.get(KIND, namespace, "aimed"), "Compatible").get("message", "")
+        ),
+        30,
+        "nobody says that the index hands over too much",
+    )
+    assert condition(cluster.get(KIND, namespace, "aimed"))["status"] == "True"
+    assert use(sdk, chat, {"id": f"{namespace}.aimed", "variables": {"topic": "tea"}}).prompt.version == "3"
+    cluster.delete("ragindexes.lateen.dev", namespace, "book")
 
 
 @pytest.mark.parametrize(

@@ -329,7 +329,9 @@ class World:
 
     def accept(self, **changes: Any) -> None:
         """Switch to another catalog."""
-        self.state.accept({"catalog": catalog(**changes)})
+        arrived = self.state.read({"catalog": catalog(**changes)})
+        if arrived is not None:
+            self.state.switch(arrived)
 
     def transport(self) -> httpx2.ASGITransport:
         """Calls the application in this process."""

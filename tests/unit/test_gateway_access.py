@@ -77,7 +77,7 @@ async def test_before_the_first_catalog() -> None:
 async def test_bad_catalog_is_logged_and_the_old_one_kept(world: World, document: object) -> None:
     """Accepting never raises: a bad document is an error in the log and changes nothing."""
     before = world.state.current
-    world.state.accept(document)
+    await world.state.take(document)
     assert world.state.current is before
     assert world.lines("catalog refused")[0]["problems"]
 

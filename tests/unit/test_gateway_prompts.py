@@ -15,7 +15,7 @@ SCHEMA = {"type": "object", "properties": {"answer": {"type": "string"}}, "requi
 
 def with_prompt(**spec: Any) -> World:
     """A gateway with one prompt, `plain`, of this spec."""
-    revisions = [prompt_revision("1", **(PLAIN_PROMPT | spec))]
+    revisions = [prompt_revision("3", **(PLAIN_PROMPT | spec))]
     world = World()
     world.accept(prompts=[{"id": "plain", "revisions": revisions}])
     return world

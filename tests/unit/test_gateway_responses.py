@@ -279,6 +279,7 @@ async def test_an_older_version_can_be_pinned(world: World) -> None:
         ({"prompt": {"id": "none"}}, 404, "prompt_not_found", "prompt.id"),
         ({"prompt": {"id": "grounded", "version": "9"}}, 404, "prompt_version_not_found", "prompt.version"),
         ({"prompt": {"id": "grounded"}, "input": "x"}, 400, "invalid_value", "prompt.variables.question"),
+        ({"prompt": {"id": "grounded"}}, 400, "invalid_value", "prompt.variables.question"),
         (
             {"prompt": {"id": "grounded", "variables": {"question": "x"}}},
             400,
@@ -307,11 +308,11 @@ async def test_an_older_version_can_be_pinned(world: World) -> None:
     ],
 )
 async def test_wrong_references(world: World, change: Any, status: int, code: str, param: str) -> None:
-    """Unknown prompts, versions, indexes and variables are refused with their own code and parameter."""
+    """Unknown prompts, versions, indexes and variables are refused by code and parameter, before a search is paid for."""
     with pytest.raises(openai.APIStatusError) as caught:
         await world.client().responses.create(**(GROUNDED | change))
     assert (caught.value.status_code, caught.value.code, caught.value.param) == (status, code, param)
-    assert not world.models.calls
+    assert [world.models.calls, world.models.embedded, world.search.calls] == [[], [], []]
 
 
 async def test_search_with_nothing_to_search_for(world: World) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from lateen_api.prompt_template import PromptTemplateSpec
+from lateen_api.prompts import values
 from lateen_api.prompts.composing import Composer
 from lateen_api.prompts.cutting import Material
 from lateen_api.rendering import CompiledPrompt, Injection
@@ -66,6 +67,17 @@ async def test_a_prompt_with_a_window_goes_with_what_it_was_made_of(world: World
     )
     assert composer.compose(whole) == request["messages"]
     assert len(shortening["passages"]) == 2
+
+
+def test_shortening_compiles_no_rules(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The values were checked before; a replica neither loads CEL nor prepares a schema to cut them."""
+    document = prompt_revision("3", contextWindow=WINDOW)["spec"]
+    rules = [{"cel": "value.size() > 99", "message": "no"}]
+    document["variables"] = [{"name": "question", "rules": rules}, {"name": "context", "from": "retrieval"}]
+    monkeypatch.setattr(values, "CompiledRule", None)
+    material = Material[Any](values={"question": "why"}, passages=["one", "two"], retrieval="context")
+    messages = Composer(PromptTemplateSpec.model_validate(document)).compose(material)
+    assert [message["content"] for message in messages] == ["Answer from these:\none\n\ntwo", "why"]
 
 
 async def test_a_window_that_refuses_needs_no_more_than_its_bounds(world: World) -> None:

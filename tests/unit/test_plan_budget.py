@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 
 from lateen_api.conditions import ConditionType
-from lateen_api.prompt_template import PromptTemplateSpec
-from lateen_operator.plan import prompt_budget
+from lateen_api.prompt_template import PromptTemplateSpec, Targets
+from lateen_operator.plan import prompt_budget, prompt_targets
+from lateen_operator.plan.world import World
 from lateen_operator.seams import Key, Kind, Resource
 from unit.operator_fake_ray import FACTS
 from unit.operator_fakes import FakeOperator, FakeWorld, ready
-from unit.operator_specs import PROMPT, catalog, model, prompt
+from unit.operator_specs import PROMPT, catalog, index, model, prompt
 
 CUTTING = {"overflow": "Truncate", "priority": ["found"]}
 
@@ -26,7 +27,8 @@ def spec(window: dict[str, Any] | None, **defaults: Any) -> PromptTemplateSpec:
 @pytest.mark.parametrize(
     ("window", "defaults", "passages", "total"),
     [
-        (None, {}, 600, None),
+        (None, {}, 600, 602),
+        (None, {"maxOutputTokens": 300}, 0, 301),
         ({}, {}, 0, 2),
         ({"reserveOutputTokens": 100}, {}, 0, 101),
         ({"reserveOutputTokens": 100}, {"maxOutputTokens": 300}, 0, 301),
@@ -37,19 +39,97 @@ def spec(window: dict[str, Any] | None, **defaults: Any) -> PromptTemplateSpec:
     ],
 )
 def test_a_prompt_needs_what_its_window_promises(
-    window: dict[str, Any] | None, defaults: dict[str, Any], passages: int, total: int | None
+    window: dict[str, Any] | None, defaults: dict[str, Any], passages: int, total: int
 ) -> None:
     """Its bound or else the passages that can't give way, and the longest answer that is kept free."""
-    need = prompt_budget.budget(spec(window, **defaults), passages)
-    assert (need.total if need else None) == total
+    assert prompt_budget.budget(spec(window, **defaults), passages).total == total
+
+
+def test_passages_without_a_variable_stay() -> None:
+    """The gateway puts them into the system message, of which nothing is cut."""
+    given = prompt("1", contextWindow={"overflow": "Truncate", "priority": ["question"]})
+    assert prompt_budget.budget(PromptTemplateSpec.model_validate(given), 600).total == 602
 
 
 def llm(name: str, context: int | None, status: str = "True", **more: Any) -> Resource:
-    """A model with its Ready condition and the tokens it reads."""
+    """A model with its Ready condition and the tokens it reads; `length` is its spec.engine.maxModelLen."""
     key = Key(Kind.MODEL_DEPLOYMENT, more.get("namespace", "default"), name)
     said: dict[str, Any] = {"conditions": [{"type": "Ready", "status": status}]}
     said |= {"facts": {"contextTokens": context}} if context else {}
-    return Resource(key, name, 1, "1", 0, model(more.get("task", "generate")), said, {}, (), False)
+    engine = {"engine": {"maxModelLen": more["length"]}} if "length" in more else {}
+    given = model(more.get("task", "generate")) | engine
+    return Resource(key, name, 1, "1", 0, given, said, {}, (), more.get("deleting", False))
+
+
+def rag(name: str, limit: int, size: int, **more: Any) -> Resource:
+    """An index that hands so many passages of so many tokens to a prompt."""
+    key = Key(Kind.RAG_INDEX, "default", name)
+    given = index(size, retrieval={"limit": limit}) | more
+    return Resource(key, name, 1, "1", 0, given, {}, {}, (), False)
+
+
+TARGETS = Targets.model_validate({"modelRefs": [{"name": "llm"}], "indexRefs": [{"name": "handbook"}]})
+WHOLE: dict[str, Any] = {"maxPromptTokens": 400, "reserveOutputTokens": 113}
+OPEN: dict[str, Any] = {"reserveOutputTokens": 112}
+NEED = "401 tokens of prompt (400 of them passages) + 112 of answer = 513"
+BOOK = rag("handbook", 2, 200)
+
+
+def judged(
+    window: dict[str, Any] | None, models: Sequence[Resource], indexes: Sequence[Resource], **defaults: Any
+) -> str:
+    """Reason and words for which a prompt does not fit its targets `llm` and `handbook`; empty where it does."""
+    world = World(models=tuple(models), indexes=tuple(indexes))
+    found = prompt_targets.misfit("default", spec(window, **defaults), TARGETS, world)
+    return f"{found.reason.value} {found.message}" if found else ""
+
+
+@pytest.mark.parametrize(
+    ("window", "models", "indexes", "words"),
+    [
+        (WHOLE, [llm("llm", 513)], [rag("handbook", 2, 199)], ""),
+        (WHOLE, [llm("llm", 512)], [rag("handbook", 1, 200)],
+         "Incompatible the prompt needs 400 tokens of prompt + 113 of answer = 513, but ModelDeployment llm reads 512;"),
+        (WHOLE, [llm("llm", 513)], [BOOK],
+         "Incompatible passages of RAGIndex handbook (2 passages of 200 tokens) = 400 leave no room in spec."),
+        (WHOLE | CUTTING, [llm("llm", 513)], [rag("handbook", 9, 900)], ""),
+        (OPEN, [llm("llm", 513)], [BOOK], ""),
+        (OPEN, [llm("llm", 512)], [BOOK],
+         f"Incompatible the prompt with RAGIndex handbook (2 passages of 200 tokens) needs {NEED}, but ModelDeployment"),
+        (OPEN | CUTTING, [llm("llm", 113)], [BOOK], ""),
+        (None, [llm("llm", 402)], [BOOK], ""),
+        (None, [llm("llm", 401)], [BOOK], "Incompatible "),
+        (WHOLE, [llm("llm", None, length=512)], [rag("handbook", 1, 16)], "Incompatible "),
+        (WHOLE, [llm("llm", None, length=513)], [rag("handbook", 1, 16)], ""),
+        (WHOLE, [llm("llm", 513, length=512)], [rag("handbook", 1, 16)], ""),
+        (WHOLE, [llm("llm", None)], [rag("handbook", 1, 16)], "ReferenceNotReady spec.targets.modelRefs:"),
+        (WHOLE, [llm("llm", None)], [BOOK], "Incompatible passages"),
+        (WHOLE, [llm("llm", 513)], [rag("handbook", 1, 16, sources=7)], "ReferenceNotReady "),
+        (WHOLE, [llm("llm", 513, task="embed")], [BOOK],
+         "Incompatible spec.targets.modelRefs: ModelDeployment 'llm' has task: embed;"),
+        (WHOLE, [], [BOOK], "ReferenceNotFound spec.targets.modelRefs: ModelDeployment 'llm' does not exist"),
+        (WHOLE, [llm("llm", 513, namespace="other")], [BOOK], "ReferenceNotFound "),
+        (WHOLE, [llm("llm", 513, deleting=True)], [BOOK], "ReferenceNotFound "),
+        (WHOLE, [llm("llm", 512)], [], "ReferenceNotFound spec.targets.indexRefs: RAGIndex 'handbook' does not exist"),
+    ],
+)  # fmt: skip
+def test_a_prompt_fits_its_targets_or_the_numbers_say_why(
+    window: dict[str, Any] | None, models: list[Resource], indexes: list[Resource], words: str
+) -> None:
+    """What is missing is told before what does not fit, and that before what is not known yet."""
+    said = judged(window, models, indexes)
+    assert said.startswith(words)
+    assert bool(said) == bool(words)
+
+
+def test_without_targets_nothing_is_asked() -> None:
+    """And each of several must be large enough."""
+    world = World(models=(llm("a", 513), llm("b", 512)))
+    assert prompt_targets.misfit("default", spec(WHOLE), None, world) is None
+    both = Targets.model_validate({"modelRefs": [{"name": "a"}, {"name": "b"}]})
+    found = prompt_targets.misfit("default", spec(WHOLE), both, world)
+    assert found is not None
+    assert "ModelDeployment b reads 512" in found.message
 
 
 def verdict(models: Sequence[Resource], live: PromptTemplateSpec | None = None) -> str:

@@ -30,7 +30,9 @@ class Composer:
 
     @cached_property
     def _prompt(self) -> rendering.CompiledPrompt:
-        return rendering.CompiledPrompt(self.spec)
+        # Values were checked in the gateway: rules would only be compiled, for each request that is shortened.
+        variables = [variable.model_copy(update={"rules": None}) for variable in self.spec.variables]
+        return rendering.CompiledPrompt(self.spec.model_copy(update={"variables": variables}))
 
     def _retrieved(self, passages: Sequence[str]) -> str | list[str]:
         is_list = any(one.from_ == "retrieval" and one.type == "list" for one in self.spec.variables)

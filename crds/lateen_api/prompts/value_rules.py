@@ -113,8 +113,13 @@ def _references(node: Any) -> Iterator[Any]:
             yield from _references(child)
 
 
+def load_cel() -> None:
+    """Load what expressions need, for a process that would otherwise do so while a request waits."""
+    import cel  # noqa: F401 - takes most of a second, and only few prompts need it
+
+
 def _cel(expression: str) -> Any:
-    import cel  # takes most of a second, and only few prompts need it
+    import cel  # as above
 
     bare = _STRING.sub("''", expression)
     if _CEL_REFUSED.search(bare):

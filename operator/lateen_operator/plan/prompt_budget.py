@@ -34,29 +34,30 @@ class Budget:
         return f"{self.prompt} tokens of prompt{of_passages} + {self.output} of answer = {self.total}"
 
 
-def budget(spec: PromptTemplateSpec, passages: int = 0) -> Budget | None:
-    """What `spec` (with its includes in place) needs; None where it promises nothing.
+def budget(spec: PromptTemplateSpec, passages: int = 0) -> Budget:
+    """What `spec` (with its includes in place) needs by the numbers that it declares.
 
     Args:
-        spec: The prompt; without a context window it is as long as it is, and a request that does not fit is refused.
+        spec: The prompt; its own text counts as one token, because only a model's tokenizer knows more.
         passages: Tokens that an index hands it at most: `retrieval.limit` passages of `chunking.size`.
 
     """
     window = spec.context_window
-    if window is None:
-        return None
-    output = max(window.reserve_output_tokens, spec.defaults.max_output_tokens or 0, 1)
-    if window.max_prompt_tokens is not None:
+    output = max(window.reserve_output_tokens if window else 0, spec.defaults.max_output_tokens or 0, 1)
+    if window is not None and window.max_prompt_tokens is not None:
         return Budget(window.max_prompt_tokens, 0, output)
-    staying = 0 if _gives_way(spec) else passages
-    return Budget(1 + staying, staying, output)
+    kept = staying(spec, passages)
+    return Budget(1 + kept, kept, output)
 
 
-def _gives_way(spec: PromptTemplateSpec) -> bool:
-    """Whether passages are cut, or not read at all."""
+def staying(spec: PromptTemplateSpec, passages: int) -> int:
+    """How many of so many tokens of passages can't give way: all or none.
+
+    The gateway adds passages for which a prompt has no variable to the system message, which is never cut.
+    """
     named = next((each.name for each in spec.variables if each.from_ == "retrieval"), None)
     priority = spec.context_window.priority if spec.context_window else None
-    return named is None or named in (priority or ())
+    return 0 if named is not None and named in (priority or ()) else passages
 
 
 def conditions(
@@ -64,11 +65,13 @@ def conditions(
 ) -> Mapping[ConditionType, Verdict]:
     """`Compatible=False` where no ready model of the namespace is large enough for the live prompt; else nothing.
 
-    A model that has not said yet how much it reads is taken for large enough.
+    For prompts without targets. One without a context window promises nothing: it is as long as it is, and a request that
+    does not fit is refused. A model that has not said yet how much it reads is taken for large enough.
     """
-    need = budget(live) if live is not None else None
-    known = list(_contexts(resource, models))
-    if need is None or not known or any(context is None or context >= need.total for _, context in known):
+    if live is None or live.context_window is None:
+        return {}
+    need, known = budget(live), list(_contexts(resource, models))
+    if not known or any(context is None or context >= need.total for _, context in known):
         return {}
     named = ", ".join(f"{name} reads {context}" for name, context in known[:_MAX_NAMED])
     more = f" and {len(known) - _MAX_NAMED} more are too small" if len(known) > _MAX_NAMED else ""

@@ -9,9 +9,9 @@ from lateen_api import rendering
 from lateen_api.conditions import Reason
 from lateen_api.prompt_template import PromptTemplateSpec
 from lateen_api.prompts import includes
-from lateen_operator.plan import prompt_includes, prompt_revisions
+from lateen_operator.plan import prompt_includes, prompt_revisions, prompt_targets
 from lateen_operator.plan.problems import describe
-from lateen_operator.plan.prompt_revisions import Kept
+from lateen_operator.plan.prompt_revisions import Kept, prompt_id
 from lateen_operator.plan.world import World
 from lateen_operator.seams import Resource
 from lateen_operator.status import Verdict, timestamp
@@ -42,7 +42,20 @@ def check(resource: Resource, world: World) -> Checked:
     taken = None if spec.allow_version_reuse else prompt_revisions.newest(kept, spec.version)
     if taken is not None:
         return Checked(problem=_taken(taken))
-    return _expanded(resource, spec, revision, world)
+    found = _expanded(resource, spec, revision, world)
+    return found if found.expanded is None else _fitting(resource, found, world)
+
+
+def _fitting(resource: Resource, found: Checked, world: World) -> Checked:
+    """What was found so far, unless it does not fit its targets. One that is live already is not taken away for that."""
+    spec, expanded = found.spec, found.expanded
+    assert spec is not None
+    assert expanded is not None
+    deployed = world.deployed_prompts.get(prompt_id(resource))
+    if deployed is not None and deployed.revisions[0].revision == found.revision:
+        return found
+    problem = prompt_targets.misfit(resource.key.namespace, expanded, spec.targets, world)
+    return found if problem is None else Checked(problem=problem)
 
 
 def _expanded(resource: Resource, spec: PromptTemplateSpec, revision: str, world: World) -> Checked:

@@ -12,9 +12,9 @@ from typing import Any
 
 from lateen_api import catalog
 from lateen_api.conditions import Reason
-from lateen_api.prompt_template import PromptTemplateSpec
+from lateen_api.prompt_template import PromptTemplateSpec, Targets
 from lateen_api.status_types import MAX_LISTED_REVISIONS
-from lateen_operator.plan import prompt_budget, prompt_checks, prompt_revisions
+from lateen_operator.plan import prompt_budget, prompt_checks, prompt_revisions, prompt_targets
 from lateen_operator.plan.prompt_checks import Checked
 from lateen_operator.plan.prompt_revisions import Kept, Use, prompt_id
 from lateen_operator.plan.world import World
@@ -44,6 +44,8 @@ class PromptPlan:
     """Uses to be noted."""
     problem: Verdict | None = None
     """Why the present spec is not live."""
+    targets: Targets | None = None
+    """What the live revision is written for."""
 
     @property
     def writes_first(self) -> bool:
@@ -53,8 +55,13 @@ class PromptPlan:
 
 def plan(resource: Resource, world: World) -> PromptPlan:
     """Which revision of `resource` is live and which are kept beside it."""
-    kept = world.prompt_history.get(resource.uid, ())
     checked = prompt_checks.check(resource, world)
+    made = _plan(resource, world, checked)
+    return replace(made, targets=_targets(made.entry, checked))
+
+
+def _plan(resource: Resource, world: World, checked: Checked) -> PromptPlan:
+    kept = world.prompt_history.get(resource.uid, ())
     if checked.problem is not None:
         return PromptPlan(_entry(resource, kept), kept, problem=checked.problem)
     spec = checked.spec
@@ -109,12 +116,23 @@ def _entry(resource: Resource, kept: Sequence[Kept]) -> catalog.Prompt | None:
     return catalog.Prompt(id=prompt_id(resource), revisions=[item.entry for item in kept])
 
 
+def _targets(entry: catalog.Prompt | None, checked: Checked) -> Targets | None:
+    """As the present spec says where it is the live one: targets may change without a new revision."""
+    live = entry.revisions[0] if entry else None
+    if live is None:
+        return None
+    is_present = checked.spec is not None and checked.revision == live.revision
+    return checked.spec.targets if checked.spec is not None and is_present else live.spec.targets
+
+
 def report(resource: Resource, made: PromptPlan, world: World) -> Report:
     """What the status of `resource` says once `made` is carried out."""
     live = made.entry.revisions[0].spec if made.entry else None
-    return replace(
-        _report(resource, made, world), more=prompt_budget.conditions(resource, live, world.models)
-    )
+    if live is not None and made.targets is not None:
+        more = prompt_targets.conditions(resource.key.namespace, live, made.targets, world)
+    else:
+        more = prompt_budget.conditions(resource, live, world.models)
+    return replace(_report(resource, made, world), more=more)
 
 
 def _report(resource: Resource, made: PromptPlan, world: World) -> Report:
@@ -126,7 +144,7 @@ def _report(resource: Resource, made: PromptPlan, world: World) -> Report:
         keeps = f" Version {live.spec.version} stays live." if live else ""
         verdict = Verdict("False", problem.reason, problem.message + keeps)
         waiting = problem.reason is Reason.REFERENCE_NOT_READY
-        heals = problem.reason is Reason.REFERENCE_NOT_FOUND
+        heals = problem.reason in (Reason.REFERENCE_NOT_FOUND, Reason.INCOMPATIBLE)
         again = Backoff(1.0, 30.0, f"{resource.generation} {problem.message}") if waiting or heals else None
         return Report(verdict, reconciling=waiting, stalled=not waiting, fields=fields, again=again)
     if problem is not None and (is_served or entry is None):

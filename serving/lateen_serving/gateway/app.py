@@ -9,6 +9,7 @@ from ray import serve
 from starlette.applications import Starlette
 
 from lateen_api import names
+from lateen_api.prompts import value_rules
 from lateen_api.serve_config import GATEWAY_MAX_ONGOING_REQUESTS
 from lateen_serving.gateway import ingress, logs
 from lateen_serving.gateway.context import Service
@@ -25,6 +26,7 @@ class Gateway:
     """One replica. The web application is built in the replica, so that nothing of it is pickled or shared."""
 
     def __init__(self) -> None:
+        value_rules.load_cel()
         replica = serve.get_replica_context().replica_tag
         # Ray Serve replaces sys.stdout by its own logger, which holds lines back until it has a thousand.
         log = logs.logger(sys.__stdout__ or sys.stdout, replica=replica)
@@ -50,7 +52,7 @@ class Gateway:
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Take the catalog in `user_config`; never raises."""
-        self._state.accept(user_config)
+        await self._state.take(user_config)
         current = self._state.current
         self._models.keep(current.strategies())
         self._service.metrics.models.keep(current.revisions())

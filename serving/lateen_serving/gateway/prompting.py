@@ -4,7 +4,8 @@
 Called by `responses.py`, `chat_prompt.py` and `prompts.py`.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -29,6 +30,16 @@ def template(context: RequestContext) -> CompiledPrompt | None:
     if context.prompt is None or context.prompt_revision is None:
         return None
     return context.snapshot.templates.get(context.prompt, context.prompt_revision)
+
+
+def check(
+    context: RequestContext, wanted: PromptReference | None, metadata: Mapping[str, str] | None
+) -> None:
+    """Refuse wrong variables before a search is paid for; raises InputError that names the first one."""
+    found = template(context)
+    if found is not None and wanted is not None:
+        with _named("prompt.variables"):
+            found.values(wanted.variables, injection(context, metadata))
 
 
 def fill(
@@ -63,12 +74,19 @@ def prompt_messages(
     param: str = "prompt.variables",
 ) -> list[ChatMessage]:
     """The prompt's messages; raises InputError that names the wrong variable."""
-    try:
+    with _named(param):
         rendered = template.render(variables, injection)
+    return [ChatMessage(role=message.role, content=message.content) for message in rendered]
+
+
+@contextmanager
+def _named(param: str) -> Iterator[None]:
+    """Turns a refused variable into an InputError that names it under `param`."""
+    try:
+        yield
     except rendering.InvalidVariable as error:
         where = f"{param}.{error.variable}" if error.variable else param
         raise InputError(f"Invalid prompt variable: {error}.", param=where) from error
-    return [ChatMessage(role=message.role, content=message.content) for message in rendered]
 
 
 def window(

@@ -61,6 +61,7 @@ def _resolve(context: RequestContext, request: ResponsesRequest) -> None:
     spec = None
     if request.prompt is not None:
         spec = resolve.prompt(context, request.prompt.id, request.prompt.version).spec
+        prompting.check(context, request.prompt, request.metadata)
     if request.search is not None:
         where = f"tools[{request.tools.index(request.search)}].vector_store_ids"
         ids = dict.fromkeys(request.search.vector_store_ids)

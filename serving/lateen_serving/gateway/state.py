@@ -3,6 +3,7 @@
 sends another one; a request reads it once at its start, so that a switch never affects a request in flight.
 """
 
+import asyncio
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Self
@@ -11,8 +12,9 @@ import structlog
 from pydantic import ValidationError
 
 from lateen_api.catalog import ApiKey, Catalog, Index, Model, Prompt
+from lateen_api.rendering import CompiledPrompt
 from lateen_api.scaling import RoutingStrategy
-from lateen_serving.gateway.templates import Templates
+from lateen_serving.gateway.templates import Key, Templates
 from lateen_serving.gateway.traffic import Ledger, PromptUses
 
 _UNTOLD: RoutingStrategy = "LeastLoaded"
@@ -87,12 +89,22 @@ def _applications(catalog: Catalog) -> Iterator[tuple[str, int | None]]:
             yield model.canary.application, model.canary.since
 
 
+@dataclass(frozen=True)
+class Arrived:
+    """A catalog that may be served."""
+
+    snapshot: Snapshot
+    parsed: Mapping[Key, CompiledPrompt]
+    """Prompts of it that were parsed for it."""
+
+
 class GatewayState:
     """Holds the snapshot that new requests start with, and counts what becomes of the applications and prompts in it."""
 
     def __init__(self, log: structlog.typing.FilteringBoundLogger) -> None:
         self._log = log
         self._current = Snapshot.empty()
+        self._taking = asyncio.Lock()
         self.traffic = Ledger()
         self.uses = PromptUses()
         self._templates = Templates()
@@ -102,29 +114,40 @@ class GatewayState:
         """The latest accepted catalog."""
         return self._current
 
-    def accept(self, user_config: object) -> None:
-        """Take `{"catalog": {...}}`; a bad document is logged and the previous catalog kept. Never raises:
-        Ray Serve would kill the replica.
+    async def take(self, user_config: object) -> None:
+        """Take `{"catalog": {...}}`; a bad document is logged and the previous catalog kept. Never raises: Ray Serve
+        would kill the replica.
+
+        A catalog and its prompts are parsed in a thread, so that requests go on; one after the other, in their order.
         """
+        async with self._taking:
+            arrived = await asyncio.to_thread(self.read, user_config)
+            if arrived is not None:
+                self.switch(arrived)
+
+    def read(self, user_config: object) -> Arrived | None:
+        """What `user_config` holds, ready for use; None where it is refused. Changes nothing: any thread may do it."""
         try:
             document = user_config["catalog"] if isinstance(user_config, Mapping) else None
             known = self._current.prompts.values()
             snapshot = Snapshot.of(Catalog.parse(document, known), self._templates)
+            return Arrived(snapshot, self._templates.ahead(snapshot.prompts.values()))
         except ValidationError as error:
             problems = error.errors(include_url=False, include_input=False, include_context=False)
             self._refuse([f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in problems[:5]])
         except Exception as error:  # noqa: BLE001 - whatever is wrong, requests go on with the previous catalog
             self._refuse([f"{type(error).__name__}: {error}"])
-        else:
-            self._current = snapshot
-            self._templates.keep(snapshot.prompts.values())
-            self.traffic.follow(snapshot.applications)
-            self.uses.follow(
-                (prompt.id, each.revision)
-                for prompt in snapshot.prompts.values()
-                for each in prompt.revisions
-            )
-            self._log.info("catalog accepted", catalog=snapshot.revision)
+        return None
+
+    def switch(self, arrived: Arrived) -> None:
+        """Let new requests start with what has arrived."""
+        snapshot = self._current = arrived.snapshot
+        self._templates.keep(snapshot.prompts.values(), arrived.parsed)
+        self.traffic.follow(snapshot.applications)
+        self.uses.follow(
+            (prompt.id, each.revision) for prompt in snapshot.prompts.values() for each in prompt.revisions
+        )
+        self._log.info("catalog accepted", catalog=snapshot.revision)
 
     def _refuse(self, problems: list[str]) -> None:
         self._log.error("catalog refused", kept=self._current.revision, problems=problems)

@@ -1,30 +1,68 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The prompts of the catalog, each parsed once: at its first use, and kept as long as the catalog has it.
+"""The prompts of the catalog, each parsed once and kept as long as the catalog has it.
 
-Held by `state.py`, read by the steps that render.
+Held by `state.py`, which parses live revisions before a catalog is served; read by the steps that render. Others are
+parsed at their first use.
 """
 
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 
 from lateen_api.catalog import Prompt, PromptRevision
 from lateen_api.rendering import CompiledPrompt
 
+Key = tuple[str, str]
+"""Id of a prompt and one of its revisions."""
+
+AHEAD_SECONDS = 2.0
+"""How long a catalog may wait for its prompts to be parsed."""
+
 
 class Templates:
-    """Parsed prompts by their id and revision; all catalogs of a gateway replica share them."""
+    """Parsed prompts; all catalogs of a gateway replica share them.
 
-    def __init__(self) -> None:
-        self._parsed: dict[tuple[str, str], CompiledPrompt] = {}
+    Args:
+        clock: Seconds that only grow.
+
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._parsed: dict[Key, CompiledPrompt] = {}
+        self._known: frozenset[Key] = frozenset()
 
     def get(self, prompt: Prompt, revision: PromptRevision) -> CompiledPrompt:
         """The parsed prompt."""
         key = (prompt.id, revision.revision)
         found = self._parsed.get(key)
         if found is None:
-            found = self._parsed[key] = CompiledPrompt(revision.spec)
+            found = CompiledPrompt(revision.spec)
+            if key in self._known:  # a request that began with an older catalog brings nothing back
+                self._parsed[key] = found
         return found
 
-    def keep(self, prompts: Iterable[Prompt]) -> None:
-        """Forget what no prompt has any more."""
-        known = {(prompt.id, each.revision) for prompt in prompts for each in prompt.revisions}
-        self._parsed = {key: parsed for key, parsed in self._parsed.items() if key in known}
+    def ahead(self, prompts: Iterable[Prompt]) -> dict[Key, CompiledPrompt]:
+        """The live revisions that are not parsed yet, for `keep`; those for which there is no time are left to `get`.
+
+        Changes nothing, so that any thread may do it while requests go on. A spec that can't be parsed is left to `get`
+        too, and fails the requests that use it, not the catalog.
+        """
+        until = self._clock() + AHEAD_SECONDS
+        found: dict[Key, CompiledPrompt] = {}
+        for prompt in prompts:
+            live = prompt.revisions[0]
+            key = (prompt.id, live.revision)
+            if key in self._parsed:
+                continue
+            if self._clock() >= until:
+                break
+            with suppress(Exception):  # `get` raises it to those who ask for this one
+                found[key] = CompiledPrompt(live.spec)
+        return found
+
+    def keep(self, prompts: Iterable[Prompt], ahead: Mapping[Key, CompiledPrompt]) -> None:
+        """Know these prompts, of which `ahead` are parsed, and forget all others."""
+        self._known = frozenset((prompt.id, each.revision) for prompt in prompts for each in prompt.revisions)
+        parsed = {**ahead, **self._parsed}
+        self._parsed = {key: one for key, one in parsed.items() if key in self._known}

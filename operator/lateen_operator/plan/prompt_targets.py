@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether a prompt fits the models and indexes it is written for. Pure; for `prompt_checks.py` and `prompts.py`.
+
+Only declared numbers count: there is no tokenizer here. Passages are counted in tokens of the index's embedder.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from lateen_api.conditions import ConditionType, Reason
+from lateen_api.prompt_template import PromptTemplateSpec, Targets
+from lateen_api.rag_index import RAGIndexSpec
+from lateen_operator.plan import prompt_budget
+from lateen_operator.plan.world import World
+from lateen_operator.seams import Resource
+from lateen_operator.status import Verdict
+
+_MODELS, _INDEXES = "spec.targets.modelRefs: ModelDeployment", "spec.targets.indexRefs: RAGIndex"
+
+
+@dataclass(frozen=True)
+class _Passages:
+    """What an index hands to a prompt at most."""
+
+    index: str
+    number: int = 0
+    size: int = 0
+
+    @property
+    def tokens(self) -> int:
+        return self.number * self.size
+
+    def __str__(self) -> str:
+        return f"RAGIndex {self.index} ({self.number} passages of {self.size} tokens)"
+
+
+def misfit(namespace: str, spec: PromptTemplateSpec, targets: Targets | None, world: World) -> Verdict | None:
+    """The first thing for which a prompt can't be used with all of its targets; None where it can.
+
+    Args:
+        namespace: Where prompt and targets are.
+        spec: The prompt, with its includes in place.
+        targets: What it is written for; None: nothing is said.
+        world: Where models and indexes are looked up.
+
+    """
+    return next(_misfits(namespace, spec, targets, world), None) if targets is not None else None
+
+
+def conditions(
+    namespace: str, live: PromptTemplateSpec, targets: Targets, world: World
+) -> Mapping[ConditionType, Verdict]:
+    """`Compatible=False` where a live prompt does not fit its targets (any more), else nothing."""
+    found = misfit(namespace, live, targets, world)
+    if found is None or found.reason is Reason.REFERENCE_NOT_READY:
+        return {}
+    return {ConditionType.COMPATIBLE: found}
+
+
+def _misfits(namespace: str, spec: PromptTemplateSpec, targets: Targets, world: World) -> Iterator[Verdict]:
+    models = _found(namespace, [each.name for each in targets.model_refs], world.models)
+    indexes = _found(namespace, [each.name for each in targets.index_refs], world.indexes)
+    yield from (_missing(f"{_MODELS} {name!r}") for name, found in models.items() if found is None)
+    yield from (_missing(f"{_INDEXES} {name!r}") for name, found in indexes.items() if found is None)
+    yield from (problem for name, found in models.items() if (problem := _of_task(name, found)))
+    handed = [_passages(name, found) for name, found in indexes.items() if found is not None]
+    largest = max((each for each in handed if each is not None), key=lambda each: each.tokens, default=None)
+    yield from _beyond_bound(spec, largest)
+    contexts = {name: _context(found) for name, found in models.items() if found is not None}
+    yield from _beyond_models(spec, largest, contexts)
+    yield from (_unknown(name) for name, context in contexts.items() if context is None)
+    yield from (
+        Verdict("False", Reason.REFERENCE_NOT_READY, f"{_INDEXES} {name!r} can't be read yet.")
+        for name, found in indexes.items()
+        if found is not None and _passages(name, found) is None
+    )
+
+
+def _found(namespace: str, names: Sequence[str], known: Iterable[Resource]) -> dict[str, Resource | None]:
+    here = {each.key.name: each for each in known if each.key.namespace == namespace and not each.deleting}
+    return {name: here.get(name) for name in names}
+
+
+def _missing(where: str) -> Verdict:
+    return Verdict("False", Reason.REFERENCE_NOT_FOUND, f"{where} does not exist in this namespace.")
+
+
+def _of_task(name: str, model: Resource | None) -> Verdict | None:
+    task = model.spec.get("task") if model is not None else "generate"
+    if task == "generate":
+        return None
+    message = f"{_MODELS} {name!r} has task: {task}; a prompt is for one with task: generate."
+    return Verdict("False", Reason.INCOMPATIBLE, message)
+
+
+def _passages(name: str, index: Resource) -> _Passages | None:
+    """None for a spec that this version can't read; its own status says so."""
+    try:
+        spec = RAGIndexSpec.model_validate(index.spec)
+    except ValidationError:
+        return None
+    return _Passages(name, spec.retrieval.limit, spec.chunking.size)
+
+
+def _context(model: Resource) -> int | None:
+    """Tokens the model reads: as its replicas say, else as its spec says."""
+    facts: Mapping[str, Any] = model.status.get("facts") or {}
+    engine: Mapping[str, Any] = model.spec.get("engine") or {}
+    said = facts.get("contextTokens") or engine.get("maxModelLen")
+    return int(said) if said else None
+
+
+def _beyond_bound(spec: PromptTemplateSpec, handed: _Passages | None) -> Iterator[Verdict]:
+    bound = spec.context_window.max_prompt_tokens if spec.context_window else None
+    if handed is None or bound is None or prompt_budget.staying(spec, handed.tokens) < bound:
+        return
+    message = (
+        f"passages of {handed} = {handed.tokens} leave no room in spec.contextWindow.maxPromptTokens: {bound}; raise"
+        " it, lower the index's retrieval.limit or chunking.size, or name the passages' variable in"
+        " spec.contextWindow.priority."
+    )
+    yield Verdict("False", Reason.INCOMPATIBLE, message)
+
+
+def _beyond_models(
+    spec: PromptTemplateSpec, handed: _Passages | None, contexts: Mapping[str, int | None]
+) -> Iterator[Verdict]:
+    need = prompt_budget.budget(spec, handed.tokens if handed else 0)
+    source = f" with {handed}" if need.passages else ""
+    less = "the index's retrieval.limit or chunking.size, " if need.passages else ""
+    for name, context in contexts.items():
+        if context is not None and context < need.total:
+            message = (
+                f"the prompt{source} needs {need}, but ModelDeployment {name} reads {context}; lower {less}"
+                "spec.contextWindow or spec.defaults.maxOutputTokens, or name a model with a longer context in"
+                " spec.targets.modelRefs."
+            )
+            yield Verdict("False", Reason.INCOMPATIBLE, message)
+
+
+def _unknown(name: str) -> Verdict:
+    message = (
+        f"{_MODELS} {name!r} has not said yet how many tokens it reads: it does so once it is Ready, or set its"
+        " spec.engine.maxModelLen."
+    )
+    return Verdict("False", Reason.REFERENCE_NOT_READY, message)
