@@ -16,7 +16,16 @@ GATEWAY_IMPORT_PATH = "lateen_serving.gateway.app:build"
 """`build(args: dict) -> Application`; takes the Catalog as `user_config={"catalog": {...}}`."""
 
 GATEWAY_MAX_ONGOING_REQUESTS = 512
-"""Requests one gateway replica works on at the same time; each is mostly waiting, and Ray Serve's own default is 5."""
+"""Requests with a body that one gateway replica works on at the same time, and each is mostly waiting. More are refused by
+the gateway itself, as OpenAI's clients understand it."""
+
+GATEWAY_RAY_ONGOING_REQUESTS = 2 * GATEWAY_MAX_ONGOING_REQUESTS
+"""Requests that Ray Serve lets into a gateway replica: room for those that are refused there, and for probes and reports,
+which must be answered while all places are taken. Ray Serve's own default is 5."""
+
+GATEWAY_RAY_QUEUED_REQUESTS = 4096
+"""Requests that Ray Serve lets wait in front of a gateway replica, as many as its HAProxy has connections by default. Ray
+refuses further ones with a 503 in plain text; by itself it would let any number wait."""
 
 MODEL_IMPORT_PATH = "lateen_serving.engine.app:build"
 """`build(args: dict) -> Application`; `args` is a `ModelArguments` document."""

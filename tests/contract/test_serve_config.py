@@ -8,7 +8,7 @@ from ray.serve._private.constants import DEFAULT_REQUEST_ROUTER_PATH
 from ray.serve.schema import ServeDeploySchema
 
 from lateen_api.model_deployment import ModelDeploymentSpec
-from lateen_api.serve_config import ModelArguments, ModelUserConfig
+from lateen_api.serve_config import GATEWAY_MAX_ONGOING_REQUESTS, ModelArguments, ModelUserConfig
 from lateen_operator.plan import applications, serving
 from lateen_operator.plan.world import ServingOptions, World
 from lateen_operator.seams import Key, Kind, Resource
@@ -70,3 +70,17 @@ def test_what_ray_keeps_of_a_config_is_what_was_sent() -> None:
     kept = ServeDeploySchema.model_validate(plan.config).model_dump(exclude_unset=True)
     for sent, reported in zip(plan.config["applications"], kept["applications"], strict=True):
         assert serving.contains(reported, sent)
+
+
+def test_ray_lets_in_what_the_gateway_refuses_and_bounds_the_rest() -> None:
+    """The gateway's own refusal comes before Ray's, which speaks plain text but says when to come back."""
+    plan = serving.compose(World(), ServingOptions(), frozenset())
+    ((deployment,),) = (
+        each.deployments for each in ServeDeploySchema.model_validate(plan.config).applications
+    )
+    assert deployment.max_ongoing_requests > GATEWAY_MAX_ONGOING_REQUESTS
+    assert 0 < deployment.max_queued_requests < 10_000
+    assert (deployment.backpressure_config.status_code, deployment.backpressure_config.retry_after_s) == (
+        503,
+        1,
+    )

@@ -238,19 +238,9 @@ class FakeCluster:
     reads: int = 0
     forgotten: list[tuple[str, str]] = field(default_factory=list)
     error: Exception | None = None
-    silent: asyncio.Event | None = None
-    """When set, Ray says nothing before it."""
-    given_up: int = 0
-    """Questions whose answer nobody waited for."""
 
     async def records(self) -> list[Record]:
         self.reads += 1
-        if self.silent is not None:
-            try:
-                await self.silent.wait()
-            except asyncio.CancelledError:
-                self.given_up += 1
-                raise
         if self.error is not None:
             raise self.error
         return [Record(name, "replica-0", 1.0, facts) for name, facts in self.facts.items()]

@@ -2,16 +2,19 @@
 """Requests that wait for models share the gateway, so that models that answer always can."""
 
 import asyncio
+import dataclasses
 import json
 from contextlib import ExitStack
 from typing import Any
 
 import pytest
 
+from lateen_api.gateway_report import REPORT_PATH
 from lateen_serving.errors import Overloaded, ReplicaLost, Unavailable
+from lateen_serving.gateway import ingress
 from lateen_serving.gateway.room import Room
 from unit.gateway_conditions import until
-from unit.gateway_fakes import RawExchange, World, index, model
+from unit.gateway_fakes import TOKEN, RawExchange, World, index, model
 
 COLD = ("c1", "c2", "c3", "c4")
 ASK: dict[str, Any] = {"model": "chatty", "messages": [{"role": "user", "content": "Hi"}]}
@@ -133,6 +136,31 @@ async def test_four_models_without_replicas_leave_the_fifth_alone() -> None:
         each.leave.set()
     await asyncio.gather(*running)
     assert (room.inside, [room.waiting(name) for name in COLD]) == (0, [0, 0, 0, 0])
+
+
+async def test_requests_beyond_the_gateways_places_are_refused_unread() -> None:
+    """A request has its place until its stream is over; without one it is 503 whatever its body says, and probes, lists and
+    the operator's report are answered.
+    """
+    world = World()
+    world.service = dataclasses.replace(world.service, room=Room(2))
+    world.app = ingress.create(world.service)
+    world.models.silent = asyncio.Event()
+    exchanges = [exchange(world, "chatty", stream=streams) for streams in (True, False)]
+    running = [asyncio.create_task(each.run()) for each in exchanges]
+    await until(lambda: len(world.models.calls) == 2)
+    async with world.http() as http:
+        refused = await http.post("/v1/embeddings", content=b"not JSON")
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "overloaded")
+        assert (refused.headers["retry-after"], refused.headers["x-should-retry"]) == ("1", "true")
+        for path in ("/healthz", "/readyz", "/v1/models", "/metrics"):
+            assert (await http.get(path)).status_code == 200
+        async with world.http(key=TOKEN.get_secret_value()) as operator:
+            assert (await operator.get(REPORT_PATH)).status_code == 200
+        world.models.silent.set()
+        await asyncio.gather(*running)
+        assert [each.messages[0]["status"] for each in exchanges] == [200, 200]
+        assert (await http.post("/v1/embeddings", content=b"not JSON")).status_code == 400
 
 
 async def test_one_more_than_may_wait_is_refused() -> None:

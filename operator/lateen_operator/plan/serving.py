@@ -11,7 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from lateen_api import catalog, names
-from lateen_api.serve_config import GATEWAY_IMPORT_PATH, GATEWAY_MAX_ONGOING_REQUESTS
+from lateen_api.serve_config import (
+    GATEWAY_IMPORT_PATH,
+    GATEWAY_RAY_ONGOING_REQUESTS,
+    GATEWAY_RAY_QUEUED_REQUESTS,
+)
 from lateen_operator.plan import indexes, models, prompts
 from lateen_operator.plan.world import ServingOptions, World
 from lateen_operator.seams import Key, Resource
@@ -91,7 +95,9 @@ def gateway(document: Mapping[str, Any], options: ServingOptions) -> dict[str, A
     deployment = {
         "name": names.GATEWAY_DEPLOYMENT,
         "num_replicas": options.gateway_replicas,
-        "max_ongoing_requests": GATEWAY_MAX_ONGOING_REQUESTS,
+        "max_ongoing_requests": GATEWAY_RAY_ONGOING_REQUESTS,
+        "max_queued_requests": GATEWAY_RAY_QUEUED_REQUESTS,
+        "backpressure_config": {"retry_after_s": 1.0},
         "user_config": {"catalog": document},
         "graceful_shutdown_timeout_s": 120.0,
         "ray_actor_options": {"num_cpus": 0.1},

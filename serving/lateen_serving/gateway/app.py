@@ -10,7 +10,7 @@ from starlette.applications import Starlette
 
 from lateen_api import names
 from lateen_api.prompts import value_rules
-from lateen_api.serve_config import GATEWAY_MAX_ONGOING_REQUESTS
+from lateen_api.serve_config import GATEWAY_RAY_ONGOING_REQUESTS
 from lateen_serving.gateway import ingress, logs
 from lateen_serving.gateway.context import Service
 from lateen_serving.gateway.handles import RayModels
@@ -64,7 +64,7 @@ def build(args: dict[str, Any]) -> serve.Application:
     if args:
         raise ValueError(f"the gateway takes no arguments: {', '.join(sorted(args))}")
     options = serve.deployment(
-        name=names.GATEWAY_DEPLOYMENT, max_ongoing_requests=GATEWAY_MAX_ONGOING_REQUESTS
+        name=names.GATEWAY_DEPLOYMENT, max_ongoing_requests=GATEWAY_RAY_ONGOING_REQUESTS
     )
     deployment = options(serve.ingress()(Gateway))
     application: serve.Application = deployment.bind()

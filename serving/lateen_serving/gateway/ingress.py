@@ -110,6 +110,7 @@ def _writes(service: Service) -> list[Route]:
     def write(path: str, work: Work) -> Route:
         async def handle(request: Request) -> Response:
             context = _admit(request, path)
+            service.room.admit()
             try:
                 document = await body.read(request)
                 job = work(context, request.path_params.get("id", ""), document)

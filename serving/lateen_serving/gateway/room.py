@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How many requests may wait for a model, so that no model's requests fill the gateway. Held by `context.Service`; told of
-requests by `accounting.py` and of their waits by `calling.py`.
+"""How many requests the gateway works on, and how many of them may wait for a model, so that no model's requests fill the
+gateway. Held by `context.Service`; told of requests by `accounting.py` and `ingress.py`, of their waits by `calling.py`.
 
-Ray Serve lets a bounded number of requests into a gateway replica, and those that wait for a model that is starting
-count like any others. They share by a dynamic threshold, as queues share the memory of a network switch: a model's
-requests may wait while they are fewer than the free places. So the first model without replicas takes at most half, each
-further one half of the rest, and something is always left for models that answer.
+A request has a place from before its body is read until its end; those beyond the gateway's places are refused at once.
+Requests that wait for a model that is starting count like any others. They share by a dynamic threshold, as queues share
+the memory of a network switch: a model's requests may wait while they are fewer than the free places. So the first model
+without replicas takes at most half, each further one half of the rest, and something is always left for models that
+answer.
 """
 
 from collections import Counter
@@ -18,6 +19,8 @@ from lateen_serving.errors import Overloaded
 
 _KEPT = 8
 """One in so many places is kept for models of which no request waits: one of theirs may, however many of others do."""
+
+_SOON_SECONDS = 1
 
 
 class _Request:
@@ -35,7 +38,9 @@ class Room:
     """
 
     def __init__(self, capacity: int = GATEWAY_MAX_ONGOING_REQUESTS) -> None:
+        self._capacity = capacity
         self._shared = capacity - capacity // _KEPT
+        self._admitted: set[_Request] = set()
         self._inside: set[_Request] = set()
         self._waiting: dict[str, Counter[_Request]] = {}
 
@@ -58,6 +63,15 @@ class Room:
         finally:
             _current.reset(token)
             self._inside.discard(request)
+            self._admitted.discard(request)
+
+    def admit(self) -> None:
+        """Give the present request one of the gateway's places, until its end; raises Overloaded where all are taken."""
+        if len(self._admitted) >= self._capacity:
+            error = Overloaded("The service has too many requests under way. Try again in a moment.")
+            error.retry_after = _SOON_SECONDS
+            raise error
+        self._admitted.add(_current.get())
 
     @contextmanager
     def place(self, model: str, most: int) -> Iterator["Place"]:
