@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Clients that send requests as fast as they are answered, or with pauses, in one process and one event loop; used by
-`serving.py`.
+`serving.py` and `prompt_scale.py`.
 
 A plain HTTP client, because the official SDK's own work would be a large part of what is measured.
 """
 
 import asyncio
+import itertools
 import json
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,6 +65,30 @@ async def send(url: str, key: str, body: Body, clients: int, requests: int, paus
         started = time.perf_counter()
         await asyncio.gather(*(client(session) for _ in range(clients)))
         return Load(time.perf_counter() - started, tuple(latencies), tokens)
+
+
+async def keep_sending(
+    urls: Sequence[str], key: str, body: Body, pause: float
+) -> AsyncGenerator[float | None]:
+    """One client without end, one address after the other, `pause` seconds between its requests.
+
+    Yields the seconds of each request; None for one that failed, by its status or on the way.
+    """
+    async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {key}"}) as session:
+        for url in itertools.cycle(urls):
+            started = time.perf_counter()
+            succeeded = await _succeeds(session, url, body)
+            yield time.perf_counter() - started if succeeded else None
+            await asyncio.sleep(pause)
+
+
+async def _succeeds(session: aiohttp.ClientSession, url: str, body: Body) -> bool:
+    try:
+        async with session.post(url, json=body) as reply:
+            await reply.read()
+            return reply.status == 200
+    except (aiohttp.ClientError, TimeoutError):
+        return False
 
 
 async def _one(session: aiohttp.ClientSession, url: str, body: Body) -> int:

@@ -16,6 +16,7 @@ from typing import Any
 import aiohttp
 import psutil
 
+from bench import http_load
 from bench.figures import percentile
 from lateen_api import names
 from stack import manifests
@@ -192,28 +193,16 @@ class _Run:
                     self._news.set()
 
     async def _client(self) -> None:
-        """Dry runs of one prompt after the other, with a pause in between."""
+        """Dry runs of one prompt after the other."""
+        urls = [
+            f"{self._gateway}/v1/prompts/{NAMESPACE}.prompt-{number:03}/render" for number in range(TEMPLATES)
+        ]
         body = {"variables": {"name": "Jo", "question": "When does the harbour open?"}}
-        headers = {"Authorization": f"Bearer {self._key}"}
-        async with aiohttp.ClientSession(headers=headers) as session:
-            while True:
-                for number in range(TEMPLATES):
-                    url = f"{self._gateway}/v1/prompts/{NAMESPACE}.prompt-{number:03}/render"
-                    started = time.monotonic()
-                    if await _succeeds(session, url, body):
-                        self._load.seconds.append(time.monotonic() - started)
-                    else:
-                        self._load.failed += 1
-                    await asyncio.sleep(LOAD_PAUSE)
-
-
-async def _succeeds(session: aiohttp.ClientSession, url: str, body: dict[str, Any]) -> bool:
-    try:
-        async with session.post(url, json=body) as reply:
-            await reply.read()
-            return reply.status == 200
-    except (aiohttp.ClientError, TimeoutError):
-        return False
+        async for seconds in http_load.keep_sending(urls, self._key, body, LOAD_PAUSE):
+            if seconds is None:
+                self._load.failed += 1
+            else:
+                self._load.seconds.append(seconds)
 
 
 def _quantiles(name: str, seconds: Sequence[float]) -> dict[str, float]:
