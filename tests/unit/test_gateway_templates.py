@@ -48,6 +48,7 @@ async def test_a_live_prompt_is_parsed_before_it_is_served(parsed: Parsed) -> No
         body = {"prompt": SAY | ({"version": version} if version else {})}
         await world.client().chat.completions.create(model="chatty", messages=[], extra_body=body)
     assert [version for version, _ in parsed] == ["3", "2"]
+    assert threading.get_ident() not in {thread for _, thread in parsed}
 
 
 async def test_requests_are_answered_while_a_catalog_is_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,6 +87,19 @@ async def test_a_prompt_that_cannot_be_parsed_stops_no_catalog(monkeypatch: pyte
     async with world.http() as http:
         reply = await http.post("/v1/prompts/other/render", json={"variables": {"what": "hello"}})
     assert reply.json()["messages"][0]["content"] == "Say hello to all"
+
+
+async def test_requests_that_come_together_parse_once(parsed: Parsed) -> None:
+    """They wait for the same thread, and one that is cancelled takes nothing from the others."""
+    held, old = Templates(), prompt("1")
+    held.keep([old], {})
+    asked = [asyncio.create_task(held.prepare(old, old.revisions[0])) for _ in range(5)]
+    await asyncio.sleep(0)
+    asked[0].cancel()
+    found = await asyncio.gather(*asked, return_exceptions=True)
+    assert [type(each) for each in found] == [asyncio.CancelledError, *[type(None)] * 4]
+    held.get(old, old.revisions[0])
+    assert len(parsed) == 1
 
 
 def prompt(version: str) -> Prompt:

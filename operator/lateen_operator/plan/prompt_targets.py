@@ -110,7 +110,7 @@ def _context(model: Resource) -> int | None:
     facts: Mapping[str, Any] = model.status.get("facts") or {}
     engine: Mapping[str, Any] = model.spec.get("engine") or {}
     said = facts.get("contextTokens") or engine.get("maxModelLen")
-    return int(said) if said else None
+    return said if isinstance(said, int) else None
 
 
 def _beyond_bound(spec: PromptTemplateSpec, handed: _Passages | None) -> Iterator[Verdict]:

@@ -17,7 +17,7 @@ async def chat(service: Service, context: RequestContext, document: dict[str, An
     """Continue a conversation; raises ServiceError before the reply starts."""
     request = body.parse(ChatRequest, document)
     resolve.model(context, request.model, "generate")
-    template = chat_prompt.find(context, request)
+    template = await chat_prompt.find(context, request)
     chat_prompt.fill(service, context, request)
     logprobs = (request.top_logprobs or 0) if request.logprobs else None
     asked_for = sampling(request, request.max_completion_tokens or request.max_tokens, logprobs)

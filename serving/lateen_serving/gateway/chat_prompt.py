@@ -8,20 +8,20 @@ Where request and prompt both say something, the request wins: temperature, top_
 from lateen_api import rendering
 from lateen_api.prompt_template import PromptTemplateSpec
 from lateen_serving.errors import InputError
-from lateen_serving.gateway import conversation, prompting, resolve
+from lateen_serving.gateway import conversation, prompting
 from lateen_serving.gateway.context import RequestContext, Service
 from lateen_serving.gateway.formats import Format
 from lateen_serving.gateway.requests.chat import ChatRequest
 
 
-def find(context: RequestContext, request: ChatRequest) -> PromptTemplateSpec | None:
+async def find(context: RequestContext, request: ChatRequest) -> PromptTemplateSpec | None:
     """Fill `context.prompt`; the template, None where the request names none.
 
     Raises NotFound, or InputError for one that is filled with retrieved passages: there is no retrieval here.
     """
     if request.prompt is None:
         return None
-    spec = resolve.prompt(context, request.prompt.id, request.prompt.version).spec
+    spec = await prompting.find(context, request.prompt.id, request.prompt.version)
     if rendering.wants_retrieval(spec):
         raise InputError(
             "This prompt is filled with retrieved passages: call it through /v1/responses with file_search.",

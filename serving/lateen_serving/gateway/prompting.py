@@ -16,13 +16,23 @@ from lateen_api.prompts import composing
 from lateen_api.rendering import CompiledPrompt, Injection, Value
 from lateen_serving.engine.protocol import ChatMessage, Shortening, Window
 from lateen_serving.errors import InputError
-from lateen_serving.gateway import render
+from lateen_serving.gateway import render, resolve
 from lateen_serving.gateway.context import RequestContext, Sampling, Service
 from lateen_serving.gateway.formats import Format
 from lateen_serving.gateway.requests.formats import JsonObjectFormat, ResponseJsonSchemaFormat
 from lateen_serving.gateway.requests.responses import PromptReference
 from lateen_serving.gateway.retrieve import numbered
 from lateen_serving.rag.retrieve import Passage
+
+
+async def find(
+    context: RequestContext, prompt_id: str, version: str | None, param: str = "prompt.id"
+) -> PromptTemplateSpec:
+    """Fill `context.prompt` and its revision, ready to be rendered; raises NotFound as `resolve.prompt` does."""
+    revision = resolve.prompt(context, prompt_id, version, param)
+    assert context.prompt is not None
+    await context.snapshot.templates.prepare(context.prompt, revision)
+    return revision.spec
 
 
 def template(context: RequestContext) -> CompiledPrompt | None:

@@ -43,7 +43,9 @@ async def dry_run(
     wrong variable.
     """
     request = body.parse(RenderRequest, document)
-    revision = resolve.prompt(context, prompt_id, request.version, param="prompt_id")
+    await prompting.find(context, prompt_id, request.version, param="prompt_id")
+    revision = context.prompt_revision
+    assert revision is not None
     if request.model is not None:
         resolve.model(context, request.model, "generate")
     prompting.fill(

@@ -37,7 +37,7 @@ _PARAMS = {"messages": "input", "max_tokens": "max_output_tokens", "response_for
 async def responses(service: Service, context: RequestContext, document: dict[str, Any]) -> Response:
     """Answer; raises ServiceError before the reply starts."""
     request = body.parse(ResponsesRequest, document)
-    _resolve(context, request)
+    await _resolve(context, request)
     reads_calls = await _constrain(context, request)
     if request.search is not None:
         await retrieve.retrieve(service, context, request.search.max_num_results)
@@ -52,7 +52,7 @@ async def responses(service: Service, context: RequestContext, document: dict[st
     return replies.json_response(reply.document())
 
 
-def _resolve(context: RequestContext, request: ResponsesRequest) -> None:
+async def _resolve(context: RequestContext, request: ResponsesRequest) -> None:
     if request.prompt is None and not request.input:
         raise InputError(
             "Missing required parameter: 'input'.", code="missing_required_parameter", param="input"
@@ -60,7 +60,7 @@ def _resolve(context: RequestContext, request: ResponsesRequest) -> None:
     resolve.model(context, request.model, "generate")
     spec = None
     if request.prompt is not None:
-        spec = resolve.prompt(context, request.prompt.id, request.prompt.version).spec
+        spec = await prompting.find(context, request.prompt.id, request.prompt.version)
         prompting.check(context, request.prompt, request.metadata)
     if request.search is not None:
         where = f"tools[{request.tools.index(request.search)}].vector_store_ids"

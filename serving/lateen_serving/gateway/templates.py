@@ -2,9 +2,10 @@
 """The prompts of the catalog, each parsed once and kept as long as the catalog has it.
 
 Held by `state.py`, which parses live revisions before a catalog is served; read by the steps that render. Others are
-parsed at their first use.
+parsed at their first use. All of it in threads, so that other requests go on.
 """
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -31,6 +32,21 @@ class Templates:
         self._clock = clock
         self._parsed: dict[Key, CompiledPrompt] = {}
         self._known: frozenset[Key] = frozenset()
+        self._parsing: dict[Key, asyncio.Task[CompiledPrompt]] = {}
+
+    async def prepare(self, prompt: Prompt, revision: PromptRevision) -> None:
+        """Let `get` find the prompt parsed; requests that come together wait for one thread."""
+        key = (prompt.id, revision.revision)
+        if key in self._parsed or key not in self._known:
+            return
+        task = self._parsing.get(key)
+        if task is None:
+            task = asyncio.create_task(asyncio.to_thread(CompiledPrompt, revision.spec))
+            self._parsing[key] = task
+            task.add_done_callback(lambda _: self._parsing.pop(key, None))
+        parsed = await asyncio.shield(task)  # a client that leaves takes nothing from the others
+        if key in self._known:
+            self._parsed[key] = parsed
 
     def get(self, prompt: Prompt, revision: PromptRevision) -> CompiledPrompt:
         """The parsed prompt."""
