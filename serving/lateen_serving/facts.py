@@ -133,7 +133,8 @@ def _read() -> list[Record]:
     keys = internal_kv._internal_kv_list(_PREFIX, namespace=_NAMESPACE)
     if not keys:
         return []
-    stored = internal_kv.internal_kv_get_gcs_client().internal_kv_multi_get(keys, _NAMESPACE.encode())
+    client = internal_kv.internal_kv_get_gcs_client()  # type: ignore[no-untyped-call]  # Ray's, without types
+    stored = client.internal_kv_multi_get(keys, _NAMESPACE.encode())
     found = []
     for key in keys:
         application, _, replica = key.decode().removeprefix(_PREFIX).partition(":")

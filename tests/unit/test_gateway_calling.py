@@ -10,11 +10,10 @@ import openai
 import pytest
 
 from lateen_api.gateway_report import Facts
-from lateen_serving.errors import ContextTooLong, Overloaded, QueueTimeout, ReplicaLost, Unavailable
+from lateen_serving.errors import ContextTooLong, Overloaded, ReplicaLost, Unavailable
 from lateen_serving.facts import Record
-from lateen_serving.gateway import calling, waiting
+from lateen_serving.gateway import calling
 from lateen_serving.gateway.replicas import KEPT_SECONDS
-from lateen_serving.gateway.waiting import Wait
 from unit.gateway_fakes import RawExchange, World, events, index, model
 
 ASK: Any = {"model": "chatty", "messages": [{"role": "user", "content": "Hi"}]}
@@ -395,33 +394,3 @@ async def test_metrics_forget_what_left_the_catalog(world: World) -> None:
     assert 'revision="r2"' in lines[0]
     assert 'queue_wait_seconds_count{model="chatty"' in world.service.metrics.text().decode()
     assert 'queue_wait_seconds_count{model="minilm"' not in world.service.metrics.text().decode()
-
-
-async def test_the_queue_clock_stands_while_a_replica_works() -> None:
-    """Only time without a replica is spent from the queue timeout."""
-    waits: list[float] = []
-    wait = Wait(3600.0, None, waits.append)
-    held = asyncio.Event()
-
-    async def work() -> str:
-        await held.wait()
-        waiting.begun()
-        waiting.begun()
-        return "done"
-
-    asyncio.get_running_loop().call_soon(held.set)
-    assert await wait.attempt(work()) == "done"
-    assert len(waits) == 1
-    assert wait._left == 3600.0 - waits[0]
-    assert not wait.is_over
-
-
-async def test_a_reserve_is_left_for_later() -> None:
-    """A wait ends when only its reserve is left, which serves another one."""
-    wait = Wait(3600.0, None, lambda _: None)
-    wait.reserve = 3600.0
-    with pytest.raises(QueueTimeout):
-        await wait.attempt(asyncio.Event().wait())
-    assert wait.is_over
-    wait.reserve = 0.0
-    assert not wait.is_over

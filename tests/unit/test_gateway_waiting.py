@@ -43,3 +43,33 @@ async def test_a_wait_that_has_ended_hears_of_no_beginning() -> None:
     assert await wait.attempt(work()) == "done"
     waiting.begun()
     assert (told, wait.has_begun) == ([], False)
+
+
+async def test_the_queue_clock_stands_while_a_replica_works() -> None:
+    """Only time without a replica is spent from the queue timeout."""
+    waits: list[float] = []
+    wait = Wait(3600.0, None, waits.append)
+    held = asyncio.Event()
+
+    async def work() -> str:
+        await held.wait()
+        waiting.begun()
+        waiting.begun()
+        return "done"
+
+    asyncio.get_running_loop().call_soon(held.set)
+    assert await wait.attempt(work()) == "done"
+    assert len(waits) == 1
+    assert wait._left == 3600.0 - waits[0]
+    assert not wait.is_over
+
+
+async def test_a_reserve_is_left_for_later() -> None:
+    """A wait ends when only its reserve is left, which serves another one."""
+    wait = Wait(3600.0, None, lambda _: None)
+    wait.reserve = 3600.0
+    with pytest.raises(QueueTimeout):
+        await wait.attempt(asyncio.Event().wait())
+    assert wait.is_over
+    wait.reserve = 0.0
+    assert not wait.is_over

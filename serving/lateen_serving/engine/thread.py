@@ -16,6 +16,9 @@ from typing import Generic, Protocol, TypeVar
 
 from lateen_serving.errors import ReplicaLost, Unavailable
 
+_LONGEST_CAUSE = 400
+"""Characters of a failure that are kept for the log."""
+
 T = TypeVar("T")
 R = TypeVar("R")
 T_contra = TypeVar("T_contra", contravariant=True)
@@ -80,12 +83,12 @@ class TorchThread(Generic[T]):
         """Hand a job to the thread; raises Unavailable when the thread has ended."""
         self._inbox.put(job)
         if self._closed.is_set():
-            raise Unavailable("the model's engine has stopped")
+            raise self._stopped(Unavailable)
 
     def check(self) -> None:
         """Raise Unavailable when the thread has ended."""
         if self._closed.is_set():
-            raise Unavailable(f"the model's engine has stopped: {self._failure or 'closed'}")
+            raise self._stopped(Unavailable)
 
     async def aclose(self) -> None:
         """End the thread after its current step; its jobs end with Unavailable."""
@@ -110,13 +113,13 @@ class TorchThread(Generic[T]):
         finally:
             self._closed.set()
             self._tell_late_jobs(work)
-            work.close(self._ended())
+            # It may be one of the jobs that made it fail.
+            work.close(self._stopped(Unavailable if self._failure is None else ReplicaLost))
 
-    def _ended(self) -> Unavailable:
-        """What jobs are told that the thread leaves undone: it may be one of them that made it fail."""
-        if self._failure is None:
-            return Unavailable("the model's engine has stopped: closed")
-        return ReplicaLost(f"the model's engine has stopped: {self._failure}")
+    def _stopped(self, kind: type[Unavailable]) -> Unavailable:
+        """What is told when the thread has ended; why is for the log, as it may be the text of a foreign error."""
+        cause = "closed" if self._failure is None else repr(self._failure)
+        return kind("the model's engine has stopped", context={"cause": cause[:_LONGEST_CAUSE]})
 
     def _serve(self, work: Work[T]) -> None:
         busy = False
