@@ -2,7 +2,6 @@
 """`lateen render`: the messages a prompt becomes with given variables, from a file or from the cluster."""
 
 import asyncio
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -19,7 +18,7 @@ from lateen_cli import render_options as options
 from lateen_cli.render_input import Prompt
 from lateen_cli.revisions import Namespace, State
 from lateen_cli.state import Unusable
-from lateen_cli.terminal import complain, tell
+from lateen_cli.terminal import complain, tell, tell_json
 from lateen_cli.validate import Output
 
 _TROUBLE = 2
@@ -169,7 +168,7 @@ def _result(version: str, messages: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def _tell_refusals(refusals: Sequence[Refusal], output: Output) -> None:
     if output is Output.JSON:
         found = {"messages": [], "violations": [asdict(each) for each in refusals]}
-        print(json.dumps(found, indent=2, ensure_ascii=False))
+        tell_json(found)
         return
     for each in refusals:
         complain(each.message)
@@ -177,7 +176,7 @@ def _tell_refusals(refusals: Sequence[Refusal], output: Output) -> None:
 
 def _tell(result: dict[str, Any], output: Output) -> None:
     if output is Output.JSON:
-        print(json.dumps(result, indent=2, ensure_ascii=False))
+        tell_json(result)
         return
     for message in result["messages"]:
         tell(f"[{message['role']}]\n{message['content']}\n")

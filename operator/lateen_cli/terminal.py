@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Texts of prompts, values and other people's servers on a person's terminal, which they must not steer."""
 
+import json
 import re
 import sys
-from typing import IO
+from typing import IO, Any
 
 _STEERING = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]"
@@ -20,6 +21,13 @@ def tell(text: str, out: IO[str] | None = None) -> None:
     """Print a line: as it is to a file or a pipe, harmless to a terminal. By default to standard output."""
     target = out or sys.stdout
     print(visible(text) if target.isatty() else text, file=target)
+
+
+def tell_json(value: Any) -> None:
+    """Print a value as JSON, on a terminal in printable ASCII."""
+    is_terminal = sys.stdout.isatty()
+    text = json.dumps(value, indent=2, ensure_ascii=is_terminal)
+    print(text.replace("\x7f", "\\u007f") if is_terminal else text)
 
 
 def complain(text: str) -> None:

@@ -62,6 +62,8 @@ def test_a_terminal_is_not_steered(arguments: list[str]) -> None:
     """By no value in a message, and by nothing that is said of what is wrong."""
     shown = on_terminal("render", *arguments)
     assert "Tell me of \\x1b[2J\\x1b]0;you\\x07\\r\\x9b31m\\u202eabc\\u2066\\x7f." in shown
+    shown = on_terminal("render", *arguments, "-o", "json")
+    assert "\\u001b[2J\\u001b]0;you\\u0007\\r\\u009b31m\\u202eabc\\u2066\\u007f." in shown
     assert "\\x1b[2J can't be read" in on_terminal("render", "\x1b[2J")
     assert "\\x1b[2J can't be read" in on_terminal("validate", "\x1b[2J")
 
