@@ -33,7 +33,7 @@ from lateen_serving.gateway.context import Service
 from lateen_serving.gateway.metrics import Metrics
 from lateen_serving.gateway.replicas import Replicas
 from lateen_serving.gateway.state import GatewayState
-from lateen_serving.rag.retrieve import Passage
+from lateen_serving.rag.passages import Passage, Search
 
 KEY = "unit-test-key-0123456789abcdef"
 TOKEN = SecretStr("unit-test-ray-token-0123456789abcdef")
@@ -263,25 +263,31 @@ class FakeSearch:
     passages: dict[str, list[Passage]] = field(default_factory=dict)
     error: Exception | None = None
     calls: list[tuple[str, str, list[float] | None, int]] = field(default_factory=list)
+    wanted: list[Search] = field(default_factory=list)
+    around: list[Passage] = field(default_factory=list)
+    """Passages that no search finds, but whoever knows their place."""
     asked: asyncio.Event = field(default_factory=asyncio.Event)
     silent: asyncio.Event | None = None
     """When set, a search waits for it."""
     closed: list[str] = field(default_factory=list)
     """Ids of the indexes whose searches are over."""
 
-    async def search(
-        self, index: Index, query: str, vector: Sequence[float] | None, limit: int
-    ) -> list[Passage]:
-        self.calls.append((index.id, query, list(vector) if vector is not None else None, limit))
+    async def search(self, index: Index, wanted: Search) -> list[Passage]:
+        vector = list(wanted.vector) if wanted.vector is not None else None
+        self.calls.append((index.id, wanted.query, vector, wanted.limit))
+        self.wanted.append(wanted)
         self.asked.set()
         try:
             if self.silent is not None:
                 await self.silent.wait()
             if self.error is not None:
                 raise self.error
-            return self.passages.get(index.id, [])[:limit]
+            return self.passages.get(index.id, [])[: wanted.limit]
         finally:
             self.closed.append(index.id)
+
+    async def at(self, index: Index, places: Sequence[tuple[str, int]]) -> list[Passage]:
+        return [one for one in self.around if (one.document_id, one.position) in places]
 
 
 class World:

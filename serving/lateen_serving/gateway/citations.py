@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lateen_serving.rag.retrieve import Passage
+from lateen_serving.rag.passages import Passage
 
 _KEEP = 0.6
 """A passage counts when it supports at least this share of what the best one supports."""

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from lateen_api.index_build import BuildReport, DocumentFailure, SourceFailureReason
 from lateen_serving.engine.protocol import Description, Embeddings
+from lateen_serving.rag.attributes import Value
 
 PENDING = ""
 """Content hash of a ledger entry whose chunks are being changed: after a crash they are in an unknown state."""
@@ -132,6 +133,24 @@ class Chunk:
 
     tokens: int
     """Of `embedded`."""
+
+    page: int | None = None
+    """Page of the document, from 1; None where it has no pages."""
+
+    start: int | None = None
+    """Where `text` begins in the document's text, in characters; None where the parser does not tell."""
+
+    end: int | None = None
+    """Where it ends."""
+
+    updated_at: int | None = None
+    """When the document was last changed, Unix time in seconds; None where its source does not tell."""
+
+    language: str = ""
+    """Tag of its language, such as `en`; empty: unknown."""
+
+    metadata: Mapping[str, Value] = field(default_factory=dict)
+    """The document's own attributes, as its author gave them; numbers are finite."""
 
 
 class Store(Protocol):
