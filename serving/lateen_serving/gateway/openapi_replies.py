@@ -73,7 +73,11 @@ _COMPLETION_CHOICE = _object(
 _OUTPUT_TEXT = _object(
     type=_only("output_text"),
     text=TEXT,
-    annotations=_list(_object(type=_only("file_citation"), index=INTEGER, file_id=TEXT, filename=TEXT)),
+    annotations=_list(
+        _object(
+            type=_only("file_citation"), index=INTEGER, file_id=TEXT, filename=TEXT, attributes=ANY_OBJECT
+        )
+    ),
     logprobs=_list(_of("TokenLogprob")),
 )
 _OUTPUT_ITEM = {

@@ -177,12 +177,13 @@ def _choice(choice: str | NamedTool | None) -> str | Document:
 
 
 def _annotation(citation: Citation) -> Document:
-    """A citation as OpenAI writes it."""
+    """A citation as OpenAI writes it, and where in the document it is."""
     return {
         "type": "file_citation",
         "index": citation.index,
         "file_id": citation.file_id,
-        "filename": citation.filename,
+        "filename": citation.passage.filename,
+        "attributes": attributes(citation.passage),
     }
 
 

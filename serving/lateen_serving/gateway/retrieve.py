@@ -5,6 +5,7 @@ For each index: embed -> search -> rerank -> choose -> add neighbours; then the 
 """
 
 import asyncio
+import re
 from collections.abc import Sequence
 
 from lateen_api.catalog import Index
@@ -18,6 +19,9 @@ from lateen_serving.rag.passages import Options, Passage, Search
 
 NOTHING_FOUND = "nothing_found"
 """Note in `context.retrieval`: no passage was good enough."""
+
+_HEAD = re.compile(r"^\[([0-9]+)\]", re.MULTILINE)
+"""What a source begins with."""
 
 
 async def retrieve(service: Service, context: RequestContext, options: Options) -> None:
@@ -105,13 +109,22 @@ def sources(passages: Sequence[Passage]) -> str:
 
 
 def numbered(passages: Sequence[Passage]) -> list[str]:
-    """Passages as numbered sources with their file names, the form in which models read them."""
+    """Passages as numbered sources with their file names, the form in which models read them.
+
+    What a document says can't look like the head of another source. Control tokens in it are text to every model: see
+    `engine/prompt.py`.
+    """
     return [
-        f"[{number}] {_title(passage)}\n{passage.text}" for number, passage in enumerate(passages, start=1)
+        f"[{number}] {_title(passage)}\n{_told(passage)}" for number, passage in enumerate(passages, start=1)
     ]
+
+
+def _told(passage: Passage) -> str:
+    return _HEAD.sub(r"(\1)", passage.text)
 
 
 def _title(passage: Passage) -> str:
     where = [passage.heading] if passage.heading else []
     where += [f"page {passage.page}"] if passage.page is not None else []
-    return f"{passage.filename} ({', '.join(where)})" if where else passage.filename
+    title = f"{passage.filename} ({', '.join(where)})" if where else passage.filename
+    return " ".join(title.split())
