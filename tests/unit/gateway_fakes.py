@@ -33,6 +33,7 @@ from lateen_serving.gateway.context import Service
 from lateen_serving.gateway.metrics import Metrics
 from lateen_serving.gateway.replicas import Replicas
 from lateen_serving.gateway.state import GatewayState
+from lateen_serving.rag.listing import DocumentPage, IndexedDocument, merged
 from lateen_serving.rag.passages import Passage, Search
 
 KEY = "unit-test-key-0123456789abcdef"
@@ -264,6 +265,8 @@ class FakeSearch:
     error: Exception | None = None
     calls: list[tuple[str, str, list[float] | None, int]] = field(default_factory=list)
     wanted: list[Search] = field(default_factory=list)
+    held: dict[str, list[IndexedDocument]] = field(default_factory=dict)
+    """The documents of an index, by its id."""
     around: list[Passage] = field(default_factory=list)
     """Passages that no search finds, but whoever knows their place."""
     asked: asyncio.Event = field(default_factory=asyncio.Event)
@@ -285,6 +288,14 @@ class FakeSearch:
             return self.passages.get(index.id, [])[: wanted.limit]
         finally:
             self.closed.append(index.id)
+
+    async def documents(
+        self, index: Index, after: str | None, limit: int, *, descending: bool = False
+    ) -> DocumentPage:
+        return merged(self.held.get(index.id, []), None, after, limit, descending=descending)
+
+    async def document(self, index: Index, document_id: str) -> IndexedDocument | None:
+        return next((one for one in self.held.get(index.id, []) if one.id == document_id), None)
 
     async def at(self, index: Index, places: Sequence[tuple[str, int]]) -> list[Passage]:
         return [one for one in self.around if (one.document_id, one.position) in places]

@@ -31,6 +31,7 @@ from lateen_serving.gateway.metrics import Metrics
 from lateen_serving.gateway.replicas import Replicas
 from lateen_serving.gateway.room import Room
 from lateen_serving.gateway.state import GatewayState, Snapshot
+from lateen_serving.rag.listing import DocumentPage, IndexedDocument
 from lateen_serving.rag.passages import Passage, Search
 
 
@@ -60,10 +61,20 @@ class ModelCaller(Protocol):
 
 
 class Searcher(Protocol):
-    """Finds passages; `lateen_serving.rag.retrieve.Retriever` is the one that ships."""
+    """Finds passages and documents; `lateen_serving.rag.retrieve.Retriever` is the one that ships."""
 
     async def search(self, index: Index, wanted: Search) -> list[Passage]:
         """The best passages, best first."""
+        ...
+
+    async def documents(
+        self, index: Index, after: str | None, limit: int, *, descending: bool = False
+    ) -> DocumentPage:
+        """At most `limit` documents in the order of their ids, from behind `after` on."""
+        ...
+
+    async def document(self, index: Index, document_id: str) -> IndexedDocument | None:
+        """A document; None if there is none of that id."""
         ...
 
     async def at(self, index: Index, places: Sequence[tuple[str, int]]) -> list[Passage]:

@@ -236,7 +236,26 @@ SCHEMAS: dict[str, Schema] = {
         data=_list(_of("VectorStore")),
         first_id=_or_null(TEXT),
         last_id=_or_null(TEXT),
-        has_more=_only(False),
+        has_more=BOOLEAN,
+    ),
+    "VectorStoreFile": _object(
+        id=TEXT,
+        object=_only("vector_store.file"),
+        created_at=INTEGER,
+        vector_store_id=TEXT,
+        status=_only("in_progress", "completed", "failed"),
+        last_error=_or_null(
+            _object(code=_only("server_error", "unsupported_file", "invalid_file"), message=TEXT)
+        ),
+        usage_bytes={"type": "null"},
+        attributes=_object(source=TEXT, filename=TEXT, chunks=INTEGER, tokens=INTEGER),
+    ),
+    "VectorStoreFileList": _object(
+        object=_only("list"),
+        data=_list(_of("VectorStoreFile")),
+        first_id=_or_null(TEXT),
+        last_id=_or_null(TEXT),
+        has_more=BOOLEAN,
     ),
     "SearchResults": _object(
         object=_only("vector_store.search_results.page"),
