@@ -14,9 +14,10 @@ from pydantic import SecretStr
 
 from lateen_api import names, rag_index
 from lateen_api.catalog import Index
-from lateen_api.index_build import BuildReport
+from lateen_api.index_build import BuildReport, DocumentFailure
 from lateen_serving import errors
 from lateen_serving.rag.attributes import Comparison, Compound, Filter, Operator, Value
+from lateen_serving.rag.listing import IndexedDocument
 from lateen_serving.rag.passages import Search
 from lateen_serving.rag.protocol import BuildFailure, Chunk, Entry, Stamp
 from lateen_serving.rag.retrieve import Retriever
@@ -314,13 +315,51 @@ async def test_every_way_to_keep_vectors_finds_them(
     await retriever.aclose()
 
 
-async def test_more_replicas_than_nodes_fail_with_weaviates_words(
-    connection: Connection, collection: str
+@pytest.mark.parametrize(
+    ("store", "words"), [({"replicas": 3}, "replic"), ({"vectorIndex": "dynamic"}, "async")]
+)
+async def test_what_weaviate_can_not_keep_fails_with_its_words(
+    connection: Connection, collection: str, store: dict[str, Any], words: str
 ) -> None:
-    """The build ends at once and says what is wrong."""
-    with pytest.raises(BuildFailure, match="replic") as failure:
-        await WeaviateStore(connection, collection, rag_index.Store(replicas=3)).ensure()
+    """More replicas than nodes, or a dynamic index without ASYNC_INDEXING: the build ends at once and says what is
+    wrong.
+    """
+    with pytest.raises(BuildFailure, match=words) as failure:
+        await WeaviateStore(connection, collection, rag_index.Store.model_validate(store)).ensure()
     assert failure.value.reason == "BuildFailed"
+
+
+async def test_documents_are_listed_from_the_ledger(
+    settings: ServingSettings, store: WeaviateStore, collection: str
+) -> None:
+    """In the order of their ids, whatever their letters are, in both directions, page by page, with what failed."""
+    ids = ["s/A", "s/Zebra.md", "s/a b", "s/a-b", "s/ab", "s/b/c.md", "s/é", "s/日本"]
+    await store.put_entries([Entry(name, "1", 2, 10) for name in ids] + [Entry("s/pending", "")])
+    failure = DocumentFailure(document="s/aa", reason="Empty", message="no text")
+    report = BuildReport(
+        fingerprint="f", started_at="2026-01-01T00:00:00Z", finished_at="2026-01-01T00:00:01Z",
+        documents=1, chunks=2, tokens=3, embedded=2, removed=0, failed=1, failures=[failure],
+    )  # fmt: skip
+    await store.put_report(report)
+    await store.put_stamp(STAMP)
+    retriever, index = Retriever(settings), _index(collection, "Vector")
+    for descending in (False, True):
+        seen: list[IndexedDocument] = []
+        has_more = True
+        while has_more:
+            after = seen[-1].id if seen else None
+            page = await retriever.documents(index, after, 3, descending=descending)
+            seen += page.documents
+            has_more = page.has_more
+        assert [one.id for one in seen] == sorted([*ids, "s/aa", "s/pending"], reverse=descending)
+    by_id = {one.id: one for one in seen}
+    assert (by_id["s/A"].chunks, by_id["s/A"].tokens, by_id["s/A"].failure) == (2, 10, None)
+    assert by_id["s/pending"].is_pending
+    assert by_id["s/aa"].failure == failure
+    assert await retriever.document(index, "s/A") == by_id["s/A"]
+    assert await retriever.document(index, "s/aa") == by_id["s/aa"]
+    assert await retriever.document(index, "report") is None
+    await retriever.aclose()
 
 
 @pytest.fixture

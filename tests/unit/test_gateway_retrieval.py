@@ -258,7 +258,7 @@ async def test_passages_keep_to_the_token_budget(world: World) -> None:
 
 async def test_a_hit_says_where_it_is(world: World) -> None:
     """Page, heading, offsets, address and the document's own attributes."""
-    own = {"source": "hb", "filename": "leave.md", "team": "hr", "page": 4}
+    own: dict[str, Any] = {"source": "hb", "filename": "leave.md", "team": "hr", "page": 4}
     world.search.passages["handbook"] = [replace(LEAVE, page=4, start=10, end=17, attributes=own)]
     (hit,) = (await search(world)).json()["data"]
     assert hit["attributes"] == own | {

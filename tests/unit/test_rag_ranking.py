@@ -14,7 +14,7 @@ from lateen_serving.rag.passages import Passage
 
 def passage(name: str, score: float = 0.5, **more: Any) -> Passage:
     """`a3` is the passage at position 3 of document `a`, with its name as its text."""
-    facts = {"text": name, "heading": "", "uri": "", "tokens": 10} | more
+    facts: dict[str, Any] = {"text": name, "heading": "", "uri": "", "tokens": 10} | more
     return Passage(name[0], name[0], score=score, position=int(name[1:]), **facts)
 
 

@@ -95,7 +95,8 @@ def within_budget(passages: Sequence[Passage], budget: int | None) -> list[Passa
     """The first passages with at most `budget` tokens together, the first in any case; a later, shorter one never
     takes the place of a better one.
     """
-    kept, total = [], 0
+    kept: list[Passage] = []
+    total = 0
     for passage in passages:
         total += passage.tokens
         if kept and budget is not None and total > budget:

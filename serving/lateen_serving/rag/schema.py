@@ -28,7 +28,7 @@ RETURNED = [
 PLACE = "place"
 """Property that finds one passage of one document."""
 
-_QUANTIZERS = {
+_QUANTIZERS: dict[str, Any] = {
     "none": Configure.VectorIndex.Quantizer.none,
     "rq": Configure.VectorIndex.Quantizer.rq,
     "bq": Configure.VectorIndex.Quantizer.bq,
@@ -82,7 +82,7 @@ LEDGER_PROPERTIES = [
 def vector_index(store: Store) -> Any:
     """The index of a collection's vectors."""
     distance = VectorDistances(store.distance)
-    quantizer: Any = _QUANTIZERS[store.compression]()
+    quantizer = _QUANTIZERS[store.compression]()
     if store.vector_index == "hnsw":
         return Configure.VectorIndex.hnsw(distance_metric=distance, quantizer=quantizer)
     flat = Configure.VectorIndex.flat(distance_metric=distance, quantizer=quantizer)
