@@ -16,7 +16,6 @@ from pydantic import SecretStr
 from starlette.applications import Starlette
 
 from lateen_api import names
-from lateen_api.catalog import Index
 from lateen_api.gateway_report import Facts
 from lateen_serving.engine.protocol import (
     Counted,
@@ -33,8 +32,8 @@ from lateen_serving.gateway.context import Service
 from lateen_serving.gateway.metrics import Metrics
 from lateen_serving.gateway.replicas import Replicas
 from lateen_serving.gateway.state import GatewayState
-from lateen_serving.rag.listing import DocumentPage, IndexedDocument, merged
-from lateen_serving.rag.passages import Passage, Search
+from lateen_serving.rag.passages import Passage
+from unit.gateway_search import FakeSearch
 
 KEY = "unit-test-key-0123456789abcdef"
 TOKEN = SecretStr("unit-test-ray-token-0123456789abcdef")
@@ -255,50 +254,6 @@ class FakeCluster:
 
     async def forget(self, records: tuple[Record, ...]) -> None:
         self.forgotten += [(record.application, record.replica) for record in records]
-
-
-@dataclass
-class FakeSearch:
-    """Indexes: `passages` by index id."""
-
-    passages: dict[str, list[Passage]] = field(default_factory=dict)
-    error: Exception | None = None
-    calls: list[tuple[str, str, list[float] | None, int]] = field(default_factory=list)
-    wanted: list[Search] = field(default_factory=list)
-    held: dict[str, list[IndexedDocument]] = field(default_factory=dict)
-    """The documents of an index, by its id."""
-    around: list[Passage] = field(default_factory=list)
-    """Passages that no search finds, but whoever knows their place."""
-    asked: asyncio.Event = field(default_factory=asyncio.Event)
-    silent: asyncio.Event | None = None
-    """When set, a search waits for it."""
-    closed: list[str] = field(default_factory=list)
-    """Ids of the indexes whose searches are over."""
-
-    async def search(self, index: Index, wanted: Search) -> list[Passage]:
-        vector = list(wanted.vector) if wanted.vector is not None else None
-        self.calls.append((index.id, wanted.query, vector, wanted.limit))
-        self.wanted.append(wanted)
-        self.asked.set()
-        try:
-            if self.silent is not None:
-                await self.silent.wait()
-            if self.error is not None:
-                raise self.error
-            return self.passages.get(index.id, [])[: wanted.limit]
-        finally:
-            self.closed.append(index.id)
-
-    async def documents(
-        self, index: Index, after: str | None, limit: int, *, descending: bool = False
-    ) -> DocumentPage:
-        return merged(self.held.get(index.id, []), None, after, limit, descending=descending)
-
-    async def document(self, index: Index, document_id: str) -> IndexedDocument | None:
-        return next((one for one in self.held.get(index.id, []) if one.id == document_id), None)
-
-    async def at(self, index: Index, places: Sequence[tuple[str, int]]) -> list[Passage]:
-        return [one for one in self.around if (one.document_id, one.position) in places]
 
 
 class World:
