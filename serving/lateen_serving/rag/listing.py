@@ -11,6 +11,7 @@ from weaviate.util import generate_uuid5
 
 from lateen_api import names
 from lateen_api.index_build import BuildReport, DocumentFailure
+from lateen_serving.rag import schema
 from lateen_serving.rag.protocol import PENDING
 from lateen_serving.rag.store import Connection, translated
 
@@ -56,13 +57,13 @@ async def page(
     """
     where = Filter.by_property("kind").equal("document")
     if after is not None:
-        key = Filter.by_property(_KEY)
-        where = where & (key.less_than(after) if descending else key.greater_than(after))
+        order, place = Filter.by_property(schema.ORDER), schema.order(after)
+        where = where & (order.less_than(place) if descending else order.greater_than(place))
     async with translated():
         ledger = await connection.collection(names.ledger_collection(collection))
         found = await ledger.query.fetch_objects(
             filters=where,
-            sort=Sort.by_property(_KEY, ascending=not descending),
+            sort=Sort.by_property(schema.ORDER, ascending=not descending),
             limit=limit + 1,
             return_properties=_PROPERTIES,
             return_metadata=_WITH_TIME,
@@ -81,7 +82,7 @@ async def one(connection: Connection, collection: str, document_id: str) -> Inde
     async with translated():
         ledger = await connection.collection(names.ledger_collection(collection))
         row = await ledger.query.fetch_object_by_id(
-            generate_uuid5(document_id), return_properties=_PROPERTIES, return_metadata=_WITH_TIME
+            generate_uuid5(document_id), return_properties=_PROPERTIES
         )
     held = [_document(row)] if row is not None and row.properties["kind"] == "document" else []
     report = await _report(connection, collection)

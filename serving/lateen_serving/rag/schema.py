@@ -28,6 +28,9 @@ RETURNED = [
 PLACE = "place"
 """Property that finds one passage of one document."""
 
+ORDER = "order"
+"""Property of the ledger by which it is sorted."""
+
 _QUANTIZERS: dict[str, Any] = {
     "none": Configure.VectorIndex.Quantizer.none,
     "rq": Configure.VectorIndex.Quantizer.rq,
@@ -39,6 +42,11 @@ _QUANTIZERS: dict[str, Any] = {
 def place(document_id: str, position: int) -> str:
     """Identifies the passage at `position` of a document."""
     return f"{position} {document_id}"
+
+
+def order(key: str) -> str:
+    """Sorts as `key` does. Weaviate sorts texts by rules of its own; digits are the same to all."""
+    return key.encode().hex()
 
 
 def _exact(name: str, kind: DataType = DataType.TEXT) -> Property:
@@ -72,6 +80,7 @@ def chunk_properties(store: Store) -> list[Property]:
 LEDGER_PROPERTIES = [
     _exact("kind"),
     _exact("key"),
+    _exact(ORDER),
     _plain("content_hash"),
     _plain("chunks", DataType.INT),
     _plain("tokens", DataType.INT),

@@ -373,7 +373,8 @@ def _ledger_row(
     kind: str, key: str, *, content_hash: str = "", chunks: int = 0, tokens: int = 0, body: str = ""
 ) -> Any:
     numbers = {"chunks": chunks, "tokens": tokens}
-    properties = {"kind": kind, "key": key, "content_hash": content_hash, "body": body} | numbers
+    about = {"kind": kind, "key": key, schema.ORDER: schema.order(key)}
+    properties = {**about, "content_hash": content_hash, "body": body, **numbers}
     return DataObject(properties=properties, uuid=generate_uuid5(key))
 
 
