@@ -192,7 +192,8 @@ async def test_a_wrong_key_is_refused_without_repeating(settings: ServingSetting
 
 
 ABOUT: list[dict[str, Any]] = [
-    {"metadata": {"team": "legal", "year": 2024, "final": True}, "language": "en", "page": 3, "updated_at": 1_700_000_000},
+    {"metadata": {"team": "legal", "year": 2024, "final": True}, "language": "en", "page": 3,
+     "updated_at": "2023-11-14T22:13:20Z"},
     {"metadata": {"team": "it", "year": -1.5, "final": False}, "language": "en", "page": 12},
     {"metadata": {"team": "It", "year": 10}, "start": 4, "end": 40},
 ]  # fmt: skip

@@ -135,22 +135,22 @@ class Chunk:
     """Of `embedded`."""
 
     page: int | None = None
-    """Page of the document, from 1; None where it has no pages."""
+    """Page, slide or sheet it begins on, from 1; None for kinds of files without pages."""
 
-    start: int | None = None
-    """Where `text` begins in the document's text, in characters; None where the parser does not tell."""
+    start: int = 0
+    """Offset of its first character in the document's text."""
 
-    end: int | None = None
-    """Where it ends."""
+    end: int = 0
+    """Offset after its last character; 0: the offsets are not known."""
 
-    updated_at: int | None = None
-    """When the document was last changed, Unix time in seconds; None where its source does not tell."""
+    updated_at: str = ""
+    """When the document changed last; RFC 3339, empty if unknown."""
 
     language: str = ""
-    """Tag of its language, such as `en`; empty: unknown."""
+    """ISO 639-1 code of the document's language; empty if not clear."""
 
     metadata: Mapping[str, Value] = field(default_factory=dict)
-    """The document's own attributes, as its author gave them; numbers are finite."""
+    """What the document's author says about it, by key; at most 32 keys, text of at most 512 characters."""
 
 
 class Store(Protocol):

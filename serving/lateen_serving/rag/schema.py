@@ -6,6 +6,7 @@ A change of the properties needs a new `lateen_api.rag_index.LAYOUT`: collection
 
 import json
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from weaviate.classes.config import Configure, DataType, Property, Tokenization, VectorDistances
@@ -119,9 +120,23 @@ def attributes(properties: Mapping[str, Any]) -> dict[str, Value]:
     return {**properties["metadata"], **known}
 
 
+def _unix(time: str) -> int | None:
+    """Unix time, seconds, of an RFC 3339 time (UTC where it names no zone); None where there is none, or what a document's
+    author wrote is no time.
+    """
+    try:
+        found = datetime.fromisoformat(time)
+        return int((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp())
+    except (ValueError, OverflowError):
+        return None
+
+
 def chunk_row(chunk: Chunk, vector: list[float]) -> Any:
     """A passage as an object of Weaviate."""
     found = {name: getattr(chunk, name) for name in (*RETURNED, "content_hash")}
+    found["updated_at"] = _unix(chunk.updated_at)
+    if chunk.end == 0:
+        found |= {"start": None, "end": None}
     written = {name: value for name, value in found.items() if value is not None}
     written |= {
         "metadata": json.dumps(dict(chunk.metadata), ensure_ascii=False),
