@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from lateen_serving.rag import schema
-from lateen_serving.rag.attributes import Comparison, terms
+from lateen_serving.rag.attributes import Comparison, Value, terms
 from lateen_serving.rag.protocol import Chunk
 
 
@@ -29,7 +29,7 @@ def test_what_is_not_known_is_not_written() -> None:
 
 def test_everything_known_is_written() -> None:
     """The document's own attributes as JSON and as tags, its place, its offsets from the very beginning on."""
-    own = {"team": "it", "year": 2024, "final": True}
+    own: dict[str, Value] = {"team": "it", "year": 2024, "final": True}
     found = written(page=2, start=0, end=9, language="en", metadata=own, updated_at="2023-11-14T22:13:20Z")
     assert (found["page"], found["start"], found["end"]) == (2, 0, 9)
     assert json.loads(found["metadata"]) == own
