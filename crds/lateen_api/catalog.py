@@ -149,6 +149,9 @@ class Index(SpecType):
     retrieval: Retrieval
     """Defaults of a search."""
 
+    reranker: str | None = None
+    """Id of the model that `retrieval.rerank` names; None without it."""
+
     created: int
     """Unix time, seconds, of the resource's creation."""
 

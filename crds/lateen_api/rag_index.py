@@ -33,6 +33,9 @@ ObjectName = Annotated[
         max_length=253,
     ),
 ]
+LAYOUT = 2
+"""Of the collections in Weaviate; a new number builds every index anew beside its live collection."""
+
 DEFAULT_INCLUDE = ["**/*.md", "**/*.markdown", "**/*.txt"]
 
 
@@ -182,10 +185,60 @@ class Embedding(SpecType):
 
 
 class Store(SpecType):
-    """How vectors are kept in Weaviate."""
+    """How passages and vectors are kept in Weaviate."""
+
+    model_config = SpecType.model_config | {
+        "json_schema_extra": rules(
+            rule(
+                "self.compression != 'pq' || self.vectorIndex == 'hnsw'",
+                "compression: pq needs vectorIndex: hnsw; the others take rq or bq",
+            )
+        )
+    }
 
     distance: Literal["cosine", "dot", "l2-squared"] = "cosine"
     """Distance between vectors."""
+
+    vector_index: Literal["hnsw", "flat", "dynamic"] = "hnsw"
+    """`hnsw` is a graph: fast, in memory, approximate. `flat` compares with every vector: exact and small, for up to
+    some ten thousand passages. `dynamic` is flat until it has 10,000 vectors, then hnsw; Weaviate must run with
+    ASYNC_INDEXING."""
+
+    compression: Literal["none", "rq", "bq", "pq"] = "none"
+    """Vectors in memory: whole, or as 8-bit numbers (`rq`, rotational: a quarter of the memory and nearly the same
+    results), as single bits (`bq`) or as product codes (`pq`, once there are 100,000 vectors to learn from)."""
+
+    replicas: Annotated[int, Field(ge=1, le=7)] = 1
+    """Copies of every passage on different Weaviate nodes; there must be as many nodes."""
+
+    shards: Annotated[int, Field(ge=1, le=64)] = 1
+    """Parts of the collection, spread over the Weaviate nodes."""
+
+    tokenization: Literal["word", "lowercase", "whitespace", "trigram"] = "word"
+    """What keyword search takes for a word: runs of letters and digits (`word`), or what stands between blanks
+    (`lowercase`; `whitespace` with upper and lower case told apart), or every three characters (`trigram`, for
+    languages that write no blanks)."""
+
+
+Share = Annotated[
+    str,
+    matching(
+        r"^(0(\.[0-9]{1,6})?|1(\.0{1,6})?)$",
+        'must be a number in quotes from "0" to "1", such as "0.6"',
+        max_length=12,
+    ),
+]
+
+
+class Rerank(SpecType):
+    """A second look at what was found, by a model that reads question and passage together."""
+
+    model_ref: ModelReference
+    """A ModelDeployment with `task: rerank` in the same namespace. While it does not answer, passages keep the
+    search's order, and the reply says so."""
+
+    candidates: Annotated[int, Field(ge=2, le=200)] = 30
+    """Passages that are found first and then judged."""
 
 
 class Retrieval(SpecType):
@@ -197,15 +250,32 @@ class Retrieval(SpecType):
     mode: Literal["Hybrid", "Vector", "Keyword"] = "Hybrid"
     """`Hybrid` fuses vector and keyword search, the others use one of them."""
 
-    alpha: Annotated[
-        str,
-        matching(
-            r"^(0(\.[0-9]{1,6})?|1(\.0{1,6})?)$",
-            'must be a number in quotes from "0" to "1", such as "0.6"',
-            max_length=12,
-        ),
-    ] = "0.6"
+    alpha: Share = "0.6"
     """Weight of the vector search in `Hybrid`, 0 to 1."""
+
+    fusion: Literal["RelativeScore", "Ranked"] = "RelativeScore"
+    """How `Hybrid` joins the two searches: by their scores, each scaled to its best and worst, or by rank alone
+    (reciprocal rank fusion)."""
+
+    min_score: Share = "0"
+    """Passages that score lower are not used, even if none is left. Scores are the reranker's where there is one; in
+    `Hybrid` they are relative to the best of the same search, so that without a reranker the best one always stays."""
+
+    diversity: Share = "0"
+    """How much a passage that resembles a better one is moved back: 0 not at all, 1 regardless of its own score
+    (maximal marginal relevance)."""
+
+    per_document: Annotated[int, Field(ge=1, le=50)] | None = None
+    """Most passages of one document; default: no bound."""
+
+    neighbours: Annotated[int, Field(ge=0, le=5)] = 0
+    """How many passages before and after each found one are added to it, so that answers see what surrounds it."""
+
+    max_context_tokens: Annotated[int, Field(ge=16, le=131072)] | None = None
+    """Most tokens of all passages, as the embedder counts; the best passage is used in any case. Default: no bound."""
+
+    rerank: Rerank | None = None
+    """A second look by a reranker; default: none."""
 
 
 class Schedule(SpecType):
@@ -260,4 +330,4 @@ class RAGIndexSpec(SpecType):
         """Hash of what changes vectors or chunks; sources, retrieval and schedule change in place."""
         part = self.dump()
         content = {key: part.get(key) for key in ("parsing", "chunking", "store")}
-        return names.revision(content | {"embedder": embedder_revision})
+        return names.revision(content | {"embedder": embedder_revision, "layout": LAYOUT})

@@ -13,6 +13,7 @@
     ├── Overloaded                queue full; try again later
     ├── QueueTimeout              no replica was free within the model's queue timeout
     ├── DeadlineExceeded          not done within the model's request timeout
+    ├── WrongVectors              an index holds vectors of another embedder than it should
     ├── Unavailable               a replica, the vector store or an application is not there now
     │   └── ReplicaLost           a replica died while it worked on the request
     └── LoadError                 a replica can't start: weights missing, refused or unsupported
@@ -181,6 +182,13 @@ class DeadlineExceeded(ServiceError):
     """The request was not done within the model's request timeout."""
 
     default_code = "timeout"
+
+
+class WrongVectors(ServiceError):
+    """The question's vector can't be compared with those of the index; trying again does not help."""
+
+    severity = Severity.CRITICAL
+    default_code = "embedder_mismatch"
 
 
 class Unavailable(ServiceError):

@@ -22,7 +22,7 @@ from lateen_serving.engine.protocol import GenerateRequest
 from lateen_serving.engine.window import prepare
 from lateen_serving.gateway import prompting, render
 from lateen_serving.gateway.retrieve import numbered
-from lateen_serving.rag.retrieve import Passage
+from lateen_serving.rag.passages import Passage
 
 CONTEXT = 8192
 ROUNDS = 2000

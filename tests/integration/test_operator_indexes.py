@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """RAGIndexes on real parts: built, synced step by step, rebuilt, broken, healed, deleted."""
 
+import re
 from typing import Any
 
 import openai
@@ -256,3 +257,76 @@ def test_a_deleted_index_leaves_nothing_in_weaviate(
     assert not weaviate.aliases(prefix)
     with pytest.raises(openai.NotFoundError):
         asking.find(sdk, f"{shared_namespace}.brief", "zebra")
+
+
+def test_the_documents_of_an_index_are_listed(
+    cluster: Cluster, shared_namespace: str, embedder: str, sdk: openai.OpenAI
+) -> None:
+    """Page by page through the SDK, each with its status; one can be asked for by its id, which is a path."""
+    namespace = shared_namespace
+    documents = manifests.inline({**ANIMALS, "big/whale.md": "The whale is big. " * 100})
+    parsing = {"maxDocumentBytes": "1Ki"}
+    cluster.apply(manifests.index(namespace, "listed", "embedder", {"docs": documents}, parsing=parsing))
+    wait_for(lambda: cluster.status(KIND, namespace, "listed").get("failed"), 90, "no document failed")
+    store = f"{namespace}.listed"
+    wait_for(lambda: store in {one.id for one in sdk.vector_stores.list(limit=100)}, 30, "it is not listed")
+    for order, expected in (("asc", 1), ("desc", -1)):
+        listed = list(sdk.vector_stores.files.list(store, limit=3, order=order))  # type: ignore[arg-type]
+        assert [(one.id, one.status) for one in listed] == [
+            ("docs/big/whale.md", "failed"), ("docs/heron.md", "completed"),
+            ("docs/walrus.md", "completed"), ("docs/zebra.md", "completed"),
+        ][::expected]  # fmt: skip
+    one = sdk.vector_stores.files.retrieve("docs/big/whale.md", vector_store_id=store)
+    assert one.last_error is not None
+    assert (one.status, one.last_error.code) == ("failed", "invalid_file")
+    with pytest.raises(openai.NotFoundError):
+        sdk.vector_stores.files.retrieve("docs/none.md", vector_store_id=store)
+
+
+def test_a_search_is_filtered_reranked_and_surrounded(
+    cluster: Cluster, shared_namespace: str, embedder: str, sdk: openai.OpenAI
+) -> None:
+    """Filters choose documents; a reranker that is missing is told and made up for, then it judges; neighbours come along;
+    nothing of it builds the index again.
+    """
+    namespace, store = shared_namespace, f"{shared_namespace}.judged"
+    long = "# Tiger\n" + "\n\n".join(f"The tiger has stripe {number} and more words." for number in range(40))
+    sources = {"docs": manifests.inline({**ANIMALS, "tiger.md": long})}
+    before = built(cluster, namespace, "judged", sources)
+    only = {"type": "ne", "key": "filename", "value": "zebra.md"}
+    assert "docs/zebra.md" in asking.find(sdk, store, "the purple zebra", limit=50)
+    found = sdk.vector_stores.search(store, query="the purple zebra", filters=only, max_num_results=50)  # type: ignore[arg-type]
+    assert {"docs/walrus.md", "docs/tiger.md"} <= {hit.file_id for hit in found.data}
+    assert "docs/zebra.md" not in {hit.file_id for hit in found.data}
+
+    cluster.patch(
+        KIND,
+        namespace,
+        "judged",
+        {"retrieval": {"rerank": {"modelRef": {"name": "judge"}}, "perDocument": 1}},
+    )
+    cluster.wait_reason(KIND, namespace, "judged", "ReferenceNotFound")
+    raw = sdk.vector_stores.with_raw_response.search(store, query="purple")
+    assert raw.headers["x-lateen-retrieval"] == f"not_reranked;index={store}"
+    assert raw.parse().data
+
+    cluster.apply(manifests.model(namespace, "judge", "rerank", "tiny-rerank"))
+    cluster.wait_ready(KIND, namespace, "judged", timeout=180)
+
+    def reranked() -> bool:
+        reply = sdk.vector_stores.with_raw_response.search(store, query="the purple zebra")
+        return "x-lateen-retrieval" not in reply.headers and reply.parse().data[0].file_id == "docs/zebra.md"
+
+    wait_for(reranked, 120, "it is not reranked")
+    tiger = sdk.vector_stores.search(store, query="the tiger has stripe 20 and more words").data[0]
+    alone = tiger.content[0].text.count("stripe")
+    cluster.patch(KIND, namespace, "judged", {"retrieval": {"limit": 1, "neighbours": 1, "rerank": None}})
+
+    def surrounded() -> bool:
+        hits = sdk.vector_stores.search(store, query="the tiger has stripe 20 and more words").data
+        stripes = [int(number) for number in re.findall(r"stripe (\d+)", hits[0].content[0].text)]
+        in_order = list(range(stripes[0], stripes[0] + len(stripes)))
+        return len(hits) == 1 and stripes == in_order and len(stripes) > alone
+
+    wait_for(surrounded, 30, "neighbours are missing or told twice")
+    assert cluster.status(KIND, namespace, "judged")["collection"] == before["collection"]

@@ -274,6 +274,14 @@ REFUSED = [
     index("spec.retrieval.limit in body should be less than or equal to 50", retrieval__limit=51),
     index("spec.retrieval.mode: Unsupported value", retrieval__mode="Best"),
     index('must be a number in quotes from "0" to "1", such as "0.6"', retrieval__alpha="1.5"),
+    index('must be a number in quotes from "0" to "1", such as "0.6"', retrieval__minScore="-1"),
+    index(
+        "spec.retrieval.rerank.candidates in body should be less than or equal to 200",
+        retrieval__rerank={"modelRef": {"name": "r"}, "candidates": 201},
+    ),
+    index("spec.retrieval.rerank.modelRef: Required value", retrieval__rerank={}),
+    index("compression: pq needs vectorIndex: hnsw", store={"compression": "pq", "vectorIndex": "flat"}),
+    index("spec.store.replicas in body should be less than or equal to 7", store__replicas=8),
     index("must have five fields: minute, hour, day of month", schedule__cron="hourly"),
     index(
         "must be an IANA time zone such as Europe/Rome", schedule={"cron": "0 * * * *", "timeZone": "Rome!"}
@@ -315,4 +323,5 @@ ACCEPTED = [
     source("", git={"url": "file:///srv/repositories/r.git", "ref": "feature/x"}),
     index("", schedule={"cron": "*/5 8-18 * * 1-5", "timeZone": "America/Argentina/Buenos_Aires"}),
     index("", retrieval={"alpha": "1.0", "mode": "Vector", "limit": 50}),
+    index("", store={"compression": "pq"}, retrieval={"rerank": {"modelRef": {"name": "r"}}}),
 ]

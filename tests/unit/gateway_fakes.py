@@ -16,7 +16,6 @@ from pydantic import SecretStr
 from starlette.applications import Starlette
 
 from lateen_api import names
-from lateen_api.catalog import Index
 from lateen_api.gateway_report import Facts
 from lateen_serving.engine.protocol import (
     Counted,
@@ -33,7 +32,8 @@ from lateen_serving.gateway.context import Service
 from lateen_serving.gateway.metrics import Metrics
 from lateen_serving.gateway.replicas import Replicas
 from lateen_serving.gateway.state import GatewayState
-from lateen_serving.rag.retrieve import Passage
+from lateen_serving.rag.passages import Passage
+from unit.gateway_search import FakeSearch
 
 KEY = "unit-test-key-0123456789abcdef"
 TOKEN = SecretStr("unit-test-ray-token-0123456789abcdef")
@@ -254,34 +254,6 @@ class FakeCluster:
 
     async def forget(self, records: tuple[Record, ...]) -> None:
         self.forgotten += [(record.application, record.replica) for record in records]
-
-
-@dataclass
-class FakeSearch:
-    """Indexes: `passages` by index id."""
-
-    passages: dict[str, list[Passage]] = field(default_factory=dict)
-    error: Exception | None = None
-    calls: list[tuple[str, str, list[float] | None, int]] = field(default_factory=list)
-    asked: asyncio.Event = field(default_factory=asyncio.Event)
-    silent: asyncio.Event | None = None
-    """When set, a search waits for it."""
-    closed: list[str] = field(default_factory=list)
-    """Ids of the indexes whose searches are over."""
-
-    async def search(
-        self, index: Index, query: str, vector: Sequence[float] | None, limit: int
-    ) -> list[Passage]:
-        self.calls.append((index.id, query, list(vector) if vector is not None else None, limit))
-        self.asked.set()
-        try:
-            if self.silent is not None:
-                await self.silent.wait()
-            if self.error is not None:
-                raise self.error
-            return self.passages.get(index.id, [])[:limit]
-        finally:
-            self.closed.append(index.id)
 
 
 class World:

@@ -109,6 +109,11 @@ def test_suspending_a_prompt_is_no_revision() -> None:
         ("chunking.size", 100),
         ("chunking.overlap", 0),
         ("store.distance", "dot"),
+        ("store.compression", "rq"),
+        ("store.vectorIndex", "flat"),
+        ("store.replicas", 2),
+        ("store.shards", 2),
+        ("store.tokenization", "trigram"),
     ],
 )
 def test_what_changes_chunks_or_vectors_builds_a_new_collection(path: str, value: Any) -> None:
@@ -127,6 +132,7 @@ def test_another_embedder_builds_a_new_collection() -> None:
         ("sources", [{"name": "b", "configMap": {"name": "b"}}]),
         ("retrieval.limit", 9),
         ("retrieval.alpha", "1"),
+        ("retrieval.rerank", {"modelRef": {"name": "r"}}),
         ("schedule", {"cron": "0 * * * *"}),
         ("suspend", True),
     ],

@@ -17,6 +17,8 @@ ROUTES = [
     ("GET", "/v1/models/chatty"),
     ("GET", "/v1/vector_stores"),
     ("GET", "/v1/vector_stores/handbook"),
+    ("GET", "/v1/vector_stores/handbook/files"),
+    ("GET", "/v1/vector_stores/handbook/files/hb/leave.md"),
     ("GET", "/metrics"),
     ("POST", "/v1/chat/completions"),
     ("POST", "/v1/responses"),
@@ -204,7 +206,7 @@ async def test_base64_is_little_endian_float32(world: World) -> None:
 async def test_vector_stores_are_listed(world: World) -> None:
     """Indexes appear as vector stores, all or one by one."""
     client = world.client()
-    assert [item.id async for item in client.vector_stores.list()] == ["handbook", "notes"]
+    assert [item.id async for item in client.vector_stores.list(order="asc")] == ["handbook", "notes"]
     one = await client.vector_stores.retrieve("handbook")
     assert (one.name, one.status, one.metadata) == (
         "handbook",

@@ -4,7 +4,7 @@
 import pytest
 
 from lateen_serving.gateway.citations import cite
-from lateen_serving.rag.retrieve import Passage
+from lateen_serving.rag.passages import Passage
 from unit.gateway_fakes import passage
 
 LEAVE = passage("hb/leave.md", "Employees have 28 days of paid leave every year.", 0.9)

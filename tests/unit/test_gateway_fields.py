@@ -187,9 +187,13 @@ PATHS = {
         ),
         (
             "responses",
-            {"tools": [{"type": "file_search", "vector_store_ids": ["handbook"], "filters": {"a": 1}}]},
+            {
+                "tools": [
+                    {"type": "file_search", "vector_store_ids": ["handbook"], "filters": {"type": "like"}}
+                ]
+            },
             "tools[0].filters",
-            "unsupported_parameter",
+            "unsupported_value",
         ),
         (
             "responses",
@@ -248,8 +252,13 @@ PATHS = {
         ("embeddings", {"input": []}, "input", "invalid_value"),
         ("embeddings", {"encoding_format": "hex"}, "encoding_format", "invalid_value"),
         ("embeddings", {"dimensions": 2}, "dimensions", "unsupported_parameter"),
-        ("search", {"filters": {"a": 1}}, "filters", "unsupported_parameter"),
-        ("search", {"ranking_options": {"ranker": "auto"}}, "ranking_options", "unsupported_parameter"),
+        ("search", {"filters": {"a": 1}}, "filters.a", "unknown_parameter"),
+        (
+            "search",
+            {"ranking_options": {"hybrid_search": {}}},
+            "ranking_options.hybrid_search",
+            "unsupported_parameter",
+        ),
         ("search", {"max_num_results": 51}, "max_num_results", "invalid_value"),
         ("search", {"query": ["a"]}, "query", "invalid_type"),
     ],

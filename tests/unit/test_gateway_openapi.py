@@ -12,6 +12,7 @@ from schemathesis.specs.openapi import checks
 from starlette.routing import Route
 
 from lateen_serving.gateway import openapi
+from lateen_serving.rag.listing import IndexedDocument
 from unit.gateway_fakes import KEY, World, events, passage, with_logprobs
 
 CHECKS: list[Any] = [
@@ -34,6 +35,8 @@ IDS = {
     "/v1/prompts/{id}/versions": ["plain", "none"],
     "/v1/prompts/{id}/render": ["plain", "none"],
     "/v1/vector_stores/{id}": ["handbook", "none"],
+    "/v1/vector_stores/{id}/files": ["handbook", "none"],
+    "/v1/vector_stores/{id}/files/{file_id}": ["handbook", "none"],
     "/v1/vector_stores/{id}/search": ["handbook", "notes"],
 }
 OPERATIONS = [
@@ -49,6 +52,7 @@ def world() -> World:
     """A gateway whose models answer with log probabilities and whose index finds something."""
     world = World()
     world.search.passages["handbook"] = [passage("hb/leave.md", "28 days")]
+    world.search.held["handbook"] = [IndexedDocument("hb/leave.md", 1_700_000_000, chunks=1, tokens=9)]
     world.models.default = list(with_logprobs(events("Hello", " world"), 1))
     return world
 
@@ -106,7 +110,7 @@ def test_every_route_is_described() -> None:
     """The document has exactly the routes of the application, with their methods."""
     gateway = World()
     served = {
-        (route.path, method.lower())
+        (route.path.replace(":path}", "}"), method.lower())
         for route in gateway.app.routes
         if isinstance(route, Route)
         for method in (route.methods or set()) - {"HEAD"}

@@ -41,7 +41,13 @@ async def test_grounded_answer_cites_its_document(world: World) -> None:
     content = message.content[0]
     assert content.type == "output_text"
     assert [note.model_dump() for note in content.annotations] == [
-        {"type": "file_citation", "index": 31, "file_id": "hb/leave.md", "filename": "leave.md"}
+        {
+            "type": "file_citation",
+            "index": 31,
+            "file_id": "hb/leave.md",
+            "filename": "leave.md",
+            "attributes": {"heading": "Leave", "position": 0, "uri": "file:///leave.md"},
+        }
     ]
     assert response.usage is not None
     assert (response.usage.input_tokens, response.usage.output_tokens) == (7, 2)

@@ -76,6 +76,26 @@ async def test_retrieval_settings_change_without_a_build() -> None:
     assert len([write for write in world.writes if write.startswith("job ")]) == jobs
 
 
+async def test_an_index_without_its_reranker_answers_says_so_and_heals() -> None:
+    """The reranker's id reaches the catalog at once; until it exists, with the right task, the index is not Ready."""
+    world, operator = await settled()
+    world.put(
+        Kind.RAG_INDEX, "handbook", index(retrieval={"rerank": {"modelRef": {"name": "ranker"}}}, size=100)
+    )
+    await operator.settle()
+    assert ready(world, INDEX) == ("False", "ReferenceNotFound")
+    assert catalog(world).indexes[0].reranker == "ranker"
+    world.put(Kind.MODEL_DEPLOYMENT, "ranker", model("generate"))
+    await operator.settle()
+    assert ready(world, INDEX) == ("False", "Incompatible")
+    world.put(Kind.MODEL_DEPLOYMENT, "ranker", model("rerank"))
+    await operator.settle()
+    assert ready(world, INDEX) == ("True", "Ready")
+    world.put(Kind.RAG_INDEX, "handbook", index(size=100))
+    await operator.settle()
+    assert catalog(world).indexes[0].reranker is None
+
+
 async def test_a_new_embedder_revision_keeps_answering_with_the_old_one_meanwhile() -> None:
     """Until the index is rebuilt its entry names the old embedder's application, which stays in Ray."""
     world, operator = await settled()

@@ -40,6 +40,8 @@ class IndexPlan:
     """The collection the spec asks for; None while the embedder is not known."""
     problem: Verdict | None = None
     """Why the spec can't be followed now."""
+    unranked: Verdict | None = None
+    """Why passages are not reranked; the index is built and answers all the same."""
 
 
 def plan(resource: Resource, world: World, models: Sequence[catalog.Model]) -> IndexPlan:
@@ -55,15 +57,17 @@ def plan(resource: Resource, world: World, models: Sequence[catalog.Model]) -> I
         verdict = Verdict(
             "True" if present else "False", Reason.SUSPENDED, "spec.suspend is true: no syncing"
         )
-        return IndexPlan(_with_retrieval(present, spec), spec, problem=verdict)
+        return IndexPlan(_with_retrieval(resource, present, spec), spec, problem=verdict)
     embedder, problem = _embedder(resource, spec, world, models)
     if embedder is None:
-        return IndexPlan(_with_retrieval(present, spec), spec, problem=problem)
+        return IndexPlan(_with_retrieval(resource, present, spec), spec, problem=problem)
     collection = _collection(resource, spec, embedder)
     is_live = world.store.aliases.get(alias(resource)) == collection
     if is_live and collection in world.store.collections:
-        return IndexPlan(_entry(resource, spec, embedder, collection), spec, embedder, collection)
-    return IndexPlan(_with_retrieval(present, spec), spec, embedder, collection)
+        entry: catalog.Index | None = _entry(resource, spec, embedder, collection)
+    else:
+        entry = _with_retrieval(resource, present, spec)
+    return IndexPlan(entry, spec, embedder, collection, unranked=_unranked(resource, spec, world))
 
 
 def _spec(resource: Resource) -> RAGIndexSpec:
@@ -102,13 +106,37 @@ def _embedder(
         return None, Verdict("False", Reason.REFERENCE_NOT_FOUND, f"{where} does not exist in this namespace")
     if found.spec.get("task") != "embed":
         return None, Verdict(
-            "False", Reason.INCOMPATIBLE, f"{where} has task: generate; use one with task: embed"
+            "False",
+            Reason.INCOMPATIBLE,
+            f"{where} has task: {found.spec.get('task')}; use one with task: embed",
         )
     wanted = names.client_id(key.namespace, name)
     entry = next((model for model in models if model.id == wanted), None)
     if entry is None or entry.revision != _wanted_revision(found, entry):
         return None, Verdict("False", Reason.REFERENCE_NOT_READY, f"{where} is not Ready")
     return entry, None
+
+
+def _unranked(resource: Resource, spec: RAGIndexSpec, world: World) -> Verdict | None:
+    """What is wrong with the reference to the reranker."""
+    if spec.retrieval.rerank is None:
+        return None
+    name = spec.retrieval.rerank.model_ref.name
+    key = Key(Kind.MODEL_DEPLOYMENT, resource.key.namespace, name)
+    found = next((model for model in world.models if model.key == key), None)
+    where = f"spec.retrieval.rerank.modelRef: ModelDeployment {name!r}"
+    if found is None:
+        message = f"{where} does not exist in this namespace; passages are not reranked"
+        return Verdict("False", Reason.REFERENCE_NOT_FOUND, message)
+    if found.spec.get("task") != "rerank":
+        message = f"{where} has task: {found.spec.get('task')}; use one with task: rerank"
+        return Verdict("False", Reason.INCOMPATIBLE, message)
+    return None
+
+
+def _reranker(resource: Resource, spec: RAGIndexSpec) -> str | None:
+    rerank = spec.retrieval.rerank
+    return names.client_id(resource.key.namespace, rerank.model_ref.name) if rerank else None
 
 
 def _wanted_revision(model: Resource, entry: catalog.Model) -> str:
@@ -130,6 +158,7 @@ def _entry(resource: Resource, spec: RAGIndexSpec, embedder: catalog.Model, coll
         embedder_revision=embedder.revision,
         embedder_application=embedder.application,
         retrieval=spec.retrieval,
+        reranker=_reranker(resource, spec),
         created=resource.created,
     )
 
@@ -148,8 +177,12 @@ def _present_entry(resource: Resource, world: World) -> catalog.Index | None:
     return None
 
 
-def _with_retrieval(entry: catalog.Index | None, spec: RAGIndexSpec) -> catalog.Index | None:
-    return entry.model_copy(update={"retrieval": spec.retrieval}) if entry else None
+def _with_retrieval(
+    resource: Resource, entry: catalog.Index | None, spec: RAGIndexSpec
+) -> catalog.Index | None:
+    if entry is None:
+        return None
+    return entry.model_copy(update={"retrieval": spec.retrieval, "reranker": _reranker(resource, spec)})
 
 
 def due(resource: Resource, spec: RAGIndexSpec, now: float) -> float:
@@ -252,10 +285,10 @@ def _verdict(made: IndexPlan, builds: BuildState, world: World) -> Report:
     if served is None or entry not in served.indexes:
         verdict = Verdict("False", Reason.PROGRESSING, "waiting for the gateway to take the catalog")
         return Report(verdict, reconciling=True, again=0.3)
-    return _served(builds)
+    return _served(made, builds)
 
 
-def _served(builds: BuildState) -> Report:
+def _served(made: IndexPlan, builds: BuildState) -> Report:
     live = builds.live
     if live is None:
         return Report(Verdict("False", Reason.BUILDING, "the first build is under way"), True, again=1.0)
@@ -265,6 +298,8 @@ def _served(builds: BuildState) -> Report:
         reason = Reason(first.reason) if source else Reason.DOCUMENTS_FAILED
         message = f"{live.failed} not indexed; {first.document}: {first.message} The rest answers."
         return Report(Verdict("False", reason, message), stalled=True, again=builds.again)
+    if made.unranked is not None:
+        return Report(made.unranked, stalled=True, again=5.0)
     verdict = Verdict("True", Reason.READY, f"{live.documents} documents in {live.chunks} passages")
     return Report(verdict, reconciling=builds.building, again=1.0 if builds.building else builds.again)
 

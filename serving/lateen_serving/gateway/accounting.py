@@ -114,6 +114,8 @@ class _StampedSend:
                 headers["x-lateen-release"] = release
             if self._context.cut:
                 headers["x-lateen-prompt-cut"] = self._context.told_cut()
+            if self._context.retrieval:
+                headers["x-lateen-retrieval"] = self._context.told_retrieval()
         await self._send(message)
 
 

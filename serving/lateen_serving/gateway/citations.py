@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lateen_serving.rag.retrieve import Passage
+from lateen_serving.rag.passages import Passage
 
 _KEEP = 0.6
 """A passage counts when it supports at least this share of what the best one supports."""
@@ -31,8 +31,13 @@ class Citation:
     index: int
     """Position in the answer, in characters, after which the citation belongs."""
 
-    file_id: str
-    filename: str
+    passage: Passage
+    """The passage of it that says so: where it is in the document, and where that came from."""
+
+    @property
+    def file_id(self) -> str:
+        """Id of the document."""
+        return self.passage.document_id
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,7 @@ def cite(answer: str, passages: Sequence[Passage]) -> list[Citation]:
 
 
 def _citation(position: int, passage: Passage) -> Citation:
-    return Citation(position, passage.document_id, passage.filename)
+    return Citation(position, passage)
 
 
 def _content_words(text: str) -> frozenset[str]:

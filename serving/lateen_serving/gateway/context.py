@@ -31,7 +31,8 @@ from lateen_serving.gateway.metrics import Metrics
 from lateen_serving.gateway.replicas import Replicas
 from lateen_serving.gateway.room import Room
 from lateen_serving.gateway.state import GatewayState, Snapshot
-from lateen_serving.rag.retrieve import Passage
+from lateen_serving.rag.listing import DocumentPage, IndexedDocument
+from lateen_serving.rag.passages import Passage, Search
 
 
 class ModelCaller(Protocol):
@@ -60,12 +61,24 @@ class ModelCaller(Protocol):
 
 
 class Searcher(Protocol):
-    """Finds passages; `lateen_serving.rag.retrieve.Retriever` is the one that ships."""
+    """Finds passages and documents; `lateen_serving.rag.retrieve.Retriever` is the one that ships."""
 
-    async def search(
-        self, index: Index, query: str, vector: Sequence[float] | None, limit: int
-    ) -> list[Passage]:
-        """The at most `limit` best passages, best first; `vector` is None only in Keyword mode."""
+    async def search(self, index: Index, wanted: Search) -> list[Passage]:
+        """The best passages, best first."""
+        ...
+
+    async def documents(
+        self, index: Index, after: str | None, limit: int, *, descending: bool = False
+    ) -> DocumentPage:
+        """At most `limit` documents in the order of their ids, from behind `after` on."""
+        ...
+
+    async def document(self, index: Index, document_id: str) -> IndexedDocument | None:
+        """A document; None if there is none of that id."""
+        ...
+
+    async def at(self, index: Index, places: Sequence[tuple[str, int]]) -> list[Passage]:
+        """The passages at `places` (document id, position) that are there, in no order."""
         ...
 
 
@@ -142,6 +155,9 @@ class RequestContext:
     indexes: list[Index] = field(default_factory=list)
     query: str = ""
     passages: list[Passage] = field(default_factory=list)
+    retrieval: list[str] = field(default_factory=list)
+    """What is to be known of the retrieval: `nothing_found`, or `not_reranked;index=<id>` where a reranker was away."""
+
     messages: list[ChatMessage] = field(default_factory=list)
     window: Window | None = None
     """How long `messages` may be, where the prompt says so."""
@@ -188,6 +204,10 @@ class RequestContext:
         """The passages that the model was given: those found but for what was cut."""
         kept = [cut["after"] for cut in self.cut if cut["unit"] == "passages"]
         return self.passages[: kept[0]] if kept else self.passages
+
+    def told_retrieval(self) -> str:
+        """`retrieval` as a structured field (RFC 9651); empty: nothing is to be known."""
+        return ", ".join(self.retrieval)
 
     def told_cut(self) -> str:
         """What was cut, as a structured field (RFC 9651): `context;unit=passages;before=5;after=2, …`; empty: nothing."""

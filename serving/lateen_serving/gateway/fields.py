@@ -6,7 +6,7 @@ the same with a value that asks for nothing (`neutral_values`, and null, which O
 has (refused as unknown). `openapi.py` publishes the same rules as JSON Schema, which is made here too.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 import orjson
@@ -58,7 +58,7 @@ class RequestBody(BaseModel):
         if len(location) == 1:
             return location[-1] in cls.openai_fields
         # Pydantic doesn't tell which body inside of this one it is about; any that knows the name will do.
-        return any(location[-1] in body.openai_fields for body in RequestBody.__subclasses__())
+        return any(location[-1] in body.openai_fields for body in _bodies(RequestBody))
 
     @classmethod
     def __get_pydantic_json_schema__(
@@ -76,6 +76,12 @@ class RequestBody(BaseModel):
         for name in cls.harmless_fields:
             properties[name] = {}
         return schema
+
+
+def _bodies(kind: type[RequestBody]) -> Iterator[type[RequestBody]]:
+    for body in kind.__subclasses__():
+        yield body
+        yield from _bodies(body)
 
 
 def _same(value: object, other: object) -> bool:

@@ -26,6 +26,7 @@ from lateen_serving.gateway import (
     prompts,
     replies,
     report,
+    vector_store_files,
     vector_stores,
 )
 from lateen_serving.gateway.accounting import Accounting
@@ -34,6 +35,7 @@ from lateen_serving.gateway.chat import chat
 from lateen_serving.gateway.completions import completions
 from lateen_serving.gateway.context import RequestContext, Service
 from lateen_serving.gateway.embeddings import embeddings
+from lateen_serving.gateway.requests.paging import PageRequest
 from lateen_serving.gateway.rerank import rerank
 from lateen_serving.gateway.responses import responses
 
@@ -44,7 +46,7 @@ _CLIENT_CLOSED_REQUEST = 499
 def create(service: Service) -> Starlette:
     """The application of one replica."""
     application = Starlette(
-        routes=[*_probes(service), *_reads(service), *_writes(service)],
+        routes=[*_probes(service), *_reads(service), *_lists(service), *_writes(service)],
         middleware=[Middleware(Accounting, service=service)],
         exception_handlers={ServiceError: _service_error, HTTPException: _http_error},
     )
@@ -96,12 +98,39 @@ def _reads(service: Service) -> list[Route]:
     return [
         read("/v1/models", lambda context, _: listings.models(context)),
         read("/v1/models/{id}", listings.model),
-        read("/v1/vector_stores", lambda context, _: listings.vector_stores(context)),
         read("/v1/vector_stores/{id}", listings.vector_store),
         read("/v1/prompts", lambda context, _: prompts.prompts(context)),
         read("/v1/prompts/{id}/versions", prompts.versions),
         read("/metrics", metrics),
     ]
+
+
+def _lists(service: Service) -> list[Route]:
+    async def stores(request: Request) -> Response:
+        context = _admit(request, "/v1/vector_stores")
+        return listings.vector_stores(context, _page(request))
+
+    async def files(request: Request) -> Response:
+        context = _admit(request, "/v1/vector_stores/{id}/files")
+        job = vector_store_files.files(service, context, request.path_params["id"], _page(request))
+        return await disconnect.guard(request, job)
+
+    async def file(request: Request) -> Response:
+        context = _admit(request, "/v1/vector_stores/{id}/files/{file_id}")
+        parts = request.path_params
+        job = vector_store_files.file(service, context, parts["id"], parts["file_id"])
+        return await disconnect.guard(request, job)
+
+    return [
+        Route("/v1/vector_stores", stores, methods=["GET"]),
+        Route("/v1/vector_stores/{id}/files", files, methods=["GET"]),
+        # Ids of documents are paths.
+        Route("/v1/vector_stores/{id}/files/{file_id:path}", file, methods=["GET"]),
+    ]
+
+
+def _page(request: Request) -> PageRequest:
+    return body.parse(PageRequest, dict(request.query_params))
 
 
 def _writes(service: Service) -> list[Route]:

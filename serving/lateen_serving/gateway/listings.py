@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """`GET /v1/models`, `/v1/models/{id}`, `/v1/vector_stores` and `/v1/vector_stores/{id}`: what the catalog holds."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from starlette.responses import Response
 
 from lateen_api.catalog import Index, Model
+from lateen_serving.errors import InputError
 from lateen_serving.gateway import replies, resolve
 from lateen_serving.gateway.context import RequestContext
+from lateen_serving.gateway.requests.paging import PageRequest
 
 
 def models(context: RequestContext) -> Response:
@@ -27,17 +30,31 @@ def model(context: RequestContext, model_id: str) -> Response:
     return replies.json_response(entry)
 
 
-def vector_stores(context: RequestContext) -> Response:
-    """All indexes on one page."""
-    data = [_vector_store(index) for index in context.snapshot.indexes.values()]
-    page = {
+def vector_stores(context: RequestContext, wanted: PageRequest) -> Response:
+    """A page of the indexes, by the time of their creation; raises InputError for an unknown `after`."""
+    ordered = sorted(
+        context.snapshot.indexes.values(),
+        key=lambda index: (index.created, index.id),
+        reverse=wanted.order == "desc",
+    )
+    if wanted.after is not None:
+        place = next((at for at, index in enumerate(ordered) if index.id == wanted.after), None)
+        if place is None:
+            raise InputError(f"There is no vector store '{wanted.after}' to go on behind.", param="after")
+        ordered = ordered[place + 1 :]
+    data = [_vector_store(index) for index in ordered[: wanted.limit]]
+    return replies.json_response(list_page(data, has_more=len(ordered) > wanted.limit))
+
+
+def list_page(data: Sequence[Mapping[str, Any]], *, has_more: bool) -> dict[str, Any]:
+    """OpenAI's page of a list."""
+    return {
         "object": "list",
-        "data": data,
+        "data": list(data),
         "first_id": data[0]["id"] if data else None,
         "last_id": data[-1]["id"] if data else None,
-        "has_more": False,
+        "has_more": has_more,
     }
-    return replies.json_response(page)
 
 
 def vector_store(context: RequestContext, index_id: str) -> Response:

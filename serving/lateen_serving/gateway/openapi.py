@@ -14,6 +14,7 @@ from lateen_serving.gateway.openapi_replies import SCHEMAS
 from lateen_serving.gateway.requests.chat import ChatRequest
 from lateen_serving.gateway.requests.completions import CompletionRequest
 from lateen_serving.gateway.requests.embeddings import EmbeddingsRequest
+from lateen_serving.gateway.requests.paging import PageRequest
 from lateen_serving.gateway.requests.prompts import RenderRequest
 from lateen_serving.gateway.requests.rerank import RerankRequest
 from lateen_serving.gateway.requests.responses import ResponsesRequest
@@ -36,6 +37,7 @@ class _Route:
     summary: str
     reply: str
     request: type[RequestBody] | None = None
+    query: type[RequestBody] | None = None
     streams: bool = False
     is_open: bool = False
     """Whether it is served without a key."""
@@ -43,8 +45,8 @@ class _Route:
     @property
     def operation_id(self) -> str:
         """A name for generated clients."""
-        words = self.path.replace("{id}", "by_id").replace(".", "_").strip("/").split("/")
-        return "_".join([self.method, *(word for word in words if word != "v1")])
+        words = self.path.replace("{id}", "by_id").replace("{file_id}", "by_file_id").replace(".", "_")
+        return "_".join([self.method, *(word for word in words.strip("/").split("/") if word != "v1")])
 
 
 _ROUTES = (
@@ -74,8 +76,16 @@ _ROUTES = (
         "PromptRendering",
         RenderRequest,
     ),
-    _Route("get", "/v1/vector_stores", "All indexes", "VectorStoreList"),
+    _Route("get", "/v1/vector_stores", "A page of the indexes", "VectorStoreList", query=PageRequest),
     _Route("get", "/v1/vector_stores/{id}", "One index", "VectorStore"),
+    _Route(
+        "get",
+        "/v1/vector_stores/{id}/files",
+        "A page of the documents of an index, by id",
+        "VectorStoreFileList",
+        query=PageRequest,
+    ),
+    _Route("get", "/v1/vector_stores/{id}/files/{file_id}", "One document of an index", "VectorStoreFile"),
     _Route("post", "/v1/vector_stores/{id}/search", "Passages for a query", "SearchResults", SearchRequest),
 )
 _EVENT: Document = {
@@ -94,6 +104,10 @@ _HEADERS: Document = {
     },
     "x-lateen-release": {
         "description": "What answered: `model=<id>[:<adapter>]@<revision>,prompt=…,index=…`.",
+        "schema": {"type": "string"},
+    },
+    "x-lateen-retrieval": {
+        "description": "What is to be known of a retrieval: `nothing_found`, `not_reranked;index=<id>`.",
         "schema": {"type": "string"},
     },
 }
@@ -128,14 +142,47 @@ def _operation(route: _Route) -> Document:
     }
     if route.is_open:
         operation["security"] = []
-    if "{id}" in route.path:
-        schema = {"type": "string", "minLength": 1}
-        operation["parameters"] = [{"name": "id", "in": "path", "required": True, "schema": schema}]
+    parameters = [*_path_parameters(route), *_query_parameters(route)]
+    if parameters:
+        operation["parameters"] = parameters
     if route.request is not None:
         schema = {"$ref": f"#/components/schemas/{route.request.__name__}"}
         operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
     operation["responses"] |= _failures(route)
     return operation
+
+
+def _path_parameters(route: _Route) -> list[Document]:
+    schema = {"type": "string", "minLength": 1}
+    names = [name for name in ("id", "file_id") if f"{{{name}}}" in route.path]
+    return [{"name": name, "in": "path", "required": True, "schema": schema} for name in names]
+
+
+def _query_parameters(route: _Route) -> list[Document]:
+    if route.query is None:
+        return []
+    fields = route.query.model_fields
+    properties = route.query.model_json_schema()["properties"]
+    return [
+        {
+            "name": name,
+            "in": "query",
+            "required": field.is_required(),
+            "schema": _without_null(properties[name]),
+        }
+        for name, field in fields.items()
+    ]
+
+
+def _without_null(schema: Document) -> Document:
+    """A query has no null: what is null is left out."""
+    alternatives = [each for each in schema.get("anyOf", ()) if each != {"type": "null"}]
+    if len(alternatives) != 1:
+        return schema
+    return {
+        **alternatives[0],
+        **{name: value for name, value in schema.items() if name not in ("anyOf", "default")},
+    }
 
 
 def _reply(route: _Route) -> Document:
@@ -153,7 +200,9 @@ def _failures(route: _Route) -> Document:
     if not route.is_open:
         failures["401"] = _error("No key, or an unknown one")
     if "{id}" in route.path or route.request is not None:
-        failures["404"] = _error("No such model, adapter, prompt or index")
+        failures["404"] = _error("No such model, adapter, prompt, index or document")
+    if route.query is not None:
+        failures["400"] = _error("The query is wrong; `param` names the field")
     if route.request is not None:
         failures["400"] = _error("The request is wrong; `param` names the field")
         failures["413"] = _error("The body is too large")

@@ -73,7 +73,11 @@ _COMPLETION_CHOICE = _object(
 _OUTPUT_TEXT = _object(
     type=_only("output_text"),
     text=TEXT,
-    annotations=_list(_object(type=_only("file_citation"), index=INTEGER, file_id=TEXT, filename=TEXT)),
+    annotations=_list(
+        _object(
+            type=_only("file_citation"), index=INTEGER, file_id=TEXT, filename=TEXT, attributes=ANY_OBJECT
+        )
+    ),
     logprobs=_list(_of("TokenLogprob")),
 )
 _OUTPUT_ITEM = {
@@ -232,7 +236,26 @@ SCHEMAS: dict[str, Schema] = {
         data=_list(_of("VectorStore")),
         first_id=_or_null(TEXT),
         last_id=_or_null(TEXT),
-        has_more=_only(False),
+        has_more=BOOLEAN,
+    ),
+    "VectorStoreFile": _object(
+        id=TEXT,
+        object=_only("vector_store.file"),
+        created_at=INTEGER,
+        vector_store_id=TEXT,
+        status=_only("in_progress", "completed", "failed"),
+        last_error=_or_null(
+            _object(code=_only("server_error", "unsupported_file", "invalid_file"), message=TEXT)
+        ),
+        usage_bytes={"type": "null"},
+        attributes=_object(source=TEXT, filename=TEXT, chunks=INTEGER, tokens=INTEGER),
+    ),
+    "VectorStoreFileList": _object(
+        object=_only("list"),
+        data=_list(_of("VectorStoreFile")),
+        first_id=_or_null(TEXT),
+        last_id=_or_null(TEXT),
+        has_more=BOOLEAN,
     ),
     "SearchResults": _object(
         object=_only("vector_store.search_results.page"),

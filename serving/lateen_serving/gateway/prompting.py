@@ -21,8 +21,8 @@ from lateen_serving.gateway.context import RequestContext, Sampling, Service
 from lateen_serving.gateway.formats import Format
 from lateen_serving.gateway.requests.formats import JsonObjectFormat, ResponseJsonSchemaFormat
 from lateen_serving.gateway.requests.responses import PromptReference
-from lateen_serving.gateway.retrieve import numbered
-from lateen_serving.rag.retrieve import Passage
+from lateen_serving.gateway.retrieve import NOTHING_FOUND, numbered
+from lateen_serving.rag.passages import Passage
 
 
 async def find(
@@ -120,7 +120,8 @@ def window(
     order = composing.order(spec)
     if order:
         values = template.values(variables, injection)
-        material = composing.material(spec, values, numbered(passages), conversation)
+        told = list(injection.retrieved) if not passages else numbered(passages)
+        material = composing.material(spec, values, told, conversation)
         found["shortening"] = Shortening(
             prompt=spec.dump(),
             values=dict(material.values),
@@ -144,8 +145,18 @@ def injection(
         now=datetime.now(UTC),
         name=context.key_name,
         metadata=metadata or {},
-        retrieved=numbered(passages),
+        retrieved=numbered(passages) or _nothing(context),
     )
+
+
+def _nothing(context: RequestContext) -> list[str]:
+    """What stands in the place of passages where a search found none: a list stays empty, a text says so."""
+    revision = context.prompt_revision
+    if NOTHING_FOUND not in context.retrieval or revision is None:
+        return []
+    variables = revision.spec.variables
+    is_list = any(one.from_ == "retrieval" and one.type == "list" for one in variables)
+    return [] if is_list else [render.NOTHING_FOUND]
 
 
 def note_use(service: Service, context: RequestContext) -> None:

@@ -13,10 +13,13 @@ from lateen_serving.gateway.choice import Choice
 from lateen_serving.gateway.citations import Citation, cite
 from lateen_serving.gateway.context import RequestContext
 from lateen_serving.gateway.requests.responses import NamedTool, ResponsesRequest
+from lateen_serving.gateway.retrieve import attributes
 
 Document = dict[str, Any]
 CUT_KEY = "lateen_prompt_cut"
 """In a response's `metadata`, where something was cut: the same as the header `x-lateen-prompt-cut`."""
+RETRIEVAL_KEY = "lateen_retrieval"
+"""In a response's `metadata`, where something is to be known of it: the same as the header `x-lateen-retrieval`."""
 
 
 def text_part(text: str, annotations: Sequence[Document] = (), logprobs: Sequence[Document] = ()) -> Document:
@@ -73,7 +76,7 @@ class ResponseObject:
                     "filename": passage.filename,
                     "score": passage.score,
                     "text": passage.text,
-                    "attributes": {},
+                    "attributes": attributes(passage),
                 }
                 for passage in self._context.passages
             ]
@@ -139,10 +142,10 @@ class ResponseObject:
             "usage": usage(context) if is_done else None,
         }
 
-    def _metadata(self) -> Document | None:
-        """The caller's, and what was cut of the prompt."""
-        cut = self._context.told_cut()
-        return {**(self._request.metadata or {}), CUT_KEY: cut} if cut else self._request.metadata
+    def _metadata(self) -> Document:
+        """The caller's, what was cut of the prompt, and what is to be known of the retrieval."""
+        told = {CUT_KEY: self._context.told_cut(), RETRIEVAL_KEY: self._context.told_retrieval()}
+        return {**(self._request.metadata or {}), **{key: text for key, text in told.items() if text}}
 
     def _echo(self) -> Document:
         request, revision = self._request, self._context.prompt_revision
@@ -176,12 +179,13 @@ def _choice(choice: str | NamedTool | None) -> str | Document:
 
 
 def _annotation(citation: Citation) -> Document:
-    """A citation as OpenAI writes it."""
+    """A citation as OpenAI writes it, and where in the document it is."""
     return {
         "type": "file_citation",
         "index": citation.index,
         "file_id": citation.file_id,
-        "filename": citation.filename,
+        "filename": citation.passage.filename,
+        "attributes": attributes(citation.passage),
     }
 
 

@@ -40,7 +40,7 @@ async def responses(service: Service, context: RequestContext, document: dict[st
     await _resolve(context, request)
     reads_calls = await _constrain(context, request)
     if request.search is not None:
-        await retrieve.retrieve(service, context, request.search.max_num_results)
+        await retrieve.retrieve(service, context, request.search.options())
     _render(service, context, request)
     asked = asking.requests(context)
     reply = ResponseObject(context, request)

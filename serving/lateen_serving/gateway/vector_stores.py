@@ -8,7 +8,7 @@ from starlette.responses import Response
 from lateen_serving.gateway import body, replies, resolve, retrieve
 from lateen_serving.gateway.context import RequestContext, Service
 from lateen_serving.gateway.requests.search import SearchRequest
-from lateen_serving.rag.retrieve import Passage
+from lateen_serving.rag.passages import Passage
 
 _SECONDS = 60.0
 """Longest time for one search; here no model sets it."""
@@ -22,7 +22,7 @@ async def search(
     request = body.parse(SearchRequest, document)
     context.query = request.query
     context.deadline = context.started + _SECONDS
-    await retrieve.retrieve(service, context, request.max_num_results)
+    await retrieve.retrieve(service, context, request.options())
     page = {
         "object": "vector_store.search_results.page",
         "search_query": [request.query],
@@ -38,6 +38,6 @@ def _result(passage: Passage) -> dict[str, Any]:
         "file_id": passage.document_id,
         "filename": passage.filename,
         "score": passage.score,
-        "attributes": {"heading": passage.heading, "position": passage.position, "uri": passage.uri},
+        "attributes": retrieve.attributes(passage),
         "content": [{"type": "text", "text": passage.text}],
     }

@@ -55,7 +55,7 @@ async def _build(request: BuildRequest, settings: ServingSettings) -> BuildRepor
             around = Surroundings(
                 settings, here, Path(scratch), int(quantity(request.parsing.max_document_bytes))
             )
-            store = WeaviateStore(connection, request.collection, request.store.distance)
+            store = WeaviateStore(connection, request.collection, request.store)
             embedder = ServeEmbedder(request.embedder_application)
             return await Synchronization(request, store, embedder, around).run()
     finally:

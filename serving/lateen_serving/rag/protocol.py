@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from lateen_api.index_build import BuildReport, DocumentFailure, SourceFailureReason
 from lateen_serving.engine.protocol import Description, Embeddings
+from lateen_serving.rag.attributes import Value
 
 PENDING = ""
 """Content hash of a ledger entry whose chunks are being changed: after a crash they are in an unknown state."""
@@ -132,6 +133,24 @@ class Chunk:
 
     tokens: int
     """Of `embedded`."""
+
+    page: int | None = None
+    """Page, slide or sheet it begins on, from 1; None for kinds of files without pages."""
+
+    start: int = 0
+    """Offset of its first character in the document's text."""
+
+    end: int = 0
+    """Offset after its last character; 0: the offsets are not known."""
+
+    updated_at: str = ""
+    """When the document changed last; RFC 3339, empty if unknown."""
+
+    language: str = ""
+    """ISO 639-1 code of the document's language; empty if not clear."""
+
+    metadata: Mapping[str, Value] = field(default_factory=dict)
+    """What the document's author says about it, by key; at most 32 keys, text of at most 512 characters."""
 
 
 class Store(Protocol):

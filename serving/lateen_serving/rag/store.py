@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import weaviate
 from weaviate import exceptions
-from weaviate.classes.config import Configure, DataType, Property, Tokenization, VectorDistances
+from weaviate.classes.config import Configure, Property
 from weaviate.classes.data import DataObject
 from weaviate.classes.init import AdditionalConfig, Auth, Timeout
 from weaviate.classes.query import Filter, HybridFusion, MetadataQuery
@@ -28,22 +28,24 @@ from weaviate.config import GrpcConfig
 from weaviate.connect import ConnectionParams
 from weaviate.util import generate_uuid5
 
-from lateen_api import names
+from lateen_api import names, rag_index
 from lateen_api.index_build import BuildReport
 from lateen_serving import errors
+from lateen_serving.rag import schema
+from lateen_serving.rag.passages import Search
 from lateen_serving.rag.protocol import Chunk, Entry, Stamp
 from lateen_serving.rag.retry import Patience, insist
+from lateen_serving.rag.where import where
 from lateen_serving.settings import ServingSettings
-
-SEARCHED = ["text", "heading", "title"]
-"""Properties that keyword search looks at."""
-
-RETURNED = ["document_id", "path", "text", "heading", "position", "uri"]
-"""Properties of a row."""
 
 _TIMEOUTS = Timeout(init=5, query=30, insert=60)
 _CHANNEL = [("grpc.initial_reconnect_backoff_ms", 200), ("grpc.max_reconnect_backoff_ms", 2000)]
 """Back within two seconds after Weaviate is; gRPC's own default is two minutes."""
+
+_FUSIONS = {"RelativeScore": HybridFusion.RELATIVE_SCORE, "Ranked": HybridFusion.RANKED}
+
+_RANKS = 60
+"""What first in both searches is divided by in a fusion by rank: times this, scores are within 0 and 1."""
 
 PATIENCE = Patience("StoreUnavailable", attempt_seconds=60, total_seconds=120)
 _SCAN_SECONDS = 900.0
@@ -56,38 +58,6 @@ _PAGE = 1000
 """Objects per page when all are read."""
 
 
-def _exact(name: str) -> Property:
-    return Property(
-        name=name, data_type=DataType.TEXT, tokenization=Tokenization.FIELD, index_searchable=False
-    )
-
-
-def _searchable(name: str) -> Property:
-    return Property(
-        name=name, data_type=DataType.TEXT, tokenization=Tokenization.WORD, index_filterable=False
-    )
-
-
-def _plain(name: str, kind: DataType = DataType.TEXT) -> Property:
-    searchable = False if kind is DataType.TEXT else None
-    return Property(name=name, data_type=kind, index_filterable=False, index_searchable=searchable)
-
-
-_CHUNK_PROPERTIES = [
-    *(_searchable(name) for name in ("text", "title", "heading")),
-    *(_exact(name) for name in ("document_id", "source", "path", "content_hash")),
-    _plain("position", DataType.INT),
-    _plain("uri"),
-]
-_CHUNK_FIELDS = [item.name for item in _CHUNK_PROPERTIES]
-_LEDGER_PROPERTIES = [
-    _exact("kind"),
-    _exact("key"),
-    _plain("content_hash"),
-    _plain("chunks", DataType.INT),
-    _plain("tokens", DataType.INT),
-    _plain("body"),
-]
 _ENTRY_PROPERTIES = ["kind", "key", "content_hash", "chunks", "tokens"]
 
 T = TypeVar("T")
@@ -104,6 +74,7 @@ class Row:
     score: float | None
     distance: float | None
     certainty: float | None
+    vector: Sequence[float] | None = None
 
 
 class Connection:
@@ -155,39 +126,58 @@ class Connection:
         if not task.cancelled() and task.exception() is None:
             self._client = task.result()
 
-    async def search(
-        self, alias: str, *, mode: str, query: str, vector: Sequence[float] | None, alpha: float, limit: int
-    ) -> list[Row]:
-        """The best `limit` chunks of `alias`; see `retrieve.Retriever.search` for the meaning and the errors."""
+    async def search(self, collection: str, how: rag_index.Retrieval, wanted: Search) -> list[Row]:
+        """The best chunks of `collection`; see `retrieve.Retriever.search` for the meaning and the errors."""
+        is_vector, vector = how.mode == "Vector", list(wanted.vector or ())
+        common: dict[str, Any] = {
+            "limit": wanted.limit,
+            "filters": where(wanted.filter) if wanted.filter else None,
+            "include_vector": wanted.with_vectors,
+            "return_properties": schema.RETURNED,
+            "return_metadata": MetadataQuery(distance=is_vector, certainty=is_vector, score=not is_vector),
+        }
         async with translated():
-            asked = (await self.collection(alias)).query
-            common = {"limit": limit, "return_properties": RETURNED}
-            if mode == "Vector":
-                metadata = MetadataQuery(distance=True, certainty=True)
-                found = await asked.near_vector(list(vector or ()), return_metadata=metadata, **common)
-            elif mode == "Keyword":
-                metadata = MetadataQuery(score=True)
-                found = await asked.bm25(query, query_properties=SEARCHED, return_metadata=metadata, **common)
+            asked = (await self.collection(collection)).query
+            if is_vector:
+                found = await asked.near_vector(vector, **common)
+            elif how.mode == "Keyword":
+                found = await asked.bm25(wanted.query, query_properties=schema.SEARCHED, **common)
             else:
                 found = await asked.hybrid(
-                    query,
-                    vector=list(vector or ()),
-                    alpha=alpha,
-                    fusion_type=HybridFusion.RELATIVE_SCORE,
-                    query_properties=SEARCHED,
-                    return_metadata=MetadataQuery(score=True),
+                    wanted.query,
+                    vector=vector,
+                    alpha=float(how.alpha),
+                    fusion_type=_FUSIONS[how.fusion],
+                    query_properties=schema.SEARCHED,
                     **common,
                 )
-        return [
-            Row(
-                item.properties,
-                mode == "Hybrid",
-                item.metadata.score,
-                item.metadata.distance,
-                item.metadata.certainty,
+        rows = [_row(item, is_fused=how.mode == "Hybrid") for item in found.objects]
+        by_rank = how.mode == "Hybrid" and how.fusion == "Ranked"
+        return [replace(row, score=_RANKS * (row.score or 0.0)) if by_rank else row for row in rows]
+
+    async def at(self, collection: str, places: Sequence[tuple[str, int]]) -> list[Row]:
+        """The chunks at `places` (document id, position), at most 1000; those that are not there are left out."""
+        wanted = [schema.place(document, position) for document, position in places]
+        async with translated():
+            found = await (await self.collection(collection)).query.fetch_objects(
+                filters=Filter.by_property(schema.PLACE).contains_any(wanted),
+                limit=len(wanted),
+                return_properties=schema.RETURNED,
             )
-            for item in found.objects
-        ]
+        return [_row(item, is_fused=True) for item in found.objects]
+
+    async def stamp(self, collection: str) -> Stamp | None:
+        """The embedder of a collection's vectors; None where none is recorded. Raises as `search` does."""
+        async with translated():
+            ledger = await self.collection(names.ledger_collection(collection))
+            found = await ledger.query.fetch_object_by_id(generate_uuid5("embedder"))
+        return None if found is None else Stamp(**json.loads(found.properties["body"]))
+
+
+def _row(item: Any, *, is_fused: bool) -> Row:
+    about = item.metadata
+    vector = item.vector.get("default") if isinstance(item.vector, dict) else None
+    return Row(item.properties, is_fused, about.score, about.distance, about.certainty, vector)
 
 
 def _address(settings: ServingSettings) -> ConnectionParams:
@@ -219,6 +209,8 @@ def _translation(error: Exception) -> errors.ServiceError:
     if isinstance(error, exceptions.WeaviateInsertManyAllFailedError):
         return errors.Unavailable(f"objects were not stored: {error.message[:200]}")
     status = error.status_code if isinstance(error, exceptions.UnexpectedStatusCodeError) else 0
+    if status == 422:  # about the collection that is asked for, such as more replicas than nodes
+        return errors.ServiceError(f"the vector store refuses: {' '.join(str(error).split())[:300]}")
     if 400 <= status < 500 and status != 429:
         return errors.ServiceError(f"the vector store refuses with HTTP {status}")
     return errors.Unavailable("the vector store does not answer", context={"cause": type(error).__name__})
@@ -228,31 +220,28 @@ class WeaviateStore:
     """One index's chunks and ledger in Weaviate; implements `protocol.Store`."""
 
     def __init__(
-        self, connection: Connection, collection: str, distance: str, patience: Patience = PATIENCE
+        self,
+        connection: Connection,
+        collection: str,
+        settings: rag_index.Store,
+        patience: Patience = PATIENCE,
     ) -> None:
         self._connection = connection
         self._chunks = collection
         self._ledger = names.ledger_collection(collection)
-        self._distance = distance
+        self._settings = settings
         self._patience = patience
 
     async def ensure(self) -> None:
         """Create the two collections that are missing."""
-        index = Configure.VectorIndex.hnsw(
-            distance_metric=VectorDistances(self._distance), quantizer=Configure.VectorIndex.Quantizer.none()
-        )
-        await self._create(self._chunks, _CHUNK_PROPERTIES, index)
-        await self._create(self._ledger, _LEDGER_PROPERTIES, Configure.VectorIndex.none())
+        settings = self._settings
+        index = schema.vector_index(settings)
+        await self._create(self._chunks, schema.chunk_properties(settings), index, settings.shards)
+        await self._create(self._ledger, schema.LEDGER_PROPERTIES, Configure.VectorIndex.none(), 1)
 
     async def stamp(self) -> Stamp | None:
         """The embedder of the vectors that are there."""
-
-        async def operation() -> Stamp | None:
-            ledger = await self._connection.collection(self._ledger)
-            found = await ledger.query.fetch_object_by_id(generate_uuid5("embedder"))
-            return None if found is None else Stamp(**json.loads(found.properties["body"]))
-
-        return await self._insist(operation)
+        return await self._insist(partial(self._connection.stamp, self._chunks))
 
     async def put_stamp(self, stamp: Stamp) -> None:
         """Record the embedder."""
@@ -287,7 +276,9 @@ class WeaviateStore:
 
     async def put_chunks(self, chunks: Sequence[Chunk], vectors: npt.NDArray[np.float32]) -> None:
         """Write chunks; all of them are there when it returns."""
-        rows = [_chunk_row(chunk, vector) for chunk, vector in zip(chunks, vectors, strict=True)]
+        rows = [
+            schema.chunk_row(chunk, vector.tolist()) for chunk, vector in zip(chunks, vectors, strict=True)
+        ]
         await self._insert(self._chunks, rows)
 
     async def drop_chunks(self, document_ids: Sequence[str]) -> None:
@@ -321,12 +312,17 @@ class WeaviateStore:
 
         return await self._insist(operation, attempt_seconds=_SCAN_SECONDS)
 
-    async def _create(self, name: str, properties: list[Property], index: Any) -> None:
+    async def _create(self, name: str, properties: list[Property], index: Any, shards: int) -> None:
         async def operation() -> None:
             collections = (await self._connection.client()).collections
             if not await collections.exists(name):
-                vectors = Configure.Vectors.self_provided(vector_index_config=index)
-                await collections.create(name, properties=properties, vector_config=vectors)
+                await collections.create(
+                    name,
+                    properties=properties,
+                    vector_config=Configure.Vectors.self_provided(vector_index_config=index),
+                    sharding_config=Configure.sharding(desired_count=shards),
+                    replication_config=Configure.replication(factor=self._settings.replicas),
+                )
 
         await self._insist(operation)
 
@@ -377,7 +373,8 @@ def _ledger_row(
     kind: str, key: str, *, content_hash: str = "", chunks: int = 0, tokens: int = 0, body: str = ""
 ) -> Any:
     numbers = {"chunks": chunks, "tokens": tokens}
-    properties = {"kind": kind, "key": key, "content_hash": content_hash, "body": body} | numbers
+    about = {"kind": kind, "key": key, schema.ORDER: schema.order(key)}
+    properties = {**about, "content_hash": content_hash, "body": body, **numbers}
     return DataObject(properties=properties, uuid=generate_uuid5(key))
 
 
@@ -389,8 +386,3 @@ def _entry_row(entry: Entry) -> Any:
         chunks=entry.chunks,
         tokens=entry.tokens,
     )
-
-
-def _chunk_row(chunk: Chunk, vector: npt.NDArray[np.float32]) -> Any:
-    properties = {name: getattr(chunk, name) for name in _CHUNK_FIELDS}
-    return DataObject(properties=properties, uuid=chunk.id, vector=vector.tolist())

@@ -13,12 +13,12 @@ from lateen_serving.gateway.requests.bounds import (
     Label,
     Metadata,
     Name,
-    Results,
     Temperature,
     Tokens,
     TopLogprobs,
     TopP,
 )
+from lateen_serving.gateway.requests.filters import Retrieving
 from lateen_serving.gateway.requests.formats import TextConfig
 from lateen_serving.gateway.requests.functions import Function, FunctionName, Mode, choice_kind
 from lateen_serving.gateway.requests.messages import Arguments, CallId
@@ -70,15 +70,11 @@ class PromptReference(RequestBody):
     variables: PromptVariables = Field(default={})
 
 
-class FileSearchTool(RequestBody):
+class FileSearchTool(Retrieving):
     """Retrieval from indexes. It is not left to the model: every answer is searched for first."""
-
-    openai_fields: ClassVar[frozenset[str]] = names("filters ranking_options")
 
     type: Literal["file_search"]
     vector_store_ids: Annotated[list[Name], Field(min_length=1, max_length=8)]
-    max_num_results: Results | None = None
-    """Passages in total; default: the index's `retrieval.limit`."""
 
 
 class ResponseFunctionTool(Function):

@@ -6,16 +6,14 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from lateen_serving.gateway.fields import RequestBody, names
-from lateen_serving.gateway.requests.bounds import Results
+from lateen_serving.gateway.fields import names
+from lateen_serving.gateway.requests.filters import Retrieving
 
 
-class SearchRequest(RequestBody):
+class SearchRequest(Retrieving):
     """`POST /v1/vector_stores/{id}/search`."""
 
-    openai_fields: ClassVar[frozenset[str]] = names("filters ranking_options rewrite_query")
+    openai_fields: ClassVar[frozenset[str]] = names("rewrite_query")
     neutral_values: ClassVar[Mapping[str, Sequence[object]]] = {"rewrite_query": (False,)}
 
     query: Annotated[str, Field(min_length=1, max_length=65536)]
-    max_num_results: Results | None = None
-    """Default: the index's `retrieval.limit`."""

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The reranker of an index: a model that reads question and passage together. Called by `retrieve.py`.
+
+Passages that can't be reranked are still good ones: the answer is given without, and says so.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+from lateen_api.catalog import Index, Model
+from lateen_serving.engine.protocol import Ranking
+from lateen_serving.errors import InputError, ServiceError
+from lateen_serving.gateway import calling
+from lateen_serving.gateway.context import RequestContext, Service
+from lateen_serving.rag import ranking
+from lateen_serving.rag.passages import Passage
+
+SECONDS = 5.0
+"""Longest time for it, waiting for a replica included."""
+
+
+def note(index: Index) -> str:
+    """What `context.retrieval` says where the reranker was away."""
+    return f"not_reranked;index={index.id}"
+
+
+async def rerank(
+    service: Service, context: RequestContext, index: Index, passages: Sequence[Passage]
+) -> list[Passage]:
+    """The passages with the scores of the index's reranker, best first.
+
+    As they are where there is no reranker, or it does not answer in time, which is noted in `context.retrieval`.
+    Raises errors.InputError where the question is at fault.
+    """
+    if index.reranker is None or not passages:
+        return list(passages)
+    model = context.snapshot.models.get(index.reranker)
+    try:
+        if model is not None and model.task == "rerank":
+            return ranking.scored(passages, await _scores(service, context, model, passages))
+    except InputError:
+        raise
+    except ServiceError as error:
+        service.log.warning("not reranked", index=index.id, **error.to_dict())
+    context.retrieval.append(note(index))
+    return list(passages)
+
+
+async def _scores(
+    service: Service, context: RequestContext, model: Model, passages: Sequence[Passage]
+) -> Sequence[float]:
+    texts = [
+        f"{passage.heading}\n\n{passage.text}" if passage.heading else passage.text for passage in passages
+    ]
+
+    async def work(current: Model) -> Ranking:
+        return await service.caller.rerank(current.application, context.query, texts)
+
+    deadline = asyncio.get_running_loop().time() + SECONDS
+    deadline = min(deadline, context.deadline) if context.deadline is not None else deadline
+    _, found = await calling.call(service, model, deadline, work, calling.renewed_model)
+    return [float(score) for score in found["scores"]]
