@@ -10,7 +10,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from lateen_api.rag_index import Chunking, Parsing, Source, Store
+from lateen_api.rag_index import Chunking, Parsing, Store
+from lateen_api.rag_sources import Source
 from lateen_api.schema import SpecType
 
 BUILD_ENTRYPOINT = "python -m lateen_serving.rag.build build.json"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lateen_api.rag_index import Source
+from lateen_api.rag_sources import Source
 from lateen_serving.rag import git, sources
 from lateen_serving.rag.protocol import Loaded, SourceFailure
 from lateen_serving.rag.sources import Surroundings

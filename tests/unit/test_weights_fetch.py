@@ -11,12 +11,13 @@ import pytest
 
 from lateen_api import digests
 from lateen_api.serve_config import WeightsArguments
-from lateen_serving.addresses import Allowed
 from lateen_serving.errors import LoadError
+from lateen_serving.outbound import buckets, credentials, retrying
+from lateen_serving.outbound.addresses import Allowed
+from lateen_serving.outbound.credentials import NONE, Credentials
 from lateen_serving.settings import ServingSettings
-from lateen_serving.weights import bucket, credentials, local, remote, retrying, source, uris
+from lateen_serving.weights import local, remote, source, uris
 from lateen_serving.weights.cache import Cache
-from lateen_serving.weights.credentials import NONE, Credentials
 from lateen_serving.weights.folders import CONTENTS
 from lateen_serving.weights.hub import Hub
 from lateen_serving.weights.quota import Room
@@ -264,7 +265,7 @@ def test_keys_by_which_the_node_would_act_for_a_stranger(
 ) -> None:
     """A Secret brings an identity; it can't make the node read files, ask hosts or lend its own identity."""
     with pytest.raises(LoadError, match=word):
-        bucket.configuration(store, Credentials("team/s", values))
+        buckets.configuration(store, Credentials("team/s", values))
 
 
 @pytest.mark.parametrize(
@@ -289,7 +290,7 @@ def test_credentials_of_a_secret_leave_nothing_to_the_node(
 ) -> None:
     """The store's client is told them directly, so that it can't prefer others from its environment."""
     config = {**values, "region": "r"}
-    own = bucket.provider(store, config, "team/s")
+    own = buckets.provider(store, config, "team/s")
     assert own is not None
     assert own() == {**handed, "expires_at": None}
     assert config == {"region": "r"}
@@ -298,7 +299,7 @@ def test_credentials_of_a_secret_leave_nothing_to_the_node(
 def test_nothing_is_signed_for_whoever_says_so() -> None:
     """Keys beside `skip_signature` are dropped."""
     config = {"skip_signature": "true", "access_key_id": "a", "endpoint": "https://x.example"}
-    assert bucket.provider("s3", config, "team/s") is None
+    assert buckets.provider("s3", config, "team/s") is None
     assert config == {"skip_signature": "true", "endpoint": "https://x.example"}
 
 
@@ -309,7 +310,7 @@ def test_a_key_that_is_none(values: dict[str, str]) -> None:
     """It is refused before anybody is asked, by its name and without its value."""
     (name, value), *_ = values.items()
     with pytest.raises(LoadError, match=name) as caught:
-        bucket.provider("az", dict(values), "team/s")
+        buckets.provider("az", dict(values), "team/s")
     assert caught.value.code == "SourceUnauthorized"
     assert f"{value} " not in caught.value.message
 
@@ -328,7 +329,7 @@ def test_what_the_node_hides(
     """Where the node's own identity would be used instead of the Secret's, it is told which variable is the reason."""
     monkeypatch.setenv(variable, "x")
     with pytest.raises(LoadError, match=variable) as caught:
-        bucket.provider(store, values, "team/s")
+        buckets.provider(store, values, "team/s")
     assert caught.value.code == "SourceRefused"
 
 
@@ -344,6 +345,6 @@ def test_a_service_account_names_no_hosts() -> None:
     text = str({**fields, "gcs_base_url": "https://10.0.0.1", "token_uri": "https://10.0.0.1"}).replace(
         "'", '"'
     )
-    found = bucket.configuration("gs", Credentials("team/s", {"service_account_key": text}))
+    found = buckets.configuration("gs", Credentials("team/s", {"service_account_key": text}))
     assert "10.0.0.1" not in found["service_account_key"]
     assert Allowed().private("10.0.0.1", 443) is False

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
-from lateen_api.rag_index import GitSource
-from lateen_serving import addresses
-from lateen_serving.addresses import Allowed
+from lateen_api.rag_sources import GitSource
+from lateen_serving.outbound import addresses
+from lateen_serving.outbound.addresses import Allowed
 from lateen_serving.rag import files
 from lateen_serving.rag.globs import Selection
 from lateen_serving.rag.protocol import SourceFailure

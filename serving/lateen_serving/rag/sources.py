@@ -11,8 +11,8 @@ from functools import partial
 from pathlib import Path
 
 from lateen_api.index_build import CONFIGMAP_FOLDER, DocumentFailure
-from lateen_api.rag_index import ConfigMapSource, GitSource, InlineSource, PvcSource, Source
-from lateen_serving.addresses import Allowed
+from lateen_api.rag_sources import ConfigMapSource, GitSource, InlineSource, PvcSource, Source
+from lateen_serving.outbound.addresses import Allowed
 from lateen_serving.rag import files, git
 from lateen_serving.rag.globs import Selection
 from lateen_serving.rag.protocol import Document, Loaded, SourceFailure

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from lateen_serving import addresses
-from lateen_serving.addresses import Allowed
 from lateen_serving.errors import LoadError
-from lateen_serving.weights.uris import shown
+from lateen_serving.outbound import addresses
+from lateen_serving.outbound.addresses import Allowed
+from lateen_serving.outbound.wording import shown
 
 _CHUNK = 2**20
 _TIMEOUT = httpx.Timeout(10.0, read=60.0)
