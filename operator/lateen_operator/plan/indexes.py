@@ -166,6 +166,7 @@ def fingerprint(
     """Identifies what is to be indexed now: sources, the content of ConfigMaps, the schedule's tick, the annotation."""
     content = {
         "sources": spec.dump()["sources"],
+        "sync": spec.dump()["sync"],
         "configMaps": {
             source: {key: names.key_digest(value.decode("latin-1")) for key, value in files.items()}
             for source, files in config_maps.items()
@@ -183,9 +184,11 @@ def request(resource: Resource, made: IndexPlan, wanted: str) -> BuildRequest:
     assert made.collection is not None
     return BuildRequest(
         id=names.client_id(resource.key.namespace, resource.key.name),
+        namespace=resource.key.namespace,
         collection=made.collection,
         fingerprint=wanted,
         sources=made.spec.sources,
+        sync=made.spec.sync,
         parsing=made.spec.parsing,
         chunking=made.spec.chunking,
         store=made.spec.store,

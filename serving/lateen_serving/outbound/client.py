@@ -89,7 +89,11 @@ class Client:
             raise LoadError(f"{shown(url)}: {error}", code="SourceUnavailable") from None
         except httpx.TooManyRedirects:
             raise LoadError(f"{shown(url)} redirects too often", code="SourceRefused") from None
-        except (httpx.TransportError, httpx.InvalidURL) as error:
+        except httpx.InvalidURL:
+            raise LoadError(f"{shown(url)} is no valid address", code="SourceRefused") from None
+        except httpx.TransportError as error:
+            if "location header" in str(error):  # the client has no class of its own for it
+                raise LoadError(f"{shown(url)} leads to no valid address", code="SourceRefused") from None
             raise LoadError(
                 f"{shown(url)} can't be read now ({type(error).__name__})", code="SourceUnavailable"
             ) from None

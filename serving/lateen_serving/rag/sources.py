@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds the documents of an index's sources. Called by `sync.py`; reads what the request, files and git hold.
+"""Finds the documents of an index's sources. Called by `sync.py`; each kind that is not on the disk has a module.
 
 Every source is bounded, and a source that can't be read raises SourceFailure: it fails alone.
 """
@@ -10,13 +10,27 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from lateen_api.index_build import CONFIGMAP_FOLDER, DocumentFailure
-from lateen_api.rag_sources import ConfigMapSource, GitSource, InlineSource, PvcSource, Source
+import httpx
+
+from lateen_api.index_build import CONFIGMAP_FOLDER, DocumentFailure, SourceFailureReason
+from lateen_api.rag_sources import ConfigMapSource, GitSource, HttpSource, InlineSource, PvcSource, Source
+from lateen_serving.errors import LoadError
+from lateen_serving.outbound import credentials
 from lateen_serving.outbound.addresses import Allowed
+from lateen_serving.outbound.credentials import Credentials
 from lateen_serving.rag import files, git
 from lateen_serving.rag.globs import Selection
-from lateen_serving.rag.protocol import Document, Loaded, SourceFailure
+from lateen_serving.rag.protocol import Cursor, Document, Loaded, SourceFailure
+from lateen_serving.rag.web import walk
+from lateen_serving.rag.web.walk import Place
 from lateen_serving.settings import ServingSettings
+
+NOTHING = Cursor()
+_REASONS: dict[str, SourceFailureReason] = {
+    "SourceNotFound": "SourceNotFound",
+    "SourceRefused": "SourceRefused",
+    "SourceUnauthorized": "SourceUnauthorized",
+}
 
 
 @dataclass(frozen=True)
@@ -34,20 +48,56 @@ class Surroundings:
     largest: int
     """Largest document in bytes; of larger ones only the size matters."""
 
+    namespace: str = "default"
+    """Of the index and its Secrets."""
 
-async def load(source: Source, around: Surroundings) -> Loaded:
-    """The documents of one source, not read yet; raises SourceFailure."""
+    transport: httpx.AsyncBaseTransport | None = None
+    """What connects to web servers; None: the network."""
+
+    @property
+    def allowed(self) -> Allowed:
+        """Private hosts that may be reached."""
+        return Allowed.of(self.settings.source_hosts)
+
+    async def credentials(self, source: Source) -> Credentials:
+        """The keys of the source's Secret, none without; raises LoadError."""
+        name = f"{self.namespace}/{source.secret}" if source.secret is not None else None
+        return await asyncio.to_thread(credentials.read, name, self.settings.secrets)
+
+
+async def load(source: Source, around: Surroundings, cursor: Cursor = NOTHING) -> Loaded:
+    """The documents of one source, not read yet, of which `cursor` says what is indexed; raises SourceFailure."""
+    try:
+        return _distinct(await _load(source, around, cursor))
+    except LoadError as error:
+        raise SourceFailure(_REASONS.get(error.code, "SourceUnavailable"), error.message) from error
+
+
+async def _load(source: Source, around: Surroundings, cursor: Cursor) -> Loaded:
+    if source.http is not None:
+        return await _http(source, source.http, around, cursor)
+    if source.push is not None:
+        return Loaded()
     if source.inline is not None:
-        loaded = _inline(source.name, source.inline)
-    elif source.config_map is not None:
-        loaded = await asyncio.to_thread(_config_map, source.name, source.config_map, around)
-    elif source.pvc is not None:
-        loaded = await asyncio.to_thread(_pvc, source.name, source.pvc, around)
-    elif source.git is not None:
-        loaded = await _git(source.name, source.git, around)
-    else:
-        raise SourceFailure("SourceNotFound", "the source names nothing to read")
-    return _distinct(loaded)
+        return _inline(source.name, source.inline)
+    if source.config_map is not None:
+        return await asyncio.to_thread(_config_map, source.name, source.config_map, around)
+    if source.pvc is not None:
+        return await asyncio.to_thread(_pvc, source.name, source.pvc, around)
+    if source.git is not None:
+        return await _git(source.name, source.git, around)
+    raise SourceFailure("SourceNotFound", "the source names nothing to read")
+
+
+async def _http(source: Source, http: HttpSource, around: Surroundings, cursor: Cursor) -> Loaded:
+    place = Place(
+        around.scratch / source.name,
+        around.largest,
+        around.allowed,
+        await around.credentials(source),
+        around.transport,
+    )
+    return await walk.load(source.name, http, place, cursor)
 
 
 def _inline(name: str, source: InlineSource) -> Loaded:
@@ -91,7 +141,7 @@ async def _git(name: str, source: GitSource, around: Surroundings) -> Loaded:
         source,
         around.scratch / name,
         roots=around.settings.file_roots,
-        allowed=Allowed.of(around.settings.source_hosts),
+        allowed=around.allowed,
         largest=around.largest,
     )
     loaded = _files(name, "", tree.listing)
@@ -123,4 +173,4 @@ def _distinct(loaded: Loaded) -> Loaded:
         if first.setdefault(document.id, document) is not document:
             message = "another document of the source has the same name"
             twice.append(DocumentFailure(document=document.id, reason="Unreadable", message=message))
-    return Loaded(list(first.values()), [*loaded.failures, *twice], loaded.commit)
+    return replace(loaded, documents=list(first.values()), failures=[*loaded.failures, *twice])
