@@ -5,7 +5,7 @@ Every source is bounded, and a source that can't be read raises SourceFailure: i
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,12 +13,20 @@ from pathlib import Path
 import httpx
 
 from lateen_api.index_build import CONFIGMAP_FOLDER, DocumentFailure, SourceFailureReason
-from lateen_api.rag_sources import ConfigMapSource, GitSource, HttpSource, InlineSource, PvcSource, Source
+from lateen_api.rag_sources import (
+    ConfigMapSource,
+    GitSource,
+    HttpSource,
+    InlineSource,
+    ObjectStoreSource,
+    PvcSource,
+    Source,
+)
 from lateen_serving.errors import LoadError
 from lateen_serving.outbound import credentials
 from lateen_serving.outbound.addresses import Allowed
 from lateen_serving.outbound.credentials import Credentials
-from lateen_serving.rag import files, git
+from lateen_serving.rag import files, git, objects
 from lateen_serving.rag.globs import Selection
 from lateen_serving.rag.protocol import Cursor, Document, Loaded, SourceFailure
 from lateen_serving.rag.web import walk
@@ -74,18 +82,24 @@ async def load(source: Source, around: Surroundings, cursor: Cursor = NOTHING) -
 
 
 async def _load(source: Source, around: Surroundings, cursor: Cursor) -> Loaded:
-    if source.http is not None:
-        return await _http(source, source.http, around, cursor)
-    if source.push is not None:
-        return Loaded()
     if source.inline is not None:
         return _inline(source.name, source.inline)
     if source.config_map is not None:
         return await asyncio.to_thread(_config_map, source.name, source.config_map, around)
     if source.pvc is not None:
         return await asyncio.to_thread(_pvc, source.name, source.pvc, around)
+    if source.push is not None:
+        return Loaded()  # what clients sent is in the index and nowhere else
+    return await _far(source, around, cursor)
+
+
+async def _far(source: Source, around: Surroundings, cursor: Cursor) -> Loaded:
     if source.git is not None:
-        return await _git(source.name, source.git, around)
+        return await _git(source, source.git, around, cursor)
+    if source.http is not None:
+        return await _http(source, source.http, around, cursor)
+    if source.object_store is not None:
+        return await _objects(source, source.object_store, around, cursor)
     raise SourceFailure("SourceNotFound", "the source names nothing to read")
 
 
@@ -98,6 +112,12 @@ async def _http(source: Source, http: HttpSource, around: Surroundings, cursor: 
         around.transport,
     )
     return await walk.load(source.name, http, place, cursor)
+
+
+async def _objects(source: Source, store: ObjectStoreSource, around: Surroundings, cursor: Cursor) -> Loaded:
+    secret = await around.credentials(source)
+    place = objects.Place(around.scratch / source.name, around.largest, around.allowed, secret)
+    return await objects.load(source.name, store, place, cursor)
 
 
 def _inline(name: str, source: InlineSource) -> Loaded:
@@ -136,17 +156,21 @@ def _pvc(name: str, source: PvcSource, around: Surroundings) -> Loaded:
     return _files(name, "/".join(filter(None, (f"pvc://{source.claim_name}", source.path.strip("/")))), found)
 
 
-async def _git(name: str, source: GitSource, around: Surroundings) -> Loaded:
-    tree = await git.checkout(
-        source,
-        around.scratch / name,
-        roots=around.settings.file_roots,
-        allowed=around.allowed,
-        largest=around.largest,
-    )
-    loaded = _files(name, "", tree.listing)
-    documents = [replace(item, uri=git.uri(source, item.path)) for item in loaded.documents]
-    return Loaded(documents, loaded.failures, tree.commit)
+async def _git(source: Source, repository: GitSource, around: Surroundings, cursor: Cursor) -> Loaded:
+    access = git.Access(around.settings.file_roots, around.allowed, await around.credentials(source))
+    known = str(cursor.state.get("commit", "")) if cursor.whole else ""
+    tree = await git.checkout(repository, around.scratch / source.name, access, around.largest, known)
+    if tree.listing is None:
+        return Loaded(commit=tree.commit, unchanged=True)
+    loaded = _files(source.name, "", tree.listing)
+    documents = [_blob(item, repository, tree.blobs, cursor) for item in loaded.documents]
+    state = {"commit": tree.commit}
+    return Loaded(documents, loaded.failures, tree.commit, position=tree.commit, state=state)
+
+
+def _blob(item: Document, repository: GitSource, blobs: Mapping[str, str], cursor: Cursor) -> Document:
+    where, blob = git.uri(repository, item.path), blobs[item.path]
+    return replace(item, uri=where, version=blob, unchanged=cursor.knows(item.id, where, blob))
 
 
 def _files(name: str, prefix: str, found: files.Listing) -> Loaded:
