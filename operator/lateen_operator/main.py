@@ -24,9 +24,10 @@ from lateen_operator.cache import ResourceCache
 from lateen_operator.informer import Informer
 from lateen_operator.leader import Election, LeadershipLost, Terms
 from lateen_operator.metrics import Metrics
+from lateen_operator.plan import indexes
 from lateen_operator.ray import RayServe
 from lateen_operator.reconcile.reconciler import Reconciler
-from lateen_operator.seams import Key, Unavailable
+from lateen_operator.seams import Key, Kind, Unavailable
 from lateen_operator.settings import OperatorSettings
 from lateen_operator.weaviate import WeaviateStore
 from lateen_operator.workqueue import WorkQueue
@@ -96,6 +97,7 @@ def _assemble(
     queue = WorkQueue(measured, asyncio.get_running_loop(), settings.concurrency)
     vitals.longest_reconcile = queue.longest_active
     metrics.follow(lambda: queue.depth, vitals.watch_age)
+    metrics.follow_lag(lambda: indexes.lags(cache.of_kind(Kind.RAG_INDEX), time.time()))
     informer = Informer(kube, cache, queue.add, vitals, metrics)
     return Parts(settings, metrics, vitals, informer, queue, reconciler)
 

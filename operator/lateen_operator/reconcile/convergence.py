@@ -101,11 +101,12 @@ class Convergence:
             self._serve.observe(), self._store.observe(), self._cluster.api_keys(), self._cluster.revisions()
         )
         models = tuple(self._cache.of_kind(Kind.MODEL_DEPLOYMENT))
-        missing = await self._mirrored(references.secrets(models, serve.applications.values()))
+        indexes = tuple(self._cache.of_kind(Kind.RAG_INDEX))
+        missing = await self._mirrored(references.secrets(models, indexes, serve.applications.values()))
         return World(
             models=models,
             prompts=tuple(self._cache.of_kind(Kind.PROMPT_TEMPLATE)),
-            indexes=tuple(self._cache.of_kind(Kind.RAG_INDEX)),
+            indexes=indexes,
             keys=keys,
             revisions=_by_owner(revisions),
             serve=serve,
