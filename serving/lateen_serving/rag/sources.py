@@ -21,12 +21,13 @@ from lateen_api.rag_sources import (
     ObjectStoreSource,
     PvcSource,
     Source,
+    SqlSource,
 )
 from lateen_serving.errors import LoadError
 from lateen_serving.outbound import credentials
 from lateen_serving.outbound.addresses import Allowed
 from lateen_serving.outbound.credentials import Credentials
-from lateen_serving.rag import files, git, objects
+from lateen_serving.rag import files, git, objects, sql
 from lateen_serving.rag.globs import Selection
 from lateen_serving.rag.protocol import Cursor, Document, Loaded, SourceFailure
 from lateen_serving.rag.web import walk
@@ -100,7 +101,15 @@ async def _far(source: Source, around: Surroundings, cursor: Cursor) -> Loaded:
         return await _http(source, source.http, around, cursor)
     if source.object_store is not None:
         return await _objects(source, source.object_store, around, cursor)
+    if source.sql is not None:
+        return await _sql(source, source.sql, around, cursor)
     raise SourceFailure("SourceNotFound", "the source names nothing to read")
+
+
+async def _sql(source: Source, query: SqlSource, around: Surroundings, cursor: Cursor) -> Loaded:
+    folder, roots = around.scratch / source.name, around.settings.file_roots
+    place = sql.Place(folder, around.largest, roots, around.allowed, await around.credentials(source))
+    return await sql.load(source.name, query, place, cursor)
 
 
 async def _http(source: Source, http: HttpSource, around: Surroundings, cursor: Cursor) -> Loaded:
