@@ -53,6 +53,9 @@ class BuildRequest(SpecType):
     store: Store
     """How vectors are kept."""
 
+    asked: str = ""
+    """Value of the annotation `lateen.dev/sync`."""
+
     embedder_application: str
     """Ray Serve application that embeds."""
 
@@ -120,6 +123,9 @@ class BuildReport(SpecType):
     """How the last completed synchronization of a collection went."""
 
     fingerprint: str
+    """That of its request."""
+
+    asked: str = ""
     """That of its request."""
 
     started_at: str

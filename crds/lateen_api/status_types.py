@@ -338,6 +338,9 @@ class RAGIndexStatus(Status):
     last_sync_time: Timestamp | None = None
     """When the last synchronization ended."""
 
+    last_handled_sync: str | None = None
+    """Value of the annotation `lateen.dev/sync` that the last synchronization answered."""
+
     next_sync_time: Timestamp | None = None
     """When the schedule is due next."""
 

@@ -167,6 +167,7 @@ class FakeWorld:
         self.collections |= {collection, names.ledger_collection(collection)}
         self.reports[collection] = BuildReport(
             fingerprint=request["fingerprint"],
+            asked=request["asked"],
             started_at=timestamp(self.now - 1),
             finished_at=timestamp(self.now),
             documents=5,

@@ -198,6 +198,7 @@ def request(resource: Resource, made: IndexPlan, wanted: str) -> BuildRequest:
         fingerprint=wanted,
         sources=made.spec.sources,
         sync=made.spec.sync,
+        asked=resource.annotations.get(names.SYNC_ANNOTATION, ""),
         parsing=made.spec.parsing,
         chunking=made.spec.chunking,
         store=made.spec.store,
@@ -326,6 +327,7 @@ def _counts(live: BuildReport, tick: float) -> dict[str, Any]:
         ),
         "fingerprint": live.fingerprint,
         "lastSyncTime": live.finished_at,
+        "lastHandledSync": live.asked or None,
         "lag": f"{max(0, round(unix(live.finished_at) - since))}s",
     }
 

@@ -264,6 +264,7 @@ class Synchronization:
         loaded = self._tally.loaded
         return BuildReport(
             fingerprint=self._request.fingerprint,
+            asked=self._request.asked,
             started_at=started.isoformat(),
             finished_at=self._now().isoformat(),
             documents=len(entries),
