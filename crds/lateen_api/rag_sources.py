@@ -220,7 +220,9 @@ class SqlSource(SpecType):
 
     query: Annotated[
         str,
-        Field(min_length=8, max_length=8192, pattern=r"^\s*([Ss][Ee][Ll][Ee][Cc][Tt]|[Ww][Ii][Tt][Hh])\s[^;]*$"),
+        Field(
+            min_length=8, max_length=8192, pattern=r"^\s*([Ss][Ee][Ll][Ee][Cc][Tt]|[Ww][Ii][Tt][Hh])\s[^;]*$"
+        ),
     ]
     """One SELECT, without `;`. It runs in a transaction that can't write."""
 

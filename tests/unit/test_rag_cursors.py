@@ -115,6 +115,20 @@ async def test_killed_after_any_write_a_page_that_turned_back_is_right(world: Wo
     assert at > 4
 
 
+async def test_nothing_goes_while_a_page_that_leads_to_it_is_away(world: World) -> None:
+    """Without the links of a page that can't be read, what they lead to is not known to be gone."""
+    web = {"name": "web", "http": {"urls": [f"{SITE}/x", f"{SITE}/a.txt"], "crawl": {"maxDepth": 1}}}
+    headers = {"content-type": "text/html"}
+    links = httpx.Response(200, headers=headers, text="index <a href=/b.txt>b</a>")
+    world.server.pages["/x"] = lambda _: links
+    await world.sync(web)
+    assert len(world.store.ledger) == 3
+    world.cursors.text = ""
+    world.server.pages["/x"] = lambda _: httpx.Response(503)
+    report = await world.sync(web)
+    assert (report.documents, report.removed, report.failed) == (3, 0, 1)
+
+
 async def test_other_settings_make_a_cursor_worthless(world: World) -> None:
     """A source that is described differently is read anew, without embedding what is the same."""
     await world.sync(WEB)

@@ -177,6 +177,15 @@ async def test_a_page_that_fails_for_now_keeps_its_place_and_its_links(site: Sit
     assert ids(loaded) == ["b.md", "c", "d", "index.html"]
 
 
+async def test_a_page_whose_links_nobody_knows_makes_the_walk_incomplete(site: Site) -> None:
+    """What lies behind it may be there: nothing is taken for removed. A page without followed links does not matter."""
+    site.server.pages["/a"] = failing(503)
+    loaded = await site.load(urls=[f"{SITE}/"], crawl={"maxDepth": 3})
+    assert (failures(loaded), loaded.incomplete) == ({"a": "Unreadable"}, True)
+    site.cursor = Cursor()
+    assert not (await site.load(urls=[f"{SITE}/"], crawl={"maxDepth": 1})).incomplete
+
+
 async def test_robots_are_obeyed(site: Site) -> None:
     """Forbidden pages are not asked for, also not listed ones; pages may ask not to be indexed or followed."""
     site.server.pages["/robots.txt"] = b"User-agent: *\nDisallow: /a\n"
@@ -195,9 +204,13 @@ async def test_without_readable_robots_nothing_is_read(site: Site) -> None:
 
 async def test_sitemaps_list_pages_of_their_own_site(site: Site) -> None:
     """Nested ones too; a sitemap that is none, or away, is the source's failure."""
+    # An index that names itself is read once.
     inner = f"<urlset><url><loc>{SITE}/a</loc></url><url><loc>https://93.184.216.35/x</loc></url></urlset>"
     site.server.pages |= {
-        "/sitemap.xml": f"<sitemapindex><sitemap><loc>{SITE}/in.xml</loc></sitemap></sitemapindex>".encode(),
+        "/sitemap.xml": (
+            f"<sitemapindex><sitemap><loc>{SITE}/in.xml</loc></sitemap>"
+            f"<sitemap><loc>{SITE}/sitemap.xml</loc></sitemap></sitemapindex>"
+        ).encode(),
         "/in.xml": inner.encode(),
     }
     assert ids(await site.load(sitemap=f"{SITE}/sitemap.xml")) == ["a"]

@@ -79,6 +79,9 @@ class Loaded:
     unchanged: bool = False
     """Whether the source is as the cursor says: then `documents` is empty, and all that is indexed of it stays."""
 
+    incomplete: bool = False
+    """Whether documents may be missing from `documents` although they are there; then nothing is taken for removed."""
+
     position: str = ""
     """How far the source was read, for people: a commit, a time; empty: it has no such thing."""
 

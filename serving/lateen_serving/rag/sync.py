@@ -163,7 +163,7 @@ class Synchronization:
                 keep.add(source.name)
                 self._fail(source.name, error.reason, str(error))
                 continue
-            if loaded.unchanged:
+            if loaded.unchanged or loaded.incomplete:
                 keep.add(source.name)
             documents |= {document.id: document for document in loaded.documents}
             self._tally.failures.extend(loaded.failures)

@@ -119,6 +119,8 @@ class _Walk:
     in_a_row: int = 0
     read: int = 0
     left_out: int = 0
+    incomplete: bool = False
+    """Whether a page could not be read whose links are not known either."""
 
     def __post_init__(self) -> None:
         self._before = unpacked(self.cursor.state)
@@ -133,7 +135,13 @@ class _Walk:
         if self.first is not None and not self.read:
             raise self.first
         found_now = list(self.documents.values())
-        return Loaded(found_now, self.failures, state=packed(self.seen), left_out=self.left_out)
+        return Loaded(
+            found_now,
+            self.failures,
+            incomplete=self.incomplete,
+            state=packed(self.seen),
+            left_out=self.left_out,
+        )
 
     async def _level(self, level: Sequence[str], named: Collection[str], *, last: bool) -> list[str]:
         """Take these pages; their links, in the order of the pages."""
@@ -164,14 +172,18 @@ class _Walk:
 
     async def _listed(self, address: str) -> list[str]:
         """The pages in the sitemap and those it lists, of its own site; raises SourceFailure and LoadError."""
-        waiting, found, read = [address], [], 0
-        while waiting and read < _MAX_SITEMAPS:
-            read += 1
+        waiting, found, known = [address], [], {address}
+        for _ in range(_MAX_SITEMAPS):
+            if not waiting:
+                break
             one = await self._sitemap(waiting.pop(0))
             own = [link for text in one.pages if (link := links.normal(text)) is not None]
             found += [link for link in own if links.site(link) == links.site(address)]
             more = [link for text in one.sitemaps if (link := links.normal(text)) is not None]
-            waiting += [link for link in more if links.site(link) == links.site(address)]
+            new = [link for link in more if links.site(link) == links.site(address) and link not in known]
+            known.update(new)
+            waiting += dict.fromkeys(new)
+        self.left_out += len(waiting)
         return [link for link in found if not self._is_excluded(link)]
 
     async def _sitemap(self, address: str) -> sitemaps.Sitemap:
@@ -192,7 +204,10 @@ class _Walk:
                 reply = await self.pages.read(address)  # it leads elsewhere now
         except (LoadError, Forbidden, TooLong) as error:
             self._failed(address, before, error, named=named)
-            return list(before.links) if before is not None and _heals(error) and not last else []
+            if last or not _heals(error):
+                return []
+            self.incomplete = self.incomplete or before is None
+            return list(before.links) if before is not None else []
         self.in_a_row = 0
         self.read += 1
         if reply.body is None:
