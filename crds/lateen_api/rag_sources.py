@@ -127,7 +127,7 @@ WebAddress = Annotated[
     matching(
         r"^https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?([/?][^\s#]*)?$",
         "must be https://host/path, without user name, password and '#' (http:// where the administrator allows it)",
-        max_length=2048,
+        max_length=1024,
     ),
 ]
 
@@ -150,7 +150,7 @@ class HttpSource(SpecType):
         )
     }
 
-    urls: Annotated[list[WebAddress], Field(max_length=256, json_schema_extra=distinct_items())] = Field(
+    urls: Annotated[list[WebAddress], Field(max_length=100, json_schema_extra=distinct_items())] = Field(
         default=[]
     )
     """Pages to read. Private addresses are refused unless the administrator allows the host, and http:// likewise."""
@@ -258,8 +258,9 @@ class Source(SpecType):
     model_config = SpecType.model_config | {
         "json_schema_extra": rules(
             rule(
-                "[has(self.inline), has(self.configMap), has(self.pvc), has(self.git), has(self.http),"
-                " has(self.objectStore), has(self.sql), has(self.push)].filter(one, one).size() == 1",
+                "(has(self.inline) ? 1 : 0) + (has(self.configMap) ? 1 : 0) + (has(self.pvc) ? 1 : 0)"
+                " + (has(self.git) ? 1 : 0) + (has(self.http) ? 1 : 0) + (has(self.objectStore) ? 1 : 0)"
+                " + (has(self.sql) ? 1 : 0) + (has(self.push) ? 1 : 0) == 1",
                 "a source has exactly one of inline, configMap, pvc, git, http, objectStore, sql, push",
             ),
         )
