@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sources of documents on real parts: a web site, a bucket, a database, and what clients push; synced by `lateen sync`."""
 
+import secrets
 import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
@@ -8,7 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import openai
+from pydantic import SecretStr
 
+from lateen_api import names
+from lateen_serving.rag import cursors
+from lateen_serving.rag.cursor_store import WeaviateCursors
+from lateen_serving.rag.store import Connection, WeaviateStore
+from lateen_serving.settings import ServingSettings
 from stack import asking, manifests, sources, web_server
 from stack.cluster import Cluster
 from stack.local import LocalStack, lateen
@@ -164,3 +171,24 @@ def test_a_source_that_fails_leaves_the_others(
     assert site_status["pendingSince"] == found["oldestUnindexedChange"]
     assert (notes["documents"], notes["changed"], notes["removed"]) == (1, 1, 1)
     assert asking.find(sdk, f"{namespace}.both", "zebra")
+
+
+async def test_cursors_are_kept_beside_the_ledger(stack: LocalStack, weaviate: Weaviate) -> None:
+    """Nothing at first, then what was written last, also a large text; the ledger's entries do not see it."""
+    settings = ServingSettings(
+        weaviate_url=f"http://127.0.0.1:{stack.ports.weaviate}",
+        weaviate_grpc_port=stack.ports.weaviate_grpc,
+        weaviate_api_key=SecretStr(stack.secrets.weaviate_key),
+    )
+    connection, name = Connection(settings), f"Cursors_test_{secrets.token_hex(4)}"
+    store, kept = WeaviateStore(connection, name, "cosine"), WeaviateCursors(connection, name)
+    try:
+        await store.ensure()
+        assert await kept.read() == ""
+        for text in ("one", "two", "x" * cursors.MAX_TEXT):
+            await kept.write(text)
+            assert await kept.read() == text
+        assert await store.entries() == {}
+    finally:
+        await (await connection.client()).collections.delete([name, names.ledger_collection(name)])
+        await connection.aclose()
