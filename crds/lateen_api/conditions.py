@@ -64,10 +64,11 @@ class Reason(StrEnum):
     """Some LoRA adapters can't be loaded; the model and the other adapters serve."""
 
     SOURCE_NOT_FOUND = "SourceNotFound"
-    """The weights or documents are not where the spec says."""
+    """The weights or documents are not where the spec says. Of a RAGIndex, as with the next three: the message names the
+    source, and what is indexed of it stays until it can be read again."""
 
     SOURCE_UNAVAILABLE = "SourceUnavailable"
-    """The hub, repository or volume can't be reached now."""
+    """The hub, repository, web site, bucket, database or volume can't be reached now."""
 
     SOURCE_UNAUTHORIZED = "SourceUnauthorized"
     """The source asks for credentials, or refuses those of `secretRef`."""
@@ -79,7 +80,8 @@ class Reason(StrEnum):
     """No node has enough disk left to keep the weights; the message says how much is needed and where."""
 
     SOURCE_REFUSED = "SourceRefused"
-    """The source exists but must not be used: pickled weights, a path outside the allowed roots, a private address."""
+    """The source exists but must not be used: pickled weights, a path outside the allowed roots, a private address, a
+    query that is no SELECT."""
 
     MODEL_UNSUPPORTED = "ModelUnsupported"
     """The weights don't fit the task or the engine."""

@@ -10,7 +10,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from lateen_api.rag_index import Chunking, Parsing, Source, Store
+from lateen_api.rag_index import Chunking, Parsing, Store, Sync
+from lateen_api.rag_sources import Source
 from lateen_api.schema import SpecType
 
 BUILD_ENTRYPOINT = "python -m lateen_serving.rag.build build.json"
@@ -28,6 +29,9 @@ class BuildRequest(SpecType):
     id: str
     """The index's client id; for logs."""
 
+    namespace: str
+    """The index's: its Secrets are the files `NAMESPACE/NAME/KEY` of the Ray nodes' folder for secrets."""
+
     collection: str
     """Weaviate collection to fill; created when missing. Its ledger is `names.ledger_collection(collection)`."""
 
@@ -37,6 +41,9 @@ class BuildRequest(SpecType):
     sources: list[Source]
     """Where documents come from. ConfigMaps are read from the job's working directory."""
 
+    sync: Sync = Sync()
+    """What happens to documents that are gone."""
+
     parsing: Parsing
     """How files become text."""
 
@@ -45,6 +52,9 @@ class BuildRequest(SpecType):
 
     store: Store
     """How vectors are kept."""
+
+    asked: str = ""
+    """Value of the annotation `lateen.dev/sync`."""
 
     embedder_application: str
     """Ray Serve application that embeds."""
@@ -56,10 +66,12 @@ class BuildRequest(SpecType):
     """Its revision, stamped on the collection."""
 
 
-SourceFailureReason = Literal["SourceUnavailable", "SourceNotFound", "SourceRefused"]
+SourceFailureReason = Literal["SourceUnavailable", "SourceNotFound", "SourceRefused", "SourceUnauthorized"]
 """Why a whole source could not be read; what it gave before stays indexed."""
 
-DocumentFailureReason = Literal["TooLarge", "NotText", "Empty", "Unreadable"] | SourceFailureReason
+DocumentFailureReason = (
+    Literal["TooLarge", "NotText", "Empty", "Unreadable", "NotFound", "Refused"] | SourceFailureReason
+)
 """Why a document or a source could not be indexed, as a stable word."""
 
 
@@ -76,10 +88,44 @@ class DocumentFailure(SpecType):
     """Why, for people; at most 512 characters."""
 
 
+class SourceReport(SpecType):
+    """How one source came through a synchronization."""
+
+    name: str
+    """Name of the source."""
+
+    documents: int
+    """Documents of it in the index now."""
+
+    changed: int = 0
+    """Documents this synchronization added or replaced."""
+
+    removed: int = 0
+    """Documents this synchronization removed."""
+
+    failed: int = 0
+    """Documents of it that could not be indexed; 1 when the source as a whole could not be read."""
+
+    left_out: int = 0
+    """Documents beyond a bound of the spec, such as `maxPages`."""
+
+    cursor: str | None = None
+    """How far it was read: a commit, the latest time of a change; at most 128 characters."""
+
+    read_at: str | None = None
+    """When it was last read as a whole, RFC 3339, UTC."""
+
+    pending_since: str | None = None
+    """Since when the index lacks a change of it, as far as is known, RFC 3339, UTC; absent: it lacks none."""
+
+
 class BuildReport(SpecType):
     """How the last completed synchronization of a collection went."""
 
     fingerprint: str
+    """That of its request."""
+
+    asked: str = ""
     """That of its request."""
 
     started_at: str
@@ -111,3 +157,6 @@ class BuildReport(SpecType):
 
     commits: dict[str, str] = Field(default={})
     """For each git source the commit that was read."""
+
+    sources: list[SourceReport] = Field(default=[])
+    """Each source, in the spec's order."""

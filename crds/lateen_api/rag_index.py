@@ -7,150 +7,11 @@ from pydantic import Field
 
 from lateen_api import names
 from lateen_api.quantities import Quantity
-from lateen_api.schema import (
-    ItemName,
-    ModelReference,
-    SpecType,
-    distinct_items,
-    matching,
-    named_items,
-    rule,
-    rules,
-)
+from lateen_api.rag_sources import Source
+from lateen_api.schema import ModelReference, SpecType, matching, named_items, rule, rules
 
-_RELATIVE = rule(
-    "!self.path.startsWith('/') && !self.path.contains('..')",
-    "path is relative to the source's root and has no '..'",
-)
-Glob = Annotated[str, Field(min_length=1, max_length=256)]
-Globs = Annotated[list[Glob], Field(max_length=32, json_schema_extra=distinct_items())]
-RelativePath = Annotated[str, Field(max_length=512)]
-ObjectName = Annotated[
-    str,
-    matching(
-        r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$",
-        "must be the name of an object: lower-case letters, digits, '-' and '.'",
-        max_length=253,
-    ),
-]
 LAYOUT = 2
 """Of the collections in Weaviate; a new number builds every index anew beside its live collection."""
-
-DEFAULT_INCLUDE = ["**/*.md", "**/*.markdown", "**/*.txt"]
-
-
-class InlineDocument(SpecType):
-    """A document written into the resource."""
-
-    name: Annotated[
-        str,
-        matching(
-            r"^[A-Za-z0-9][-A-Za-z0-9._/ ]{0,254}$",
-            "must be a file name such as leave.md: letters, digits, blanks and -._/",
-            max_length=255,
-        ),
-    ]
-    """File name; `.md` and `.markdown` are Markdown, everything else is plain text."""
-
-    text: Annotated[str, Field(min_length=1, max_length=65536)]
-    """The document."""
-
-
-class InlineSource(SpecType):
-    """Documents written into the resource."""
-
-    documents: Annotated[
-        list[InlineDocument], Field(min_length=1, max_length=32, json_schema_extra=named_items())
-    ]
-    """The documents, with distinct names."""
-
-
-class ConfigMapSource(SpecType):
-    """One document per key of a ConfigMap of the same namespace; the key is the file name."""
-
-    name: ObjectName
-    """Name of the ConfigMap. Changes of its content are synced when they are seen, without waiting for the schedule."""
-
-
-class PvcSource(SpecType):
-    """Files of a volume that the Ray nodes mount."""
-
-    model_config = SpecType.model_config | {"json_schema_extra": rules(_RELATIVE)}
-
-    claim_name: ObjectName
-    """Name of the PersistentVolumeClaim."""
-
-    path: RelativePath = ""
-    """Folder within the volume; default: all of it."""
-
-    include: Annotated[Globs, Field(min_length=1)] = Field(default=DEFAULT_INCLUDE)
-    """Glob patterns of the files to take; `**` crosses folders."""
-
-    exclude: Globs = Field(default=[])
-    """Glob patterns of the files to leave out."""
-
-
-class GitSource(SpecType):
-    """Files of a Git repository."""
-
-    model_config = SpecType.model_config | {
-        "json_schema_extra": rules(
-            _RELATIVE,
-            rule(
-                "self.url.startsWith('https://') || self.url.startsWith('file:///')",
-                "url must start with https:// (or file:/// below a root the administrator allows)",
-            ),
-        )
-    }
-
-    url: Annotated[str, Field(min_length=9, max_length=1024)]
-    """`https://…` of a public repository. Private addresses are refused."""
-
-    ref: Annotated[
-        str,
-        matching(
-            r"^[A-Za-z0-9][-A-Za-z0-9._/]{0,254}$", "must be a branch, a tag or a commit", max_length=255
-        ),
-    ] = "HEAD"
-    """Branch, tag or commit."""
-
-    path: RelativePath = ""
-    """Folder within the repository; default: all of it."""
-
-    include: Annotated[Globs, Field(min_length=1)] = Field(default=DEFAULT_INCLUDE)
-    """Glob patterns of the files to take; `**` crosses folders."""
-
-    exclude: Globs = Field(default=[])
-    """Glob patterns of the files to leave out."""
-
-
-class Source(SpecType):
-    """One place documents come from: exactly one of `inline`, `configMap`, `pvc`, `git`."""
-
-    model_config = SpecType.model_config | {
-        "json_schema_extra": rules(
-            rule(
-                "(has(self.inline) ? 1 : 0) + (has(self.configMap) ? 1 : 0) + (has(self.pvc) ? 1 : 0)"
-                " + (has(self.git) ? 1 : 0) == 1",
-                "a source has exactly one of inline, configMap, pvc, git",
-            ),
-        )
-    }
-
-    name: ItemName
-    """Name of the source, unique in the index; part of every document's id."""
-
-    inline: InlineSource | None = None
-    """Documents written into the resource."""
-
-    config_map: ConfigMapSource | None = None
-    """One document per key of a ConfigMap."""
-
-    pvc: PvcSource | None = None
-    """Files of a volume."""
-
-    git: GitSource | None = None
-    """Files of a Git repository."""
 
 
 class Parsing(SpecType):
@@ -298,6 +159,14 @@ class Schedule(SpecType):
     """IANA time zone of the schedule."""
 
 
+class Sync(SpecType):
+    """What a synchronization does with documents that are gone."""
+
+    delete_policy: Literal["Delete", "Keep"] = "Delete"
+    """`Delete`: a document that its source no longer has leaves the index with the next synchronization. `Keep`: it
+    stays until its source is taken out of the spec. A source that can't be read loses nothing with either."""
+
+
 class RAGIndexSpec(SpecType):
     """A collection of documents, kept fresh and searchable."""
 
@@ -321,7 +190,10 @@ class RAGIndexSpec(SpecType):
 
     schedule: Schedule | None = None
     """When sources are read again. Without it: when the resource or a ConfigMap changes, or the annotation
-    `lateen.dev/sync` gets a new value."""
+    `lateen.dev/sync` gets a new value (`lateen sync rag/NAME`)."""
+
+    sync: Sync = Sync()
+    """What a synchronization does with documents that are gone."""
 
     suspend: bool = False
     """True stops syncing without deleting anything; what is live keeps serving."""

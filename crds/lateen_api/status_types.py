@@ -253,6 +253,43 @@ class DocumentFailureStatus(StatusType):
     """Why, for people."""
 
 
+class SourceStatus(StatusType):
+    """How a source came through the last synchronization."""
+
+    name: str
+    """Name of the source."""
+
+    documents: Count
+    """Documents of it that can be found."""
+
+    changed: Count = 0
+    """Documents that were added or replaced."""
+
+    removed: Count = 0
+    """Documents that were removed."""
+
+    failed: Count = 0
+    """Documents that could not be indexed; 1 when the source as a whole could not be read."""
+
+    left_out: Count = 0
+    """Documents beyond a bound of the spec, such as `maxPages`."""
+
+    cursor: str | None = None
+    """How far it was read: a commit, the latest time of a change."""
+
+    read_at: Timestamp | None = None
+    """When it was last read as a whole."""
+
+    pending_since: Timestamp | None = None
+    """Since when the index lacks a change of it, as far as is known."""
+
+    reason: str | None = None
+    """Why the source as a whole could not be read, as a stable word."""
+
+    message: str | None = None
+    """Why, for people."""
+
+
 class RAGIndexStatus(Status):
     """What a RAGIndex has become."""
 
@@ -286,11 +323,23 @@ class RAGIndexStatus(Status):
     ] = None
     """The first of them."""
 
+    sources: Annotated[list[SourceStatus] | None, Field(max_length=32, json_schema_extra=named_items())] = (
+        None
+    )
+    """Each source, as of the last synchronization."""
+
+    oldest_unindexed_change: Timestamp | None = None
+    """Since when some source has a change that can't be found, as far as is known; absent when there is none. The metric
+    `lateen_operator_index_lag_seconds` counts from it."""
+
     fingerprint: str | None = None
     """Identifies what the last synchronization indexed; it differs while something newer waits."""
 
     last_sync_time: Timestamp | None = None
     """When the last synchronization ended."""
+
+    last_handled_sync: str | None = None
+    """Value of the annotation `lateen.dev/sync` that the last synchronization answered."""
 
     next_sync_time: Timestamp | None = None
     """When the schedule is due next."""

@@ -24,10 +24,11 @@ from lateen_operator.cache import ResourceCache
 from lateen_operator.informer import Informer
 from lateen_operator.leader import Election, LeadershipLost, Terms
 from lateen_operator.metrics import Metrics
+from lateen_operator.plan import indexes
 from lateen_operator.ray import RayServe
 from lateen_operator.reconcile.reconciler import Reconciler
 from lateen_operator.revisions import Revisions
-from lateen_operator.seams import Key, Unavailable, Wish
+from lateen_operator.seams import Key, Kind, Unavailable, Wish
 from lateen_operator.settings import OperatorSettings
 from lateen_operator.weaviate import WeaviateStore
 from lateen_operator.workqueue import WorkQueue
@@ -97,6 +98,7 @@ def _assemble(
     reconciler = Reconciler(kube, serve, store, cache, revisions, settings, time.time, queue.add)
     vitals.longest_reconcile = queue.longest_active
     metrics.follow(lambda: queue.depth, vitals.watch_age)
+    metrics.follow_lag(lambda: indexes.lags(cache.of_kind(Kind.RAG_INDEX), time.time()))
     informer = Informer(kube, cache, revisions, queue.add, vitals, metrics)
     return Parts(settings, metrics, vitals, informer, queue, reconciler)
 

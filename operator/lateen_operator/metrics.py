@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The operator's metrics, in a registry of their own; filled by `main.py` and `cluster.py`, shown by `health.py`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
-from lateen_operator.seams import WATCHED, Kind
+from lateen_operator.seams import WATCHED, Key, Kind
 
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
@@ -87,9 +89,30 @@ class Metrics:
         for kind in WATCHED:
             gauge.labels(kind).set_function(partial(age, kind))
 
+    def follow_lag(self, lags: Callable[[], Iterable[tuple[Key, float]]]) -> None:
+        """Show for each RAGIndex the seconds since the oldest change that can't be found in it, 0 for none."""
+        self.registry.register(_Lags(lags))
+
     def text(self) -> bytes:
         """All metrics in Prometheus' text format."""
         return generate_latest(self.registry)
+
+
+class _Lags(Collector):
+    """Asks for the lags whenever the metrics are read: an index that is gone has none."""
+
+    def __init__(self, lags: Callable[[], Iterable[tuple[Key, float]]]) -> None:
+        self._lags = lags
+
+    def collect(self) -> Iterator[Metric]:
+        """Called by the registry."""
+        words = (
+            "Seconds since the oldest change of a source that can't be found in the index; 0: there is none."
+        )
+        family = GaugeMetricFamily("lateen_operator_index_lag_seconds", words, labels=["namespace", "name"])
+        for key, seconds in self._lags():
+            family.add_metric([key.namespace, key.name], seconds)
+        yield family
 
 
 def _version() -> str:

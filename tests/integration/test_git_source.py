@@ -1,17 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reading Git repositories with the real git; needs no stack."""
 
+import base64
 import subprocess
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lateen_api.rag_index import Source
-from lateen_serving.rag import git, sources
-from lateen_serving.rag.protocol import Loaded, SourceFailure
-from lateen_serving.rag.sources import Surroundings
+from lateen_api.rag_sources import Source
+from lateen_serving.rag import git, sources, subprocesses
+from lateen_serving.rag.protocol import Cursor, Loaded, SourceFailure, mark
+from lateen_serving.rag.sources import NOTHING, Surroundings
 from lateen_serving.settings import ServingSettings
+from stack import git_server
+from stack.git_server import GitServer
 from stack.repositories import Repository
 
 
@@ -31,14 +35,42 @@ def run(repository: Repository, *arguments: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
-async def load(repository: Repository, folder: str = "scratch", **more: Any) -> Loaded:
+async def load(
+    repository: Repository, folder: str = "scratch", cursor: Cursor = NOTHING, **more: Any
+) -> Loaded:
     """The documents of the repository as source `s`."""
     base = repository.folder.parents[1]
-    settings = ServingSettings(file_roots=[base / "roots"])
-    around = Surroundings(settings, base, base / folder, 4096)
-    return await sources.load(
-        Source.model_validate({"name": "s", "git": {"url": repository.url} | more}), around
+    settings = ServingSettings(
+        file_roots=[base / "roots"], secrets=base / "secrets", source_hosts=["127.0.0.1"]
     )
+    around = Surroundings(settings, base, base / folder, 4096, "team")
+    return await sources.load(
+        Source.model_validate({"name": "s", "git": {"url": repository.url} | more}), around, cursor
+    )
+
+
+def indexed(loaded: Loaded) -> Cursor:
+    """The cursor when all that was loaded has been indexed."""
+    return Cursor(
+        loaded.state, {item.id: mark(item.uri, item.version) for item in loaded.documents}, whole=True
+    )
+
+
+@pytest.fixture
+def server(repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[GitServer]:
+    """The repository behind https and a login."""
+    with git_server.serving(tmp_path / "roots", tmp_path / "pki") as running:
+        monkeypatch.setenv("GIT_SSL_CAINFO", str(running.authority))
+        yield running
+
+
+def secret(folder: Path, **values: str) -> dict[str, Any]:
+    """The Secret `login` of the namespace, and the reference to it."""
+    place = folder / "secrets" / "team" / "login"
+    place.mkdir(parents=True)
+    for key, value in values.items():
+        (place / key).write_text(value)
+    return {"secretRef": {"name": "login"}}
 
 
 async def texts(loaded: Loaded) -> dict[str, str]:
@@ -81,7 +113,7 @@ async def test_links_and_submodules_are_left_out(repository: Repository) -> None
 @pytest.mark.parametrize(
     "more", [{"ref": "nothing"}, {"ref": "1" * 40}, {"path": "missing"}, {"path": "README.md"}]
 )
-async def test_what_is_not_in_the_repository(repository: Repository, more: dict[str, str]) -> None:
+async def test_what_is_not_in_the_repository(repository: Repository, more: dict[str, Any]) -> None:
     """A missing ref or folder is SourceNotFound."""
     with pytest.raises(SourceFailure) as failure:
         await load(repository, **more)
@@ -120,3 +152,65 @@ async def test_a_silent_server_is_given_up(repository: Repository, monkeypatch: 
     with pytest.raises(SourceFailure) as failure:
         await load(repository)
     assert failure.value.reason == "SourceUnavailable"
+
+
+async def test_an_unchanged_commit_is_no_work(repository: Repository, server: GitServer) -> None:
+    """The server is asked once which commit it has; of a new commit only the changed files are new."""
+    run(repository, "tag", "--annotate", "v2", "--message=2")
+    for number, ref in enumerate(["HEAD", "main", "v1", "v2", run(repository, "rev-parse", "HEAD")]):
+        cursor = indexed(await load(repository, f"first{number}", ref=ref))
+        again = await load(repository, f"again{number}", cursor, ref=ref)
+        assert (again.unchanged, again.documents, again.commit) == (True, [], cursor.state["commit"]), ref
+    cursor = indexed(await load(repository, "before", include=["**"]))
+    repository.commit({"docs/a.md": "third"})
+    loaded = await load(repository, "after", cursor, include=["**"])
+    assert {item.path for item in loaded.documents if not item.unchanged} == {"docs/a.md"}
+    partly = await load(repository, "partly", Cursor(loaded.state, {}, whole=False))
+    assert not any(item.unchanged for item in partly.documents)
+
+
+@pytest.mark.parametrize("keys", [("username", "password"), ("username", "token")])
+async def test_a_private_repository_is_read_with_a_secret(
+    repository: Repository,
+    server: GitServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    keys: tuple[str, str],
+) -> None:
+    """User and password reach git through its environment alone: not its arguments, not a file."""
+    commands = []
+
+    async def watched(command: Sequence[str], *arguments: Any, **more: Any) -> bytes:
+        commands.append(" ".join(command))
+        return await subprocesses.run(command, *arguments, **more)
+
+    monkeypatch.setattr(git, "run", watched)
+    reference = secret(tmp_path, **dict(zip(keys, git_server.LOGIN, strict=True)))
+    loaded = await load(repository, url=f"{server.address}/handbook/.git", path="docs", **reference)
+    assert await texts(loaded) == {"a.md": "second", "b.txt": "b"}
+    coded = base64.b64encode(":".join(git_server.LOGIN).encode())
+    written = b"".join(path.read_bytes() for path in (tmp_path / "scratch").rglob("*") if path.is_file())
+    for text in (git_server.LOGIN[1].encode(), coded):
+        assert text not in written
+        assert text.decode() not in "".join(commands)
+
+
+@pytest.mark.parametrize(
+    ("values", "path", "reason"),
+    [
+        ({}, "/handbook/.git", "SourceUnauthorized"),
+        ({"username": "reader", "password": "wrong-horse"}, "/handbook/.git", "SourceUnauthorized"),
+        ({"token": "wrong-horse"}, "/handbook/.git", "SourceUnauthorized"),
+        ({"username": "reader", "password": "correct horse"}, "/none/.git", "SourceNotFound"),
+    ],
+)
+async def test_refusals_of_a_server_are_told_apart(
+    repository: Repository, server: GitServer, tmp_path: Path, values: dict[str, str], path: str, reason: str
+) -> None:
+    """Wrong credentials and missing repositories have reasons of their own, which never hold a secret."""
+    reference = secret(tmp_path, **values) if values else {}
+    with pytest.raises(SourceFailure) as failure:
+        await load(repository, url=f"{server.address}{path}", **reference)
+    assert failure.value.reason == reason
+    assert "horse" not in str(failure.value)
+    assert ("team/login" in str(failure.value)) == (reason == "SourceUnauthorized" and bool(values))

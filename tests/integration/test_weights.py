@@ -16,8 +16,9 @@ import pytest
 from lateen_api import digests
 from lateen_api.serve_config import WeightsArguments
 from lateen_serving.errors import LoadError
+from lateen_serving.outbound import retrying
 from lateen_serving.settings import ServingSettings
-from lateen_serving.weights import retrying, source
+from lateen_serving.weights import source
 from stack import sources
 from stack.sources import Server
 from stack.waiting import wait_for

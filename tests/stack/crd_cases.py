@@ -113,6 +113,8 @@ TEXT = {"documents": [{"name": "a.md", "text": "A"}]}
 REPOSITORY = "https://example.com/r.git"
 
 ADAPTER = {"name": "support", "uri": "pvc://models/support"}
+SITE = "https://example.com/"
+ROWS = {"secretRef": {"name": "database"}, "query": "select id, text from pages"}
 ONE_OF_MESSAGE = "set exactly one of replicas (a fixed number) and autoscaling"
 
 REFUSED = [
@@ -244,8 +246,10 @@ REFUSED = [
     index("spec.sources: duplicate entries", sources=[{"name": "a", "inline": TEXT}] * 2),
     index("spec.embedding: Required value", embedding=MISSING),
     index("must be the name of a resource: at most 40 lower-case", embedding__modelRef__name="Mini.LM"),
-    source("a source has exactly one of inline, configMap, pvc, git"),
-    source("a source has exactly one of inline, configMap, pvc, git", inline=TEXT, configMap={"name": "a"}),
+    source("a source has exactly one of inline, configMap, pvc, git, http"),
+    source(
+        "a source has exactly one of inline, configMap, pvc, git, http", inline=TEXT, configMap={"name": "a"}
+    ),
     source(
         "must be at most 63 lower-case letters, digits and '-', such as handbook", name="A b", inline=TEXT
     ),
@@ -265,6 +269,17 @@ REFUSED = [
     source("must be a branch, a tag or a commit", git={"url": REPOSITORY, "ref": "-main"}),
     source(RELATIVE_MESSAGE, git={"url": REPOSITORY, "path": "../.."}),
     source("git.include[0] in body should be at least 1 chars", git={"url": REPOSITORY, "include": [""]}),
+    source("http needs urls or sitemap", http={}),
+    source("must be https://host/path", http={"urls": ["https://user:password@example.com/"]}),
+    source("must be https://host/path", http={"sitemap": "ftp://example.com/sitemap.xml"}),
+    source("crawl.maxDepth in body should be less", http={"urls": [SITE], "crawl": {"maxDepth": 11}}),
+    source("duplicate entries", http={"urls": [SITE, SITE]}),
+    source("must be s3://bucket/prefix", objectStore={"uri": "https://bucket/prefix"}),
+    source("sql.query in body should match", sql={**ROWS, "query": "DELETE FROM pages"}),
+    source("sql.query in body should match", sql={**ROWS, "query": "SELECT 1; SELECT 2"}),
+    source("must be the name of a column", sql={**ROWS, "idColumn": "id, text"}),
+    source("sql.secretRef: Required value", sql={"query": "SELECT 1"}),
+    index("spec.sync.deletePolicy: Unsupported value", sync__deletePolicy="Never"),
     index(QUANTITY_MESSAGE, parsing__maxDocumentBytes="2 MB"),
     index("spec.chunking.strategy: Unsupported value", chunking__strategy="Sentence"),
     index("spec.chunking.size in body should be greater than or equal to 16", chunking__size=8),
@@ -321,6 +336,14 @@ ACCEPTED = [
     index("", sources=[{"name": "a", "inline": TEXT}, {"name": "b", "configMap": {"name": "c.d"}}]),
     source("", pvc={"claimName": "documents", "path": "policies/2026"}),
     source("", git={"url": "file:///srv/repositories/r.git", "ref": "feature/x"}),
+    source("", git={"url": REPOSITORY, "secretRef": {"name": "login"}}),
+    source("", http={"urls": [SITE, "http://127.0.0.1:8080", "https://[2606:4700::1]/a?b=c"], "crawl": {}}),
+    source("", http={"sitemap": f"{SITE}sitemap.xml", "maxPages": 10000, "requestsPerSecond": 100}),
+    source("", objectStore={"uri": "gs://bucket"}),
+    source("", objectStore={"uri": "s3://bucket/a/b", "include": ["**"], "secretRef": {"name": "s3"}}),
+    source("", sql={**ROWS, "query": "WITH a AS (SELECT 1)\nSELECT * FROM a", "updatedColumn": "updated"}),
+    source("", push={}),
+    index("", sync={"deletePolicy": "Keep"}),
     index("", schedule={"cron": "*/5 8-18 * * 1-5", "timeZone": "America/Argentina/Buenos_Aires"}),
     index("", retrieval={"alpha": "1.0", "mode": "Vector", "limit": 50}),
     index("", store={"compression": "pq"}, retrieval={"rerank": {"modelRef": {"name": "r"}}}),

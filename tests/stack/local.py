@@ -50,6 +50,8 @@ class LocalStack:
             "AWS_ENDPOINT_URL": f"http://127.0.0.1:{sources.free_port()}",
             "AWS_ALLOW_HTTP": "true",
             "AWS_REGION": "us-east-1",
+            # Web servers and buckets that a test starts on loopback.
+            "LATEEN_SOURCE_HOSTS": '["http://127.0.0.1"]',
         }
         result = lateen("up", "--detach", state=self.state.root, timeout=START_TIMEOUT, more=setting)
         assert result.returncode == 0, f"lateen up failed:\n{result.stdout[-4000:]}\n{result.stderr[-4000:]}"

@@ -12,7 +12,7 @@ from typing import Any
 
 from lateen_api import names
 from lateen_api.gateway_report import Facts, Traffic
-from lateen_api.index_build import BuildReport, DocumentFailure
+from lateen_api.index_build import BuildReport, DocumentFailure, SourceReport
 from lateen_operator.cache import ResourceCache
 from lateen_operator.reconcile.reconciler import Reconciler
 from lateen_operator.revisions import Revisions
@@ -65,6 +65,7 @@ class FakeWorld:
     jobs: dict[str, Job] = field(default_factory=dict)
     requests: dict[str, dict[str, Any]] = field(default_factory=dict)
     failing_documents: tuple[DocumentFailure, ...] = ()
+    source_reports: tuple[SourceReport, ...] = ()
     failing_jobs: str | None = None
     """Message that jobs fail with; None: they succeed."""
     collections: set[str] = field(default_factory=set)
@@ -179,6 +180,7 @@ class FakeWorld:
         self.collections |= {collection, names.ledger_collection(collection)}
         self.reports[collection] = BuildReport(
             fingerprint=request["fingerprint"],
+            asked=request["asked"],
             started_at=timestamp(self.now - 1),
             finished_at=timestamp(self.now),
             documents=5,
@@ -188,6 +190,7 @@ class FakeWorld:
             removed=0,
             failed=len(self.failing_documents),
             failures=list(self.failing_documents),
+            sources=list(self.source_reports),
         )
         return replace(job, status=JobStatus.SUCCEEDED, ended_at=self.now)
 

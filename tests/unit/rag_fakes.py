@@ -92,6 +92,19 @@ class MemoryStore:
         return found
 
 
+class MemoryCursors:
+    """Keeps the text."""
+
+    def __init__(self) -> None:
+        self.text = ""
+
+    async def read(self) -> str:
+        return self.text
+
+    async def write(self, text: str) -> None:
+        self.text = text
+
+
 class WordEmbedder:
     """Tokens are words of at most four letters; vectors depend on the text alone."""
 

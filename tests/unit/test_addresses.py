@@ -6,8 +6,8 @@ import socket
 
 import pytest
 
-from lateen_serving import addresses
-from lateen_serving.addresses import Allowed, Forbidden, Unresolved
+from lateen_serving.outbound import addresses
+from lateen_serving.outbound.addresses import Allowed, Forbidden, Unresolved
 
 
 @pytest.mark.parametrize(

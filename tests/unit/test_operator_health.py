@@ -9,7 +9,7 @@ from aiohttp.web import Application, Response
 
 from lateen_operator.health import LONGEST_RECONCILE, Vitals, application
 from lateen_operator.metrics import Metrics
-from lateen_operator.seams import WATCHED, Kind
+from lateen_operator.seams import WATCHED, Key, Kind
 
 
 class Clock:
@@ -118,6 +118,7 @@ async def test_metrics_show_what_happened(vitals: Vitals, clock: Clock) -> None:
     """Reconciles, failures, requests, queue, leadership and age of watches, each under its documented name."""
     metrics = Metrics()
     metrics.follow(lambda: 3, vitals.watch_age)
+    metrics.follow_lag(lambda: [(Key(Kind.RAG_INDEX, "team", "handbook"), 12.5)])
     vitals.lead()
     clock.now += 7
     metrics.leading(True)
@@ -134,6 +135,7 @@ async def test_metrics_show_what_happened(vitals: Vitals, clock: Clock) -> None:
         'lateen_operator_api_requests_total{resource="ragindexes/status",verb="apply"} 1.0',
         'lateen_operator_watch_age_seconds{kind="RAGIndex"} 7.0',
         "lateen_operator_queue_depth 3.0",
+        'lateen_operator_index_lag_seconds{name="handbook",namespace="team"} 12.5',
         "lateen_operator_leader 1.0",
         "lateen_operator_build_info{version=",
     ):

@@ -13,7 +13,7 @@ from lateen_operator import mirror as mirror_module
 from lateen_operator.mirror import SecretsMirror
 from lateen_operator.seams import Kind
 from unit.operator_fakes import FakeOperator, FakeWorld, ready
-from unit.operator_specs import LLM, model
+from unit.operator_specs import INDEX, LLM, everything, index, model
 
 TOKEN = ("default", "hub")
 
@@ -161,6 +161,25 @@ async def test_a_missing_secret_is_named_and_its_arrival_heals(tmp_path: Path) -
     world.secrets[TOKEN] = world.secrets["default", "other"] = {"token": b"x"}
     await operator.settle()
     assert ready(world, LLM) == ("True", "Ready")
+
+
+async def test_the_secret_of_an_index_is_there_before_its_build(tmp_path: Path) -> None:
+    """Without it nothing is built and the source is named; what is sent to Ray has its name alone."""
+    world = everything(FakeWorld())
+    source = {"name": "book", "git": {"url": "https://git.example/book", "secretRef": {"name": "hub"}}}
+    world.put(Kind.RAG_INDEX, "handbook", index(sources=[source]))
+    operator = FakeOperator(world, secrets_folder=str(tmp_path))
+    await operator.settle()
+    assert ready(world, INDEX) == ("False", "ReferenceNotFound")
+    assert "spec.sources[book]" in world.resources[INDEX].status["conditions"][0]["message"]
+    assert not world.requests
+    world.secrets[TOKEN] = {"token": b"hf_very_secret"}
+    await operator.settle()
+    assert ready(world, INDEX) == ("True", "Ready")
+    assert files(tmp_path) == {"default/hub/token": b"hf_very_secret"}
+    (request,) = world.requests.values()
+    assert (request["namespace"], request["sources"][0]["git"]["secretRef"]) == ("default", {"name": "hub"})
+    assert "hf_very_secret" not in str(world.requests)
 
 
 async def test_a_secret_stays_until_the_last_application_that_uses_it_is_gone(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def test_plan(
     expected: Plan,
 ) -> None:
     """Content decides; what can't be read now is not known to be gone."""
-    assert plan(known, present, unreadable=unreadable, failed_sources=failed) == expected
+    assert plan(known, present, unreadable=unreadable, kept_sources=failed) == expected
 
 
 def test_entries_are_believed_only_as_far_as_the_chunks_confirm_them() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lateen_api.rag_index import GitSource, Source
+from lateen_api.rag_sources import GitSource, Source
 from lateen_serving.rag import files, git, sources
 from lateen_serving.rag.protocol import Loaded, SourceFailure
 from lateen_serving.rag.sources import Surroundings

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from lateen_api.index_build import BuildReport, BuildRequest
+from lateen_api.index_build import BuildReport, BuildRequest, SourceReport
 from lateen_serving.rag import sync
 from lateen_serving.rag.protocol import BuildFailure
 from lateen_serving.rag.sources import Surroundings
 from lateen_serving.rag.sync import Synchronization
 from lateen_serving.settings import ServingSettings
-from unit.rag_fakes import Crash, MemoryStore, WordEmbedder
+from unit.rag_fakes import Crash, MemoryCursors, MemoryStore, WordEmbedder
 
 LONG = "# Long\n\n" + "\n\n".join(f"paragraph {number} " + "word " * 20 for number in range(12))
 
@@ -21,7 +21,7 @@ LONG = "# Long\n\n" + "\n\n".join(f"paragraph {number} " + "word " * 20 for numb
 def request(sources: list[dict[str, Any]], **more: Any) -> BuildRequest:
     """A request for passages of 24 tokens from documents of at most 4 KiB."""
     document = {
-        "id": "handbook", "collection": "C", "fingerprint": "f", "sources": sources, "parsing": {"maxDocumentBytes": "4Ki"},
+        "id": "handbook", "namespace": "default", "collection": "C", "fingerprint": "f", "sources": sources, "parsing": {"maxDocumentBytes": "4Ki"},
         "chunking": {"size": 24, "overlap": 4}, "store": {}, "embedderApplication": "a", "embedder": "minilm",
         "embedderRevision": "r1",
     }  # fmt: skip
@@ -39,6 +39,8 @@ class World:
     def __init__(self, folder: Path) -> None:
         self.store = MemoryStore()
         self.embedder = WordEmbedder()
+        self.now = datetime(2026, 1, 2, tzinfo=UTC)
+        self.cursors = MemoryCursors()
         self.settings = ServingSettings(volumes=folder / "volumes")
         self.around = Surroundings(self.settings, folder / "job", folder / "scratch", 4096)
 
@@ -49,7 +51,8 @@ class World:
             self.store,
             self.embedder,
             self.around,
-            lambda: datetime(2026, 1, 2, tzinfo=UTC),
+            lambda: self.now,
+            self.cursors,
         )
         return await run.run()
 
@@ -69,6 +72,7 @@ async def test_first_build_indexes_everything(world: World) -> None:
     assert report == BuildReport(
         fingerprint="f", started_at="2026-01-02T00:00:00+00:00", finished_at="2026-01-02T00:00:00+00:00",
         documents=2, chunks=3, tokens=8, embedded=3, removed=0, failed=0,
+        sources=[SourceReport(name="s", documents=2, changed=2, read_at="2026-01-02T00:00:00+00:00")],
     )  # fmt: skip
     assert world.store.report == report
 

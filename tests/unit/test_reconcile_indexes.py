@@ -4,8 +4,11 @@
 from dataclasses import replace
 
 from lateen_api import names
-from lateen_api.index_build import DocumentFailure
+from lateen_api.index_build import DocumentFailure, SourceReport
+from lateen_api.status_types import RAGIndexStatus, SourceStatus
+from lateen_operator.plan import indexes
 from lateen_operator.seams import Kind
+from lateen_operator.status import timestamp, unix
 from unit.operator_fakes import FakeOperator, FakeWorld, ready
 from unit.operator_specs import (
     INDEX,
@@ -122,6 +125,42 @@ async def test_documents_that_can_not_be_indexed_are_named_and_the_rest_answers(
     assert ready(world, INDEX) == ("False", "DocumentsFailed")
     assert world.resources[INDEX].status["failures"][0]["document"] == "notes/b.md"
     assert catalog(world).indexes
+
+
+async def test_each_source_is_in_the_status() -> None:
+    """With its counts; why it can't be read; and the oldest change that can't be found, from which the lag counts."""
+    world = everything(FakeWorld())
+    since = timestamp(world.now - 100)
+    world.failing_documents = (
+        DocumentFailure(document="site", reason="SourceUnauthorized", message="Secret x."),
+    )
+    world.source_reports = (
+        SourceReport(name="notes", documents=5, changed=2),
+        SourceReport(name="site", documents=7, failed=1, cursor="abc", pending_since=since),
+    )
+    operator = FakeOperator(world)
+    await operator.settle()
+    assert ready(world, INDEX) == ("False", "SourceUnauthorized")
+    status = RAGIndexStatus.model_validate(world.resources[INDEX].status)
+    assert status.sources == [
+        SourceStatus(name="notes", documents=5, changed=2),
+        SourceStatus(
+            name="site", documents=7, failed=1, cursor="abc", pending_since=since, reason="SourceUnauthorized",
+            message="Secret x.",
+        ),
+    ]  # fmt: skip
+    assert status.oldest_unindexed_change == since
+    assert list(indexes.lags([world.resources[INDEX]], unix(since) + 60)) == [(INDEX, 60.0)]
+
+
+async def test_another_delete_policy_is_a_synchronization() -> None:
+    """What is gone leaves at once when it no longer has to be kept."""
+    world, operator = await settled()
+    jobs = len(world.requests)
+    world.put(Kind.RAG_INDEX, "handbook", index(sync={"deletePolicy": "Keep"}))
+    await operator.settle()
+    assert len(world.requests) == jobs + 1
+    assert list(world.requests.values())[-1]["sync"] == {"deletePolicy": "Keep"}
 
 
 async def test_an_unreachable_source_never_replaces_a_complete_index() -> None:

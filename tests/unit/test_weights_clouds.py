@@ -10,8 +10,9 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from lateen_api.serve_config import WeightsArguments
 from lateen_serving.errors import LoadError
+from lateen_serving.outbound import retrying
 from lateen_serving.settings import ServingSettings
-from lateen_serving.weights import retrying, source
+from lateen_serving.weights import source
 from unit.weights_clouds import ACCOUNT, ACCOUNT_KEY, SAS, Azure, Cloud, Google, running
 
 FILES = {"config.json": b"{}", "model.safetensors": os.urandom(1_000_000), "tokenizer.json": b"[]"}

@@ -12,10 +12,11 @@ import pytest
 from lateen_api import digests
 from lateen_api.serve_config import WeightsArguments
 from lateen_serving.errors import LoadError
+from lateen_serving.outbound import retrying
+from lateen_serving.outbound.credentials import NONE, Credentials
 from lateen_serving.settings import ServingSettings
-from lateen_serving.weights import local, remote, retrying, source, uris
+from lateen_serving.weights import local, remote, source, uris
 from lateen_serving.weights.cache import Cache
-from lateen_serving.weights.credentials import NONE, Credentials
 from lateen_serving.weights.folders import CONTENTS
 from lateen_serving.weights.hub import Hub
 from lateen_serving.weights.quota import Room

@@ -13,8 +13,9 @@ import pytest
 
 from lateen_api.serve_config import WeightsArguments
 from lateen_serving.errors import LoadError
+from lateen_serving.outbound import retrying
 from lateen_serving.settings import ServingSettings
-from lateen_serving.weights import retrying, source
+from lateen_serving.weights import source
 
 COMMIT = "0123456789" * 4
 FILES = {

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from lateen_serving.addresses import Allowed
 from lateen_serving.errors import LoadError
-from lateen_serving.weights import bucket, credentials
-from lateen_serving.weights.credentials import NONE, Credentials
+from lateen_serving.outbound import buckets, credentials
+from lateen_serving.outbound.addresses import Allowed
+from lateen_serving.outbound.credentials import NONE, Credentials
 
 
 def test_secrets_are_files(tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_keys_by_which_the_node_would_act_for_a_stranger(
 ) -> None:
     """A Secret brings an identity; it can't make the node read files, ask hosts or lend its own identity."""
     with pytest.raises(LoadError, match=word):
-        bucket.configuration(store, Credentials("team/s", values))
+        buckets.configuration(store, Credentials("team/s", values))
 
 
 ENDPOINT = {"endpoint": "https://x.example"}
@@ -118,7 +118,7 @@ def test_what_a_secret_lacks_is_not_taken_of_the_node(
 ) -> None:
     """A Secret without a whole identity is refused, by the names of what is missing, with an endpoint or without."""
     with pytest.raises(LoadError, match=f"Secret team/s: it lacks {lacking}: ") as caught:
-        bucket.configuration(store, Credentials("team/s", values))
+        buckets.configuration(store, Credentials("team/s", values))
     assert caught.value.code == "SourceUnauthorized"
 
 
@@ -134,13 +134,13 @@ def test_what_a_secret_lacks_is_not_taken_of_the_node(
 )
 def test_a_secret_with_all_it_needs(store: Any, values: dict[str, str]) -> None:
     """It is taken as it is, and says itself whether requests are signed."""
-    found = bucket.configuration(store, Credentials("team/s", values))
+    found = buckets.configuration(store, Credentials("team/s", values))
     assert found == {"skip_signature": "false"} | values
 
 
 def test_without_a_secret_the_node_says_all() -> None:
     """A source that names no Secret is read with the node's identity."""
-    assert bucket.configuration("s3", NONE) == {}
+    assert buckets.configuration("s3", NONE) == {}
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_credentials_of_a_secret_leave_nothing_to_the_node(
 ) -> None:
     """The store's client is told them directly, so that it can't prefer others from its environment."""
     config = {**values, "region": "r", "skip_signature": "false"}
-    own = bucket.provider(store, config, "team/s")
+    own = buckets.provider(store, config, "team/s")
     assert own is not None
     assert own() == {**handed, "expires_at": None}
     assert config == {"region": "r", "skip_signature": "false"}
@@ -174,7 +174,7 @@ def test_credentials_of_a_secret_leave_nothing_to_the_node(
 def test_nothing_is_signed_for_whoever_says_so() -> None:
     """Keys beside `skip_signature` are dropped."""
     config = {"skip_signature": "true", "access_key_id": "a", "endpoint": "https://x.example"}
-    assert bucket.provider("s3", config, "team/s") is None
+    assert buckets.provider("s3", config, "team/s") is None
     assert config == {"skip_signature": "true", "endpoint": "https://x.example"}
 
 
@@ -185,7 +185,7 @@ def test_a_key_that_is_none(values: dict[str, str]) -> None:
     """It is refused before anybody is asked, by its name and without its value."""
     (name, value), *_ = values.items()
     with pytest.raises(LoadError, match=name) as caught:
-        bucket.provider("az", dict(values), "team/s")
+        buckets.provider("az", dict(values), "team/s")
     assert caught.value.code == "SourceUnauthorized"
     assert f"{value} " not in caught.value.message
 
@@ -204,7 +204,7 @@ def test_what_the_node_hides(
     """Where the node's own identity would be used instead of the Secret's, it is told which variable is the reason."""
     monkeypatch.setenv(variable, "x")
     with pytest.raises(LoadError, match=variable) as caught:
-        bucket.provider(store, values, "team/s")
+        buckets.provider(store, values, "team/s")
     assert caught.value.code == "SourceRefused"
 
 
@@ -214,6 +214,6 @@ def test_a_service_account_names_no_hosts() -> None:
     text = str({**fields, "gcs_base_url": "https://10.0.0.1", "token_uri": "https://10.0.0.1"}).replace(
         "'", '"'
     )
-    found = bucket.configuration("gs", Credentials("team/s", {"service_account_key": text}))
+    found = buckets.configuration("gs", Credentials("team/s", {"service_account_key": text}))
     assert "10.0.0.1" not in found["service_account_key"]
     assert Allowed().private("10.0.0.1", 443) is False

@@ -10,10 +10,10 @@ from huggingface_hub import errors as hub
 from lateen_api import digests
 from lateen_api.serve_config import WeightsArguments
 from lateen_serving.errors import LoadError
+from lateen_serving.outbound.credentials import NONE, Credentials
 from lateen_serving.settings import ServingSettings
 from lateen_serving.weights import hub as hub_module
 from lateen_serving.weights import source, uris
-from lateen_serving.weights.credentials import NONE, Credentials
 
 
 @pytest.fixture

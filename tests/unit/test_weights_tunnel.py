@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from lateen_serving.addresses import Allowed
-from lateen_serving.weights.tunnel import tunnel
+from lateen_serving.outbound.addresses import Allowed
+from lateen_serving.outbound.tunnel import tunnel
 
 
 @pytest.fixture

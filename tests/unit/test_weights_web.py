@@ -12,10 +12,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from lateen_serving.addresses import Allowed
 from lateen_serving.errors import LoadError
-from lateen_serving.weights import retrying, uris
-from lateen_serving.weights.credentials import NONE, Credentials
+from lateen_serving.outbound import retrying
+from lateen_serving.outbound.addresses import Allowed
+from lateen_serving.outbound.credentials import NONE, Credentials
+from lateen_serving.weights import uris
 from lateen_serving.weights.registry import Registry
 from lateen_serving.weights.remote import Remote
 from lateen_serving.weights.web import Web

@@ -7,7 +7,7 @@ first complete report              -> the alias moves to it
 gateway serves it                  -> older collections go
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, get_args
 
@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from lateen_api import catalog, names
 from lateen_api.conditions import ConditionType, Reason
-from lateen_api.index_build import BuildReport, BuildRequest, SourceFailureReason
+from lateen_api.index_build import BuildReport, BuildRequest, SourceFailureReason, SourceReport
 from lateen_api.model_deployment import ModelDeploymentSpec
 from lateen_api.rag_index import RAGIndexSpec
 from lateen_operator.plan import schedules
@@ -59,7 +59,8 @@ def plan(resource: Resource, world: World, models: Sequence[catalog.Model]) -> I
         )
         return IndexPlan(_with_retrieval(resource, present, spec), spec, problem=verdict)
     embedder, problem = _embedder(resource, spec, world, models)
-    if embedder is None:
+    problem = problem or _missing_secret(resource, spec, world)
+    if embedder is None or problem is not None:
         return IndexPlan(_with_retrieval(resource, present, spec), spec, problem=problem)
     collection = _collection(resource, spec, embedder)
     is_live = world.store.aliases.get(alias(resource)) == collection
@@ -139,6 +140,14 @@ def _reranker(resource: Resource, spec: RAGIndexSpec) -> str | None:
     return names.client_id(resource.key.namespace, rerank.model_ref.name) if rerank else None
 
 
+def _missing_secret(resource: Resource, spec: RAGIndexSpec, world: World) -> Verdict | None:
+    for source in spec.sources:
+        if source.secret is not None and (resource.key.namespace, source.secret) in world.missing_secrets:
+            message = f"spec.sources[{source.name}]: there is no Secret {source.secret!r} in this namespace."
+            return Verdict("False", Reason.REFERENCE_NOT_FOUND, message)
+    return None
+
+
 def _wanted_revision(model: Resource, entry: catalog.Model) -> str:
     # While a new revision of the embedder starts, building with the old one would be work for the bin.
     try:
@@ -199,6 +208,7 @@ def fingerprint(
     """Identifies what is to be indexed now: sources, the content of ConfigMaps, the schedule's tick, the annotation."""
     content = {
         "sources": spec.dump()["sources"],
+        "sync": spec.dump()["sync"],
         "configMaps": {
             source: {key: names.key_digest(value.decode("latin-1")) for key, value in files.items()}
             for source, files in config_maps.items()
@@ -216,9 +226,12 @@ def request(resource: Resource, made: IndexPlan, wanted: str) -> BuildRequest:
     assert made.collection is not None
     return BuildRequest(
         id=names.client_id(resource.key.namespace, resource.key.name),
+        namespace=resource.key.namespace,
         collection=made.collection,
         fingerprint=wanted,
         sources=made.spec.sources,
+        sync=made.spec.sync,
+        asked=resource.annotations.get(names.SYNC_ANNOTATION, ""),
         parsing=made.spec.parsing,
         chunking=made.spec.chunking,
         store=made.spec.store,
@@ -343,7 +356,25 @@ def _counts(live: BuildReport, tick: float) -> dict[str, Any]:
         "tokens": live.tokens,
         "failed": live.failed,
         "failures": [failure.dump() for failure in live.failures] or None,
+        "sources": [_source(source, live) for source in live.sources] or None,
+        "oldestUnindexedChange": min(
+            filter(None, (item.pending_since for item in live.sources)), default=None
+        ),
         "fingerprint": live.fingerprint,
         "lastSyncTime": live.finished_at,
+        "lastHandledSync": live.asked or None,
         "lag": f"{max(0, round(unix(live.finished_at) - since))}s",
     }
+
+
+def lags(resources: Iterable[Resource], now: float) -> Iterator[tuple[Key, float]]:
+    """Of each index the seconds since the oldest change that its status says can't be found; 0 for none."""
+    for resource in resources:
+        since = resource.status.get("oldestUnindexedChange")
+        yield resource.key, max(0.0, now - unix(since)) if since else 0.0
+
+
+def _source(source: SourceReport, live: BuildReport) -> dict[str, Any]:
+    failure = next((item for item in live.failures if item.document == source.name), None)
+    why = {"reason": failure.reason, "message": failure.message} if failure is not None else {}
+    return source.dump() | why

@@ -121,13 +121,14 @@ class Convergence:
         )
         models = tuple(self._cache.of_kind(Kind.MODEL_DEPLOYMENT))
         prompts = tuple(self._cache.of_kind(Kind.PROMPT_TEMPLATE))
-        missing = await self._mirrored(references.secrets(models, serve.applications.values()))
+        indexes = tuple(self._cache.of_kind(Kind.RAG_INDEX))
+        missing = await self._mirrored(references.secrets(models, indexes, serve.applications.values()))
         revisions = self._revisions.by_owner()
         self._reader.limit(prompts, (item for owned in revisions.values() for item in owned))
         return World(
             models=models,
             prompts=prompts,
-            indexes=tuple(self._cache.of_kind(Kind.RAG_INDEX)),
+            indexes=indexes,
             keys=keys,
             revisions=revisions,
             serve=serve,

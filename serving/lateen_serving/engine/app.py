@@ -44,9 +44,9 @@ from lateen_serving.engine.protocol import (
 )
 from lateen_serving.errors import LoadError, NotFound, ServiceError, Unavailable
 from lateen_serving.facts import publish
+from lateen_serving.outbound.wording import shown
 from lateen_serving.settings import ServingSettings
 from lateen_serving.weights import source
-from lateen_serving.weights.uris import shown
 
 _log = logging.getLogger(__name__)
 _FIRST_RETRY_SECONDS = 5.0

@@ -22,6 +22,7 @@ import structlog
 from lateen_api.index_build import BuildReport, BuildRequest
 from lateen_api.quantities import quantity
 from lateen_api.serve_config import REPLICA_FAILURE
+from lateen_serving.rag.cursor_store import WeaviateCursors
 from lateen_serving.rag.embedder import ServeEmbedder
 from lateen_serving.rag.protocol import BuildFailure
 from lateen_serving.rag.sources import Surroundings
@@ -53,11 +54,17 @@ async def _build(request: BuildRequest, settings: ServingSettings) -> BuildRepor
     try:
         with tempfile.TemporaryDirectory(prefix="scratch-", dir=here) as scratch:
             around = Surroundings(
-                settings, here, Path(scratch), int(quantity(request.parsing.max_document_bytes))
+                settings,
+                here,
+                Path(scratch),
+                int(quantity(request.parsing.max_document_bytes)),
+                request.namespace,
             )
+            cursors = WeaviateCursors(connection, request.collection)
             store = WeaviateStore(connection, request.collection, request.store)
             embedder = ServeEmbedder(request.embedder_application)
-            return await Synchronization(request, store, embedder, around).run()
+            run = Synchronization(request, store, embedder, around, remembered=cursors)
+            return await run.run()
     finally:
         await connection.aclose()
 

@@ -26,14 +26,14 @@ def plan(
     present: Mapping[str, str],
     *,
     unreadable: Collection[str] = (),
-    failed_sources: Collection[str] = (),
+    kept_sources: Collection[str] = (),
 ) -> Plan:
     """Compares the ledger with the documents that are `present` (id to content hash).
 
-    A document that is `unreadable`, or whose source is among `failed_sources`, is not known to be gone: it stays.
+    A document that is `unreadable`, or whose source is among `kept_sources`, is not known to be gone: it stays.
     """
     changed = [key for key, digest in present.items() if _hash(ledger, key) != digest]
-    unknown = {key for key, entry in ledger.items() if key in unreadable or entry.source in failed_sources}
+    unknown = {key for key, entry in ledger.items() if key in unreadable or entry.source in kept_sources}
     removed = [key for key in ledger if key not in present and key not in unknown]
     kept = ledger.keys() - set(changed) - set(removed)
     return Plan(tuple(sorted(changed)), tuple(sorted(removed)), tuple(sorted(kept)))

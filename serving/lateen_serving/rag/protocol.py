@@ -5,9 +5,10 @@
 implement both in memory.
 """
 
+import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -55,6 +56,15 @@ class Document:
     read: Callable[[], Awaitable[bytes]] = field(compare=False, repr=False)
     """Its content; raises OSError when it can't be read (any more)."""
 
+    version: str = ""
+    """What its source says and changes whenever the content does (an entity tag, a blob, a time); empty: nothing."""
+
+    unchanged: bool = False
+    """Whether what is indexed of it is still right, as its source says: then it need not be readable."""
+
+    updated_at: str = ""
+    """When its content changed last, RFC 3339, UTC; empty: not known."""
+
 
 @dataclass(frozen=True)
 class Loaded:
@@ -66,6 +76,56 @@ class Loaded:
 
     commit: str | None = None
     """The commit that was read, for a git source."""
+
+    unchanged: bool = False
+    """Whether the source is as the cursor says: then `documents` is empty, and all that is indexed of it stays."""
+
+    incomplete: bool = False
+    """Whether documents may be missing from `documents` although they are there; then nothing is taken for removed."""
+
+    position: str = ""
+    """How far the source was read, for people: a commit, a time; empty: it has no such thing."""
+
+    state: Mapping[str, Any] = field(default_factory=dict)
+    """What the source wants to know next time, as JSON."""
+
+    left_out: int = 0
+    """Documents beyond a bound of the spec."""
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """What a source may know of the last synchronization; empty at the first, and after its settings have changed."""
+
+    state: Mapping[str, Any] = field(default_factory=dict)
+    """What it asked to be kept."""
+
+    marks: Mapping[str, str] = field(default_factory=dict)
+    """By document id, of those whose content is indexed as it was then: `mark` of uri and version."""
+
+    whole: bool = False
+    """Whether all that the source had then is indexed, and nothing else of it."""
+
+    def knows(self, document_id: str, uri: str, version: str) -> bool:
+        """Whether the content of this version of a document is indexed."""
+        return bool(version) and self.marks.get(document_id) == mark(uri, version)
+
+
+def mark(uri: str, version: str) -> str:
+    """Stands for a version of a document at a place."""
+    return hashlib.sha256(f"{uri}\n{version}".encode()).hexdigest()[:16]
+
+
+class Cursors(Protocol):
+    """Keeps one text beside a collection's ledger. Implemented by `cursor_store.py`; in memory by unit tests."""
+
+    async def read(self) -> str:
+        """The text; empty before the first."""
+        ...
+
+    async def write(self, text: str) -> None:
+        """Replace the text."""
+        ...
 
 
 class SourceFailure(Exception):

@@ -1,22 +1,45 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds the documents of an index's sources. Called by `sync.py`; reads what the request, files and git hold.
+"""Finds the documents of an index's sources. Called by `sync.py`; each kind that is not on the disk has a module.
 
 Every source is bounded, and a source that can't be read raises SourceFailure: it fails alone.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from lateen_api.index_build import CONFIGMAP_FOLDER, DocumentFailure
-from lateen_api.rag_index import ConfigMapSource, GitSource, InlineSource, PvcSource, Source
-from lateen_serving.addresses import Allowed
-from lateen_serving.rag import files, git
+import httpx
+
+from lateen_api.index_build import CONFIGMAP_FOLDER, DocumentFailure, SourceFailureReason
+from lateen_api.rag_sources import (
+    ConfigMapSource,
+    GitSource,
+    HttpSource,
+    InlineSource,
+    ObjectStoreSource,
+    PvcSource,
+    Source,
+    SqlSource,
+)
+from lateen_serving.errors import LoadError
+from lateen_serving.outbound import credentials
+from lateen_serving.outbound.addresses import Allowed
+from lateen_serving.outbound.credentials import Credentials
+from lateen_serving.rag import files, git, objects, sql
 from lateen_serving.rag.globs import Selection
-from lateen_serving.rag.protocol import Document, Loaded, SourceFailure
+from lateen_serving.rag.protocol import Cursor, Document, Loaded, SourceFailure
+from lateen_serving.rag.web import walk
+from lateen_serving.rag.web.walk import Place
 from lateen_serving.settings import ServingSettings
+
+NOTHING = Cursor()
+_REASONS: dict[str, SourceFailureReason] = {
+    "SourceNotFound": "SourceNotFound",
+    "SourceRefused": "SourceRefused",
+    "SourceUnauthorized": "SourceUnauthorized",
+}
 
 
 @dataclass(frozen=True)
@@ -34,20 +57,76 @@ class Surroundings:
     largest: int
     """Largest document in bytes; of larger ones only the size matters."""
 
+    namespace: str = "default"
+    """Of the index and its Secrets."""
 
-async def load(source: Source, around: Surroundings) -> Loaded:
-    """The documents of one source, not read yet; raises SourceFailure."""
+    transport: httpx.AsyncBaseTransport | None = None
+    """What connects to web servers; None: the network."""
+
+    @property
+    def allowed(self) -> Allowed:
+        """Private hosts that may be reached."""
+        return Allowed.of(self.settings.source_hosts)
+
+    async def credentials(self, source: Source) -> Credentials:
+        """The keys of the source's Secret, none without; raises LoadError."""
+        name = f"{self.namespace}/{source.secret}" if source.secret is not None else None
+        return await asyncio.to_thread(credentials.read, name, self.settings.secrets)
+
+
+async def load(source: Source, around: Surroundings, cursor: Cursor = NOTHING) -> Loaded:
+    """The documents of one source, not read yet, of which `cursor` says what is indexed; raises SourceFailure."""
+    try:
+        return _distinct(await _load(source, around, cursor))
+    except LoadError as error:
+        raise SourceFailure(_REASONS.get(error.code, "SourceUnavailable"), error.message) from error
+
+
+async def _load(source: Source, around: Surroundings, cursor: Cursor) -> Loaded:
     if source.inline is not None:
-        loaded = _inline(source.name, source.inline)
-    elif source.config_map is not None:
-        loaded = await asyncio.to_thread(_config_map, source.name, source.config_map, around)
-    elif source.pvc is not None:
-        loaded = await asyncio.to_thread(_pvc, source.name, source.pvc, around)
-    elif source.git is not None:
-        loaded = await _git(source.name, source.git, around)
-    else:
-        raise SourceFailure("SourceNotFound", "the source names nothing to read")
-    return _distinct(loaded)
+        return _inline(source.name, source.inline)
+    if source.config_map is not None:
+        return await asyncio.to_thread(_config_map, source.name, source.config_map, around)
+    if source.pvc is not None:
+        return await asyncio.to_thread(_pvc, source.name, source.pvc, around)
+    if source.push is not None:
+        return Loaded()  # what clients sent is in the index and nowhere else
+    return await _far(source, around, cursor)
+
+
+async def _far(source: Source, around: Surroundings, cursor: Cursor) -> Loaded:
+    if source.git is not None:
+        return await _git(source, source.git, around, cursor)
+    if source.http is not None:
+        return await _http(source, source.http, around, cursor)
+    if source.object_store is not None:
+        return await _objects(source, source.object_store, around, cursor)
+    if source.sql is not None:
+        return await _sql(source, source.sql, around, cursor)
+    raise SourceFailure("SourceNotFound", "the source names nothing to read")
+
+
+async def _sql(source: Source, query: SqlSource, around: Surroundings, cursor: Cursor) -> Loaded:
+    folder, roots = around.scratch / source.name, around.settings.file_roots
+    place = sql.Place(folder, around.largest, roots, around.allowed, await around.credentials(source))
+    return await sql.load(source.name, query, place, cursor)
+
+
+async def _http(source: Source, http: HttpSource, around: Surroundings, cursor: Cursor) -> Loaded:
+    place = Place(
+        around.scratch / source.name,
+        around.largest,
+        around.allowed,
+        await around.credentials(source),
+        around.transport,
+    )
+    return await walk.load(source.name, http, place, cursor)
+
+
+async def _objects(source: Source, store: ObjectStoreSource, around: Surroundings, cursor: Cursor) -> Loaded:
+    secret = await around.credentials(source)
+    place = objects.Place(around.scratch / source.name, around.largest, around.allowed, secret)
+    return await objects.load(source.name, store, place, cursor)
 
 
 def _inline(name: str, source: InlineSource) -> Loaded:
@@ -86,17 +165,21 @@ def _pvc(name: str, source: PvcSource, around: Surroundings) -> Loaded:
     return _files(name, "/".join(filter(None, (f"pvc://{source.claim_name}", source.path.strip("/")))), found)
 
 
-async def _git(name: str, source: GitSource, around: Surroundings) -> Loaded:
-    tree = await git.checkout(
-        source,
-        around.scratch / name,
-        roots=around.settings.file_roots,
-        allowed=Allowed.of(around.settings.source_hosts),
-        largest=around.largest,
-    )
-    loaded = _files(name, "", tree.listing)
-    documents = [replace(item, uri=git.uri(source, item.path)) for item in loaded.documents]
-    return Loaded(documents, loaded.failures, tree.commit)
+async def _git(source: Source, repository: GitSource, around: Surroundings, cursor: Cursor) -> Loaded:
+    access = git.Access(around.settings.file_roots, around.allowed, await around.credentials(source))
+    known = str(cursor.state.get("commit", "")) if cursor.whole else ""
+    tree = await git.checkout(repository, around.scratch / source.name, access, around.largest, known)
+    if tree.listing is None:
+        return Loaded(commit=tree.commit, unchanged=True)
+    loaded = _files(source.name, "", tree.listing)
+    documents = [_blob(item, repository, tree.blobs, cursor) for item in loaded.documents]
+    state = {"commit": tree.commit}
+    return Loaded(documents, loaded.failures, tree.commit, position=tree.commit, state=state)
+
+
+def _blob(item: Document, repository: GitSource, blobs: Mapping[str, str], cursor: Cursor) -> Document:
+    where, blob = git.uri(repository, item.path), blobs[item.path]
+    return replace(item, uri=where, version=blob, unchanged=cursor.knows(item.id, where, blob))
 
 
 def _files(name: str, prefix: str, found: files.Listing) -> Loaded:
@@ -123,4 +206,4 @@ def _distinct(loaded: Loaded) -> Loaded:
         if first.setdefault(document.id, document) is not document:
             message = "another document of the source has the same name"
             twice.append(DocumentFailure(document=document.id, reason="Unreadable", message=message))
-    return Loaded(list(first.values()), [*loaded.failures, *twice], loaded.commit)
+    return replace(loaded, documents=list(first.values()), failures=[*loaded.failures, *twice])

@@ -10,6 +10,7 @@ run; chunk ids depend on document, position and content, so that doing it again 
 
 import asyncio
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -22,18 +23,21 @@ from lateen_api.index_build import (
     BuildRequest,
     DocumentFailure,
     DocumentFailureReason,
+    SourceReport,
 )
 from lateen_api.quantities import quantity
-from lateen_serving.rag import parse, planning, sources
+from lateen_serving.rag import cursors, parse, planning, source_reports, sources
 from lateen_serving.rag.bounded import each
 from lateen_serving.rag.cutting import Content, Cutter
 from lateen_serving.rag.protocol import (
     PENDING,
     BuildFailure,
     Chunk,
+    Cursors,
     Document,
     Embedder,
     Entry,
+    Loaded,
     SourceFailure,
     Stamp,
     Store,
@@ -65,7 +69,9 @@ class _Tally:
 
     ledger: dict[str, Entry] = field(default_factory=dict)
     failures: list[DocumentFailure] = field(default_factory=list)
-    commits: dict[str, str] = field(default_factory=dict)
+    loaded: dict[str, Loaded] = field(default_factory=dict)
+    """By source, of those that could be read."""
+    counts: source_reports.Counts = field(default_factory=source_reports.Counts)
     embedded: int = 0
     removed: int = 0
 
@@ -80,12 +86,16 @@ class Synchronization:
         embedder: Embedder,
         around: sources.Surroundings,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        remembered: Cursors | None = None,
     ) -> None:
+        """`remembered` keeps what saves the next run work; without it every source is read anew."""
         self._request = request
         self._store = store
         self._embedder = embedder
         self._around = around
         self._now = now
+        self._remembered = remembered
+        self._kept: dict[str, cursors.Kept] = {}
         self._largest = int(quantity(request.parsing.max_document_bytes))
         self._calls = asyncio.Semaphore(EMBED_CALLS)
         self._tally = _Tally()
@@ -95,17 +105,17 @@ class Synchronization:
         """Synchronize; raises BuildFailure when it can't be finished."""
         started = self._now()
         await self._open()
-        documents, failed_sources = await self._load()
+        documents, keep = await self._load()
         digests, unreadable = await self._digests(documents.values())
-        todo = planning.plan(
-            self._tally.ledger, digests, unreadable=unreadable, failed_sources=failed_sources
-        )
+        todo = planning.plan(self._tally.ledger, digests, unreadable=unreadable, kept_sources=keep)
         log.info("planned", changed=len(todo.changed), removed=len(todo.removed), kept=len(todo.kept))
         try:
             await self._index([documents[key] for key in todo.changed])
         finally:
             await self._remove(todo.removed)
         report = self._report(started)
+        if self._remembered is not None:
+            await self._remembered.write(cursors.encode(self._kept))
         await self._store.put_report(report)
         return report
 
@@ -137,22 +147,29 @@ class Synchronization:
         return ledger
 
     async def _load(self) -> tuple[dict[str, Document], set[str]]:
-        """All documents by id, and the names of sources that can't be read."""
+        """All documents by id, and the names of sources of which nothing that is indexed may go."""
+        if self._remembered is not None:
+            self._kept = cursors.decode(await self._remembered.read())
         documents: dict[str, Document] = {}
-        failed = set()
+        keep = {source.name for source in self._request.sources if source.push is not None}
+        if self._request.sync.delete_policy == "Keep":
+            keep = {source.name for source in self._request.sources}
         for source in self._request.sources:
+            known = self._kept.get(source.name)
+            cursor = cursors.cursor(known, cursors.settings(source, FORMAT), source.name, self._tally.ledger)
             try:
-                loaded = await sources.load(source, self._around)
+                loaded = await sources.load(source, self._around, cursor)
             except SourceFailure as error:
-                failed.add(source.name)
+                keep.add(source.name)
                 self._fail(source.name, error.reason, str(error))
                 continue
+            if loaded.unchanged or loaded.incomplete:
+                keep.add(source.name)
             documents |= {document.id: document for document in loaded.documents}
             self._tally.failures.extend(loaded.failures)
-            if loaded.commit:
-                self._tally.commits[source.name] = loaded.commit
-            log.info("loaded", source=source.name, documents=len(loaded.documents))
-        return documents, failed
+            self._tally.loaded[source.name] = loaded
+            log.info("loaded", source=source.name, documents=len(loaded.documents), same=loaded.unchanged)
+        return documents, keep
 
     async def _digests(self, documents: Iterable[Document]) -> tuple[dict[str, str], set[str]]:
         """Content hash by document id, and the ids of documents that can't be read now."""
@@ -160,6 +177,9 @@ class Synchronization:
         unreadable = {item.document for item in self._tally.failures if item.reason == "Unreadable"}
 
         async def digest(document: Document) -> None:
+            if document.unchanged:
+                digests[document.id] = self._tally.ledger[document.id].content_hash
+                return
             if document.size > self._largest:
                 message = f"{document.size} bytes; spec.parsing.maxDocumentBytes allows {self._largest}"
                 self._fail(document.id, "TooLarge", message)
@@ -210,6 +230,7 @@ class Synchronization:
         ]
         await self._store.put_entries(entries)
         self._tally.ledger.update({entry.document_id: entry for entry in entries})
+        self._tally.counts.changed.update(content.document.source for content, _ in cut)
 
     async def _embed(self, chunks: Sequence[Chunk]) -> None:
         async with self._calls:
@@ -224,7 +245,7 @@ class Synchronization:
         await self._store.drop_chunks(document_ids)
         await self._store.drop_entries(document_ids)
         for key in document_ids:
-            del self._tally.ledger[key]
+            self._tally.counts.removed[self._tally.ledger.pop(key).source] += 1
         self._tally.removed += len(document_ids)
 
     async def _mark_pending(self, document_ids: Sequence[str]) -> None:
@@ -240,8 +261,10 @@ class Synchronization:
     def _report(self, started: datetime) -> BuildReport:
         entries = self._tally.ledger.values()
         failures = sorted(self._tally.failures, key=lambda failure: failure.document)
+        loaded = self._tally.loaded
         return BuildReport(
             fingerprint=self._request.fingerprint,
+            asked=self._request.asked,
             started_at=started.isoformat(),
             finished_at=self._now().isoformat(),
             documents=len(entries),
@@ -251,8 +274,25 @@ class Synchronization:
             removed=self._tally.removed,
             failed=len(failures),
             failures=failures[:MAX_LISTED_FAILURES],
-            commits=self._tally.commits,
+            commits={name: item.commit for name, item in loaded.items() if item.commit},
+            sources=self._source_reports(started),
         )
+
+    def _source_reports(self, started: datetime) -> list[SourceReport]:
+        """Of every source; what the next run may know of it is in `_kept` then."""
+        tally, before, reports = self._tally, self._kept, []
+        indexed = Counter(entry.source for entry in tally.ledger.values())
+        self._kept = {}
+        for source in self._request.sources:
+            name, loaded = source.name, tally.loaded.get(source.name)
+            failures = source_reports.of_source(tally.failures, name)
+            wanted = cursors.settings(source, FORMAT)
+            after = source_reports.kept(
+                wanted, before.get(name), loaded, tally.ledger, failures, started.isoformat()
+            )
+            self._kept[name] = after
+            reports.append(source_reports.report(name, after, loaded, indexed[name], failures, tally.counts))
+        return reports
 
 
 def content_hash(document: Document, data: bytes) -> str:

@@ -13,8 +13,9 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from lateen_serving.errors import LoadError
-from lateen_serving.weights import child, quota, retrying
-from lateen_serving.weights.credentials import Credentials
+from lateen_serving.outbound import retrying
+from lateen_serving.outbound.credentials import Credentials
+from lateen_serving.weights import child, quota
 from lateen_serving.weights.quota import Room
 from lateen_serving.weights.remote import Part, Survey
 from lateen_serving.weights.selection import Kind, choose

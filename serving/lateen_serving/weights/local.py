@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lateen_serving.errors import LoadError
+from lateen_serving.outbound.wording import refused
 from lateen_serving.weights.selection import Kind, choose
-from lateen_serving.weights.uris import FolderSource, refused
+from lateen_serving.weights.uris import FolderSource
 
 
 def locate(source: FolderSource, kind: Kind) -> Path:

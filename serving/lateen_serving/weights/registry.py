@@ -19,16 +19,16 @@ import httpx
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
-from lateen_serving.addresses import Allowed
 from lateen_serving.errors import LoadError
-from lateen_serving.weights import client, remote, retrying
-from lateen_serving.weights.client import Client
-from lateen_serving.weights.credentials import Credentials
+from lateen_serving.outbound import client, retrying
+from lateen_serving.outbound.addresses import Allowed
+from lateen_serving.outbound.client import Client
+from lateen_serving.outbound.credentials import Credentials, basic
+from lateen_serving.weights import remote
 from lateen_serving.weights.quota import Room
 from lateen_serving.weights.remote import Part, Survey
 from lateen_serving.weights.selection import Kind, check_name, choose
 from lateen_serving.weights.uris import RegistrySource
-from lateen_serving.weights.web import basic
 
 _MANIFEST_BYTES = 4 * 2**20
 _TOKEN_BYTES = 2**16

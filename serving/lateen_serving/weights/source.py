@@ -13,13 +13,15 @@ from pathlib import Path
 
 from lateen_api import digests
 from lateen_api.serve_config import WeightsArguments
-from lateen_serving.addresses import Allowed
 from lateen_serving.errors import LoadError
+from lateen_serving.outbound import credentials
+from lateen_serving.outbound.addresses import Allowed
+from lateen_serving.outbound.credentials import Credentials
+from lateen_serving.outbound.wording import shown
 from lateen_serving.settings import ServingSettings
-from lateen_serving.weights import cache, credentials, gguf, local, quota, uris
+from lateen_serving.weights import cache, gguf, local, quota, uris
 from lateen_serving.weights.bucket import Bucket
 from lateen_serving.weights.cache import Cache, Use
-from lateen_serving.weights.credentials import Credentials
 from lateen_serving.weights.hub import Hub
 from lateen_serving.weights.quota import Room
 from lateen_serving.weights.registry import Registry
@@ -63,7 +65,7 @@ async def _resolve(weights: WeightsArguments, settings: ServingSettings, kind: K
         if quota.is_full(error):
             raise quota.full(None, store.root, 0, f"{error.strerror}; give the volume more room") from error
         raise LoadError(
-            f"{uris.shown(weights.uri)} can't be read: {error.strerror or type(error).__name__}",
+            f"{shown(weights.uri)} can't be read: {error.strerror or type(error).__name__}",
             code="SourceUnavailable",
         ) from error
 
@@ -91,7 +93,7 @@ class Fetch:
         self._store = store
         # Who asks is part of it: what one Secret may read is no proof for another.
         self._asked = cache.key((weights.uri, weights.secret or "", weights.digest or "", kind))
-        self._where = uris.shown(weights.uri)
+        self._where = shown(weights.uri)
 
     async def folder(self) -> Use:
         """The entry of the cache, held; raises LoadError or OSError.

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from lateen_serving.errors import LoadError
+from lateen_serving.outbound import buckets
+from lateen_serving.outbound.wording import refused, shown
 from lateen_serving.settings import ServingSettings
 
 _HUB = re.compile(r"[A-Za-z0-9][-A-Za-z0-9._]*/[A-Za-z0-9][-A-Za-z0-9._]*(@[A-Za-z0-9][-A-Za-z0-9._/]*)?")
@@ -21,8 +22,6 @@ _REGISTRY = re.compile(
 )
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SCHEMES = "hf://, s3://, gs://, az://, https://, oci://, pvc:// and file://"
-
-ObjectStore = Literal["s3", "gs", "az"]
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class HubSource:
 class BucketSource:
     """A folder of an object store, or one GGUF object."""
 
-    store: ObjectStore
+    store: buckets.Kind
     bucket: str
     path: str
     """Without `/` at either end."""
@@ -134,16 +133,6 @@ def parse(uri: str, settings: ServingSettings) -> RemoteSource | FolderSource:
     raise refused(f"{shown(uri)} has an unknown scheme; known are {_SCHEMES}")
 
 
-def shown(uri: str) -> str:
-    """A uri for messages and logs: without the query, in which signed addresses carry their secret."""
-    return uri.partition("?")[0].partition("#")[0]
-
-
-def refused(message: str) -> LoadError:
-    """The error for what exists but must not be used."""
-    return LoadError(message, code="SourceRefused")
-
-
 def _hub(uri: str, rest: str) -> HubSource:
     if not _HUB.fullmatch(rest) or ".." in rest:
         raise refused(f"{uri} is not hf://org/name or hf://org/name@revision")
@@ -151,7 +140,7 @@ def _hub(uri: str, rest: str) -> HubSource:
     return HubSource(repository, revision or None)
 
 
-def _bucket(uri: str, store: ObjectStore, rest: str) -> BucketSource:
+def _bucket(uri: str, store: buckets.Kind, rest: str) -> BucketSource:
     bucket, _, path = rest.partition("/")
     if not _BUCKET.fullmatch(bucket) or not path.strip("/"):
         raise refused(f"{uri} is not {store}://bucket/path/to/the/folder")

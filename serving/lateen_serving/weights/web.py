@@ -4,7 +4,6 @@
 Each line of the list is a relative name, or `SHA256  NAME` as `sha256sum` prints it.
 """
 
-import base64
 import re
 from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
@@ -14,15 +13,17 @@ from urllib.parse import quote, unquote, urljoin, urlsplit
 
 import httpx
 
-from lateen_serving.addresses import Allowed
 from lateen_serving.errors import LoadError
-from lateen_serving.weights import client, remote, retrying
-from lateen_serving.weights.client import Client
-from lateen_serving.weights.credentials import Credentials
+from lateen_serving.outbound import client, retrying
+from lateen_serving.outbound.addresses import Allowed
+from lateen_serving.outbound.client import Client
+from lateen_serving.outbound.credentials import Credentials, authorization
+from lateen_serving.outbound.wording import shown
+from lateen_serving.weights import remote
 from lateen_serving.weights.quota import Room
 from lateen_serving.weights.remote import Part, Survey
 from lateen_serving.weights.selection import MOST_FILES, Kind, check_name, choose
-from lateen_serving.weights.uris import WebSource, shown
+from lateen_serving.weights.uris import WebSource
 
 _LIST_BYTES = 2**20
 _LINE = re.compile(r"(?:(?P<sha256>[0-9a-fA-F]{64}) [ *])?(?P<name>\S.*)")
@@ -105,18 +106,3 @@ class Web:
     def _connect(self) -> AbstractAsyncContextManager[Client]:
         headers = authorization(self.credentials)
         return client.connect(self.credentials.hint, self.allowed, headers=headers, transport=self.transport)
-
-
-def authorization(credentials: Credentials) -> dict[str, str]:
-    """The header for a Secret's `token`, or its `username` and `password`; empty without."""
-    if token := credentials.get("token"):
-        return {"Authorization": f"Bearer {token}"}
-    return basic(credentials)
-
-
-def basic(credentials: Credentials) -> dict[str, str]:
-    """The header for a Secret's `username` and `password`; empty without."""
-    username, password = credentials.get("username"), credentials.get("password")
-    if username is None or password is None:
-        return {}
-    return {"Authorization": "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()}

@@ -14,8 +14,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
-from lateen_serving import addresses
-from lateen_serving.addresses import Allowed
+from lateen_serving.outbound import addresses
+from lateen_serving.outbound.addresses import Allowed
 
 _HEAD_BYTES = 2**16
 _PATIENCE_SECONDS = 10.0

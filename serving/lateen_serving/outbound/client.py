@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from lateen_serving import addresses
-from lateen_serving.addresses import Allowed
 from lateen_serving.errors import LoadError
-from lateen_serving.weights.uris import shown
+from lateen_serving.outbound import addresses
+from lateen_serving.outbound.addresses import Allowed
+from lateen_serving.outbound.wording import shown
 
 _CHUNK = 2**20
 _TIMEOUT = httpx.Timeout(10.0, read=60.0)
@@ -89,7 +89,11 @@ class Client:
             raise LoadError(f"{shown(url)}: {error}", code="SourceUnavailable") from None
         except httpx.TooManyRedirects:
             raise LoadError(f"{shown(url)} redirects too often", code="SourceRefused") from None
-        except (httpx.TransportError, httpx.InvalidURL) as error:
+        except httpx.InvalidURL:
+            raise LoadError(f"{shown(url)} is no valid address", code="SourceRefused") from None
+        except httpx.TransportError as error:
+            if "location header" in str(error):  # the client has no class of its own for it
+                raise LoadError(f"{shown(url)} leads to no valid address", code="SourceRefused") from None
             raise LoadError(
                 f"{shown(url)} can't be read now ({type(error).__name__})", code="SourceUnavailable"
             ) from None

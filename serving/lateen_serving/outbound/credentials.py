@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads the Secret of a source from the files that Kubernetes mounts on the node. Called by `source.py`.
+"""Reads the Secret of a source from the files that Kubernetes mounts on the node.
 
 Values never appear in errors, logs or `repr`; they go to the source's own client and nowhere else.
 """
 
+import base64
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -89,3 +90,18 @@ def _values(place: Path) -> dict[str, str]:
 def _value(path: Path) -> str:
     with path.open("rb") as file:
         return file.read(_LARGEST_BYTES).decode().strip()
+
+
+def authorization(credentials: Credentials) -> dict[str, str]:
+    """The header for a Secret's `token`, or its `username` and `password`; empty without."""
+    if token := credentials.get("token"):
+        return {"Authorization": f"Bearer {token}"}
+    return basic(credentials)
+
+
+def basic(credentials: Credentials) -> dict[str, str]:
+    """The header for a Secret's `username` and `password`; empty without."""
+    username, password = credentials.get("username"), credentials.get("password")
+    if username is None or password is None:
+        return {}
+    return {"Authorization": "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()}

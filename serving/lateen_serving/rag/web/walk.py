@@ -1,0 +1,346 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Finds the pages of an `http` source, level by level, and keeps what has changed. Called by `sources.py`.
+
+A page that can't be read now keeps what is indexed of it, and the links it had. One that is gone, or that robots.txt
+forbids, leaves the index; it is a failure only if the spec names it.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from lateen_api.index_build import DocumentFailure, DocumentFailureReason
+from lateen_api.rag_sources import HttpSource
+from lateen_serving.errors import LoadError
+from lateen_serving.outbound import client, credentials
+from lateen_serving.outbound.addresses import Allowed
+from lateen_serving.outbound.credentials import Credentials
+from lateen_serving.outbound.wording import shown
+from lateen_serving.rag import files
+from lateen_serving.rag.bounded import each
+from lateen_serving.rag.globs import Selection, matches
+from lateen_serving.rag.protocol import Cursor, Document, Loaded, SourceFailure
+from lateen_serving.rag.web import links, sitemaps
+from lateen_serving.rag.web.pages import Forbidden, Known, Pages, Reply, TooLong
+
+TOTAL_SECONDS = 3600.0
+"""Longest time of one source."""
+
+MOST_FAILURES = 10
+"""Pages in a row that can't be read: then the source can't."""
+
+_AT_ONCE = 4
+_MAX_SITEMAPS = 100
+_MAX_KNOWN = 100_000
+"""Addresses that are remembered; of links beyond that nothing but their number is known."""
+
+_TEXT = (
+    "text/", "application/xhtml+xml", "application/xml", "application/json", "application/pdf", "message/rfc822",
+    "application/vnd.openxmlformats-officedocument",
+)  # fmt: skip
+"""Beginnings of content types that can become text; of others no document is made where only a link led to them."""
+
+_HTML = {"text/html", "application/xhtml+xml"}
+_GONE: dict[str, DocumentFailureReason] = {
+    "SourceNotFound": "NotFound",
+    "SourceUnauthorized": "Refused",
+    "SourceRefused": "Refused",
+}
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is kept of a page until the next synchronization."""
+
+    address: str
+    """Of its document, after redirects."""
+
+    etag: str = ""
+    modified: str = ""
+    links: Sequence[str] = ()
+    document: bool = True
+    """Whether it became a document."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a walk happens."""
+
+    folder: Path
+    """Pages are written here; created."""
+
+    largest: int
+    allowed: Allowed
+    credentials: Credentials
+    transport: httpx.AsyncBaseTransport | None = None
+    """What connects; None: the network."""
+
+
+async def load(name: str, source: HttpSource, place: Place, cursor: Cursor) -> Loaded:
+    """The pages of the source called `name`; raises SourceFailure and LoadError."""
+    await asyncio.to_thread(place.folder.mkdir, parents=True)
+    async with client.connect(place.credentials.hint, place.allowed, transport=place.transport) as http:
+        starts = [_address(url) for url in source.urls]
+        listed = _address(source.sitemap) if source.sitemap else None
+        sites = {links.site(address) for address in (*starts, *filter(None, [listed]))}
+        headers = credentials.authorization(place.credentials)
+        pages = Pages(http, dict.fromkeys(sites, headers), 1 / source.requests_per_second, place.largest)
+        walk = _Walk(name, source, place, cursor, pages, sites)
+        try:
+            async with asyncio.timeout(TOTAL_SECONDS):
+                return await walk.run(starts, listed)
+        except TimeoutError as error:
+            raise SourceFailure("SourceUnavailable", f"not read within {TOTAL_SECONDS:g} s") from error
+        finally:
+            await pages.close()
+
+
+@dataclass
+class _Walk:
+    name: str
+    source: HttpSource
+    place: Place
+    cursor: Cursor
+    pages: Pages
+    sites: set[str]
+    documents: dict[str, Document] = field(default_factory=dict)
+    failures: list[DocumentFailure] = field(default_factory=list)
+    seen: dict[str, Seen] = field(default_factory=dict)
+    first: LoadError | None = None
+    """The first failure of a page."""
+    in_a_row: int = 0
+    read: int = 0
+    left_out: int = 0
+    incomplete: bool = False
+    """Whether a page could not be read whose links are not known either."""
+
+    def __post_init__(self) -> None:
+        self._before = unpacked(self.cursor.state)
+        self._selection = Selection(self.source.include, self.source.exclude)
+
+    async def run(self, starts: Sequence[str], sitemap: str | None) -> Loaded:
+        level = list(dict.fromkeys([*starts, *(await self._listed(sitemap) if sitemap else ())]))
+        named, known = frozenset(starts), set(level)
+        for steps_left in range(self.source.crawl.max_depth if self.source.crawl else 0, -1, -1):
+            links_found = await self._level(self._within_bound(level), named, last=steps_left == 0)
+            level = [link for link in links_found if self._is_new(link, known)]
+        if self.first is not None and not self.read:
+            raise self.first
+        found_now = list(self.documents.values())
+        return Loaded(
+            found_now,
+            self.failures,
+            incomplete=self.incomplete,
+            state=packed(self.seen),
+            left_out=self.left_out,
+        )
+
+    async def _level(self, level: Sequence[str], named: Collection[str], *, last: bool) -> list[str]:
+        """Take these pages; their links, in the order of the pages."""
+        found: dict[str, list[str]] = {}
+
+        async def visit(address: str) -> None:
+            found[address] = await self._visit(address, named=address in named, last=last)
+
+        await each(level, visit, _AT_ONCE)
+        return [link for address in level for link in found[address]]
+
+    def _within_bound(self, level: Sequence[str]) -> list[str]:
+        room = self.source.max_pages - len(self.seen)
+        self.left_out += max(0, len(level) - room)
+        return list(level[:room])
+
+    def _is_new(self, link: str, known: set[str]) -> bool:
+        if link in known or links.site(link) not in self.sites or self._is_excluded(link):
+            return False
+        if len(known) >= _MAX_KNOWN:
+            self.left_out += 1
+            return False
+        known.add(link)
+        return True
+
+    def _is_excluded(self, address: str) -> bool:
+        return any(matches(links.path(address), pattern) for pattern in self.source.exclude)
+
+    async def _listed(self, address: str) -> list[str]:
+        """The pages in the sitemap and those it lists, of its own site; raises SourceFailure and LoadError."""
+        waiting, found, known = [address], [], {address}
+        for _ in range(_MAX_SITEMAPS):
+            if not waiting:
+                break
+            one = await self._sitemap(waiting.pop(0))
+            own = [link for text in one.pages if (link := links.normal(text)) is not None]
+            found += [link for link in own if links.site(link) == links.site(address)]
+            more = [link for text in one.sitemaps if (link := links.normal(text)) is not None]
+            new = [link for link in more if links.site(link) == links.site(address) and link not in known]
+            known.update(new)
+            waiting += dict.fromkeys(new)
+        self.left_out += len(waiting)
+        return [link for link in found if not self._is_excluded(link)]
+
+    async def _sitemap(self, address: str) -> sitemaps.Sitemap:
+        try:
+            data = await self.pages.listing(address, sitemaps.MAX_BYTES)
+            return await asyncio.to_thread(sitemaps.parse, data)
+        except sitemaps.Malformed as error:
+            raise SourceFailure("SourceRefused", f"sitemap {address}: {error}") from error
+        except TooLong as error:
+            raise SourceFailure("TooLarge", f"sitemap {address}: {error}") from error
+
+    async def _visit(self, address: str, *, named: bool, last: bool) -> list[str]:
+        """Take the page at `address`; the links to follow from it, none if it is the `last` level."""
+        before = self._before.get(address)
+        try:
+            reply = await self.pages.read(address, self._known(before))
+            if reply.body is None and before is not None and reply.address != before.address:
+                reply = await self.pages.read(address)  # it leads elsewhere now
+        except (LoadError, Forbidden, TooLong) as error:
+            self._failed(address, before, error, named=named)
+            if last or not _heals(error):
+                return []
+            self.incomplete = self.incomplete or before is None
+            return list(before.links) if before is not None else []
+        self.in_a_row = 0
+        self.read += 1
+        if reply.body is None:
+            assert before is not None
+            self._same(address, before)
+            return list(before.links) if not last else []
+        return await self._taken(address, reply, named=named, last=last)
+
+    def _known(self, before: Seen | None) -> Known:
+        """What the server is asked to compare with: only while what is indexed is of that version."""
+        if before is None:
+            return Known()
+        known = Known(before.etag, before.modified)
+        key = self._key(before.address)
+        is_indexed = not before.document or self.cursor.knows(key, before.address, known.version)
+        return known if is_indexed else Known()
+
+    def _same(self, address: str, before: Seen) -> None:
+        self.seen[address] = before
+        if before.document:
+            key, name = self._key(before.address), links.document(before.address)
+            version = before.etag or before.modified
+            self._add(
+                Document(key, self.name, name, before.address, 0, _unread, version=version, unchanged=True)
+            )
+
+    async def _taken(self, address: str, reply: Reply, *, named: bool, last: bool) -> list[str]:
+        assert reply.body is not None
+        about = links.Links()
+        if reply.content_type in _HTML:
+            about = await asyncio.to_thread(links.read, reply.body.decode("utf-8", "replace"), reply.address)
+        wanted = self._selection.takes(links.path(reply.address)) and about.indexed
+        is_text = named or reply.content_type.startswith(_TEXT) or not reply.content_type
+        own = [link for link in about.links if links.site(link) in self.sites] if self.source.crawl else []
+        is_document = wanted and is_text
+        self.seen[address] = Seen(reply.address, reply.known.etag, reply.known.modified, own, is_document)
+        if is_document:
+            await self._keep(reply)
+        return own if not last else []
+
+    async def _keep(self, reply: Reply) -> None:
+        assert reply.body is not None
+        path = self.place.folder / hashlib.sha256(reply.address.encode()).hexdigest()
+        await asyncio.to_thread(path.write_bytes, reply.body)
+        name = links.document(reply.address)
+        item = files.File(name, len(reply.body), path)
+        read, known = partial(files.read, item), reply.known
+        key, updated = self._key(reply.address), moment(known.modified)
+        self._add(
+            Document(
+                key,
+                self.name,
+                name,
+                reply.address,
+                item.size,
+                read,
+                version=known.version,
+                updated_at=updated,
+            )
+        )
+
+    def _add(self, document: Document) -> None:
+        self.documents.setdefault(document.id, document)  # several addresses may lead to one page
+
+    def _key(self, address: str) -> str:
+        return f"{self.name}/{links.document(address)}"
+
+    def _failed(self, address: str, before: Seen | None, error: Exception, *, named: bool) -> None:
+        key = self._key(before.address if before else address)
+        heals = _heals(error)
+        if before is not None and heals:
+            self.seen[address] = before
+        else:
+            self.seen[address] = Seen(address, document=False)
+        if isinstance(error, LoadError):
+            self.first = self.first or error
+            self.in_a_row += 1 if heals else 0
+            if self.in_a_row >= MOST_FAILURES:
+                raise SourceFailure(
+                    "SourceUnavailable", f"{MOST_FAILURES} pages in a row can't be read: {error.message}"
+                )
+        if heals or named or isinstance(error, TooLong):
+            reason = _reason(error)
+            self.failures.append(DocumentFailure(document=key, reason=reason, message=str(error)[:512]))
+
+
+def _address(url: str) -> str:
+    found = links.normal(url)
+    if found is None:
+        raise SourceFailure("SourceRefused", f"{shown(url)} is not the address of a page")
+    return found
+
+
+def _heals(error: Exception) -> bool:
+    return isinstance(error, LoadError) and error.code == "SourceUnavailable"
+
+
+def _reason(error: Exception) -> DocumentFailureReason:
+    if isinstance(error, TooLong):
+        return "TooLarge"
+    return _GONE.get(error.code, "Unreadable") if isinstance(error, LoadError) else "Refused"
+
+
+async def _unread() -> bytes:
+    raise OSError("it was not downloaded: it has not changed")
+
+
+def moment(date: str) -> str:
+    """An HTTP date in RFC 3339, UTC; empty for anything else."""
+    try:
+        return parsedate_to_datetime(date).astimezone(UTC).isoformat()
+    except ValueError:
+        return ""
+
+
+def packed(seen: Mapping[str, Seen]) -> dict[str, Any]:
+    """What is kept of pages, as JSON in which no address occurs twice."""
+    numbers: dict[str, int] = {}
+
+    def number(address: str) -> int:
+        return numbers.setdefault(address, len(numbers))
+
+    pages = [
+        [number(url), number(one.address), one.etag, one.modified, [*map(number, one.links)], one.document]
+        for url, one in seen.items()
+    ]
+    return {"pages": pages, "addresses": list(numbers)}
+
+
+def unpacked(state: Mapping[str, Any]) -> dict[str, Seen]:
+    """What `packed` made JSON of."""
+    names = state.get("addresses", [])
+    return {
+        names[url]: Seen(names[address], etag, modified, [names[link] for link in found], document)
+        for url, address, etag, modified, found, document in state.get("pages", [])
+    }

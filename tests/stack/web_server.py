@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A web server on loopback whose pages have entity tags. Started by tests."""
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+@dataclass
+class WebServer:
+    """One that runs; `pages` may change."""
+
+    pages: dict[str, str]
+    """Text by path; `.md` is Markdown, everything else HTML."""
+
+    sent: list[str] = field(default_factory=list)
+    """Paths of pages that were sent whole."""
+
+    port: int = 0
+
+    @property
+    def address(self) -> str:
+        """`http://127.0.0.1:PORT`."""
+        return f"http://127.0.0.1:{self.port}"
+
+
+@contextmanager
+def serving(pages: dict[str, str]) -> Iterator[WebServer]:
+    """The server while the block lasts."""
+    made = WebServer(dict(pages))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(made))
+    made.port = server.server_port
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    try:
+        yield made
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def _handler(site: WebServer) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            text = site.pages.get(self.path)
+            tag = f'"{hashlib.sha256((text or "").encode()).hexdigest()[:16]}"'
+            if text is None or self.headers.get("if-none-match") == tag:
+                self._reply(404 if text is None else 304, b"", tag)
+            else:
+                site.sent.append(self.path)
+                self._reply(200, text.encode(), tag)
+
+        def _reply(self, status: int, body: bytes, tag: str) -> None:
+            self.send_response(status)
+            kind = "text/markdown" if self.path.endswith(".md") else "text/html"
+            self.send_header("Content-Type", f"{kind}; charset=utf-8")
+            self.send_header("ETag", tag)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args: Any) -> None:
+            """Silent: `sent` is the log."""
+
+    return Handler

@@ -1,0 +1,311 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Web sites as sources, behind a transport that answers from memory."""
+
+import hashlib
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from lateen_api.rag_sources import Source
+from lateen_serving.outbound import retrying
+from lateen_serving.rag import sources
+from lateen_serving.rag.protocol import Cursor, Loaded, SourceFailure, mark
+from lateen_serving.rag.sources import Surroundings
+from lateen_serving.rag.web import pages, walk
+from lateen_serving.settings import ServingSettings
+from unit.weights_fakes import Server
+
+HOST = "93.184.216.34"
+SITE = f"https://{HOST}"
+Answer = bytes | Callable[[httpx.Request], httpx.Response]
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No pauses between attempts."""
+    monkeypatch.setattr(retrying, "FIRST_PAUSE", 0.0)
+
+
+def page(text: str, kind: str = "text/html", packing: str = "identity") -> Answer:
+    """A page with an entity tag, sent only to those who don't know it."""
+    tag = hashlib.sha256(text.encode()).hexdigest()[:8]
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.headers.get("if-none-match") == tag:
+            return httpx.Response(304)
+        headers = {"content-type": kind, "etag": tag, "content-encoding": packing}
+        return httpx.Response(200, headers=headers, text=text)
+
+    return answer
+
+
+def moved(to: str) -> Answer:
+    """A redirect."""
+    return lambda _: httpx.Response(302, headers={"location": to})
+
+
+def failing(status: int) -> Answer:
+    """An error."""
+    return lambda _: httpx.Response(status)
+
+
+class Site:
+    """A server, and the synchronizations with it as far as sources go."""
+
+    def __init__(self, folder: Path, **answers: Answer) -> None:
+        self.server = Server({})
+        self.folder, self.runs = folder, 0
+        self.settings = ServingSettings(secrets=folder / "secrets")
+        self.cursor = Cursor()
+
+    async def load(self, **http: Any) -> Loaded:
+        """One run of source `s`; the next one knows what it has read."""
+        self.runs += 1
+        self.server.asked.clear()
+        around = Surroundings(
+            self.settings, self.folder, self.folder / f"scratch{self.runs}", 2000, "team", self.server
+        )
+        source = Source.model_validate({"name": "s", "http": {"requestsPerSecond": 100} | http})
+        loaded = await sources.load(source, around, self.cursor)
+        known = {item.id: mark(item.uri, item.version) for item in loaded.documents}
+        self.cursor = Cursor(loaded.state, known)
+        return loaded
+
+    async def failure(self, **http: Any) -> SourceFailure:
+        """The failure of a run."""
+        with pytest.raises(SourceFailure) as caught:
+            await self.load(**http)
+        return caught.value
+
+    def paths(self) -> list[str]:
+        """What was asked for, without robots.txt."""
+        return [request.url.path for request in self.server.asked if request.url.path != "/robots.txt"]
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    """A site with four pages that link to each other."""
+    made = Site(tmp_path)
+    made.server.pages |= {
+        "/": page('<a href="/a"><a href="/b.md"><a href="https://93.184.216.35/x"><a href="/logo.png">'),
+        "/a": page('<a href="/c"><a href="/"><a href="/gone">'),
+        "/b.md": page("# B", "text/markdown; charset=utf-8"),
+        "/c": page('<a href="/d">'),
+        "/d": page("d"),
+        "/logo.png": page("binary", "image/png"),
+    }
+    return made
+
+
+def ids(loaded: Loaded) -> list[str]:
+    """Document names, sorted, without the host."""
+    return sorted(document.id.removeprefix(f"s/{HOST}/") for document in loaded.documents)
+
+
+def failures(loaded: Loaded) -> dict[str, str]:
+    """Reason by document."""
+    return {item.document.removeprefix(f"s/{HOST}/"): item.reason for item in loaded.failures}
+
+
+async def test_listed_pages_are_documents(site: Site) -> None:
+    """Each has an id, an address and its content; nothing else is asked for."""
+    loaded = await site.load(urls=[f"{SITE}/b.md", f"{SITE}/a", f"https://{HOST}:443/a"])
+    assert ids(loaded) == ["a", "b.md"]
+    first = next(item for item in loaded.documents if item.path.endswith("b.md"))
+    assert (first.uri, first.size, await first.read()) == (f"{SITE}/b.md", 3, b"# B")
+    assert sorted(site.paths()) == ["/a", "/b.md"]
+
+
+@pytest.mark.parametrize(
+    ("depth", "expected"),
+    [
+        (1, ["a", "b.md", "index.html"]),
+        (2, ["a", "b.md", "c", "index.html"]),
+        (3, ["a", "b.md", "c", "d", "index.html"]),
+    ],
+)
+async def test_links_are_followed_as_far_as_wanted(site: Site, depth: int, expected: list[str]) -> None:
+    """Within the site and by depth; images and missing pages that were only linked are no failures."""
+    loaded = await site.load(urls=[f"{SITE}/"], crawl={"maxDepth": depth})
+    assert ids(loaded) == expected
+    assert loaded.failures == []
+    assert all(request.url.host == HOST for request in site.server.asked)
+
+
+async def test_patterns_and_bounds_select_pages(site: Site) -> None:
+    """Links of pages that are not included are followed, those of excluded ones not; what is beyond is counted."""
+    loaded = await site.load(urls=[f"{SITE}/"], crawl={"maxDepth": 3}, include=["c", "d"])
+    assert ids(loaded) == ["c", "d"]
+    site.cursor = Cursor()  # as with every change of a source's settings
+    loaded = await site.load(urls=[f"{SITE}/"], crawl={"maxDepth": 3}, exclude=["a"])
+    assert ids(loaded) == ["b.md", "index.html"]
+    site.cursor = Cursor()
+    loaded = await site.load(urls=[f"{SITE}/"], crawl={"maxDepth": 3}, maxPages=2)
+    assert (ids(loaded), loaded.left_out) == (["a", "index.html"], 4)
+
+
+async def test_unchanged_pages_are_not_sent_again(site: Site) -> None:
+    """Asked with their entity tags; the links of unchanged pages are still known, a changed page is read."""
+    wanted = {"urls": [f"{SITE}/"], "crawl": {"maxDepth": 3}}
+    first = await site.load(**wanted)
+    site.server.pages["/d"] = page("new")
+    second = await site.load(**wanted)
+    assert ids(second) == ids(first)
+    assert {item.path for item in second.documents if not item.unchanged} == {f"{HOST}/d"}
+    assert [request.headers["if-none-match"] for request in site.server.asked if request.url.path == "/c"]
+
+
+async def test_what_is_not_indexed_is_sent_again(site: Site) -> None:
+    """A page whose indexing was interrupted is asked for without conditions."""
+    await site.load(urls=[f"{SITE}/a"])
+    site.cursor = Cursor(site.cursor.state, {})
+    loaded = await site.load(urls=[f"{SITE}/a"])
+    assert [document.unchanged for document in loaded.documents] == [False]
+
+
+async def test_a_page_that_fails_for_now_keeps_its_place_and_its_links(site: Site) -> None:
+    """It is Unreadable, so that nothing of it is removed, and the pages behind it are still found."""
+    wanted = {"urls": [f"{SITE}/"], "crawl": {"maxDepth": 3}}
+    await site.load(**wanted)
+    site.server.pages["/a"] = failing(503)
+    loaded = await site.load(**wanted)
+    assert failures(loaded) == {"a": "Unreadable"}
+    assert ids(loaded) == ["b.md", "c", "d", "index.html"]
+
+
+async def test_a_page_whose_links_nobody_knows_makes_the_walk_incomplete(site: Site) -> None:
+    """What lies behind it may be there: nothing is taken for removed. A page without followed links does not matter."""
+    site.server.pages["/a"] = failing(503)
+    loaded = await site.load(urls=[f"{SITE}/"], crawl={"maxDepth": 3})
+    assert (failures(loaded), loaded.incomplete) == ({"a": "Unreadable"}, True)
+    site.cursor = Cursor()
+    assert not (await site.load(urls=[f"{SITE}/"], crawl={"maxDepth": 1})).incomplete
+
+
+async def test_robots_are_obeyed(site: Site) -> None:
+    """Forbidden pages are not asked for, also not listed ones; pages may ask not to be indexed or followed."""
+    site.server.pages["/robots.txt"] = b"User-agent: *\nDisallow: /a\n"
+    site.server.pages["/"] = page('<meta name="robots" content="noindex"><a href="/a"><a href="/c">')
+    loaded = await site.load(urls=[f"{SITE}/", f"{SITE}/a"], crawl={"maxDepth": 1})
+    assert (ids(loaded), failures(loaded)) == (["c"], {"a": "Refused"})
+    assert "/a" not in site.paths()
+
+
+async def test_without_readable_robots_nothing_is_read(site: Site) -> None:
+    """A server error for robots.txt is no permission."""
+    site.server.pages["/robots.txt"] = failing(500)
+    assert (await site.failure(urls=[f"{SITE}/a"])).reason == "SourceUnavailable"
+    assert site.paths() == []
+
+
+async def test_sitemaps_list_pages_of_their_own_site(site: Site) -> None:
+    """Nested ones too; a sitemap that is none, or away, is the source's failure."""
+    # An index that names itself is read once.
+    inner = f"<urlset><url><loc>{SITE}/a</loc></url><url><loc>https://93.184.216.35/x</loc></url></urlset>"
+    site.server.pages |= {
+        "/sitemap.xml": (
+            f"<sitemapindex><sitemap><loc>{SITE}/in.xml</loc></sitemap>"
+            f"<sitemap><loc>{SITE}/sitemap.xml</loc></sitemap></sitemapindex>"
+        ).encode(),
+        "/in.xml": inner.encode(),
+    }
+    assert ids(await site.load(sitemap=f"{SITE}/sitemap.xml")) == ["a"]
+    assert (await site.failure(sitemap=f"{SITE}/a")).reason == "SourceRefused"
+    assert (await site.failure(sitemap=f"{SITE}/none.xml")).reason == "SourceNotFound"
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (failing(404), "SourceNotFound"), (failing(401), "SourceUnauthorized"), (failing(403), "SourceUnauthorized"),
+        (failing(503), "SourceUnavailable"), (failing(418), "SourceRefused"), (moved("/a"), "SourceRefused"),
+    ],
+)  # fmt: skip
+async def test_a_source_without_a_page_fails_as_a_whole(site: Site, answer: Answer, reason: str) -> None:
+    """Missing, refused, broken, turning in circles: each has its reason."""
+    site.server.pages["/a"] = answer
+    assert (await site.failure(urls=[f"{SITE}/a"])).reason == reason
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (failing(404), "NotFound"), (failing(403), "Refused"), (moved("https://10.0.0.1/"), "Refused"),
+        (page("x" * 3000), "TooLarge"), (page("x", packing="gzip"), "Refused"),
+        (failing(502), "Unreadable"),
+    ],
+)  # fmt: skip
+async def test_a_listed_page_fails_alone(site: Site, answer: Answer, reason: str) -> None:
+    """Its failure is listed, the others are read."""
+    site.server.pages["/a"] = answer
+    loaded = await site.load(urls=[f"{SITE}/a", f"{SITE}/b.md"])
+    assert (ids(loaded), failures(loaded)) == (["b.md"], {"a": reason})
+
+
+async def test_a_dead_server_is_given_up(site: Site) -> None:
+    """After some pages in a row that can't be read, nothing more is asked."""
+    site.server.pages |= {f"/{number}": failing(503) for number in range(40)}
+    failure = await site.failure(urls=[f"{SITE}/b.md", *(f"{SITE}/{number}" for number in range(40))])
+    assert failure.reason == "SourceUnavailable"
+    assert len(set(site.paths())) <= walk.MOST_FAILURES + 5
+
+
+async def test_a_page_that_never_ends_is_given_up(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its time is bounded."""
+    monkeypatch.setattr(pages, "PAGE_SECONDS", 0.0)
+    assert (await site.failure(urls=[f"{SITE}/a"])).reason == "SourceUnavailable"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://127.0.0.1/", "https://[::1]/", "https://10.0.0.1/", "https://169.254.169.254/latest/meta-data",
+        "https://2130706433/", "https://0177.0.0.1/", "https://0x7f.1/", "https://[::ffff:127.0.0.1]/",
+        "https://[::ffff:10.0.0.1]/", "https://[64:ff9b::a00:1]/", "https://0.0.0.0/", "http://93.184.216.34/",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("way", ["listed", "redirect", "sitemap"])
+async def test_private_addresses_are_never_asked(site: Site, url: str, way: str) -> None:
+    """In every way to write them, named by the spec or by a server: refused before anything is sent there."""
+    site.server.pages["/away"] = moved(url)
+    wanted: dict[str, dict[str, Any]] = {
+        "listed": {"urls": [url]},
+        "redirect": {"urls": [f"{SITE}/away"]},
+        "sitemap": {"sitemap": url},
+    }
+    assert (await site.failure(**wanted[way])).reason == "SourceRefused"
+    assert {request.url.host for request in site.server.asked} <= {HOST}
+    assert {request.url.scheme for request in site.server.asked} <= {"https"}
+
+
+async def test_a_name_that_changes_its_meaning_gains_nothing(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The address is checked when it is connected to: what the name meant before does not count (rebinding)."""
+    answers = iter([HOST, HOST, "10.0.0.1"])
+
+    def lookup(name: str, port: int, *_: object, **__: object) -> list[object]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (next(answers, "10.0.0.1"), port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", lookup)
+    loaded = await site.load(urls=["https://turning.example/a", "https://turning.example/c"])
+    assert len(loaded.documents) == 1
+    assert [failure.reason for failure in loaded.failures] == ["Refused"]
+    assert {request.url.host for request in site.server.asked} == {HOST}
+
+
+async def test_credentials_go_to_the_named_sites_alone(site: Site) -> None:
+    """A Secret's token is sent to them and not to where they redirect; without the Secret the source is refused."""
+    wanted: dict[str, Any] = {"urls": [f"{SITE}/a", f"{SITE}/away"], "secretRef": {"name": "login"}}
+    assert (await site.failure(**wanted)).reason == "SourceUnauthorized"
+    folder = site.settings.secrets / "team" / "login"
+    folder.mkdir(parents=True)
+    (folder / "token").write_text("hunter2\n")
+    site.server.pages["/away"] = moved("https://93.184.216.35/a")
+    await site.load(**wanted)
+    sent = {request.url.host: request.headers.get("authorization") for request in site.server.asked}
+    assert sent == {HOST: "Bearer hunter2", "93.184.216.35": None}
