@@ -59,7 +59,23 @@ class BuildRequest(SpecType):
 SourceFailureReason = Literal["SourceUnavailable", "SourceNotFound", "SourceRefused"]
 """Why a whole source could not be read; what it gave before stays indexed."""
 
-DocumentFailureReason = Literal["TooLarge", "NotText", "Empty", "Unreadable"] | SourceFailureReason
+ParseFailureReason = Literal[
+    "TooLarge", "NotText", "Empty", "Encrypted", "Bomb", "Malformed", "Unsupported", "TooComplex", "Crashed"
+]
+"""Why a file could not become text, as a stable word.
+
+- `TooLarge`: more bytes, pages or characters than are read.
+- `NotText`: binary data of no known kind.
+- `Empty`: it has no text.
+- `Encrypted`: it asks for a password.
+- `Bomb`: it is made to unpack or nest beyond all bounds.
+- `Malformed`: it is damaged, or not what its name says; its sidecar file can't be used.
+- `Unsupported`: it is of a known kind that is not read, such as a picture or an archive.
+- `TooComplex`: reading it takes more time or memory than one document may.
+- `Crashed`: reading it killed the process that read it; the others are not affected.
+"""
+
+DocumentFailureReason = ParseFailureReason | Literal["Unreadable"] | SourceFailureReason
 """Why a document or a source could not be indexed, as a stable word."""
 
 

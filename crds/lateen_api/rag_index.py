@@ -164,8 +164,10 @@ class Chunking(SpecType):
         "json_schema_extra": rules(rule("self.overlap < self.size", "overlap must be smaller than size"))
     }
 
-    strategy: Literal["Markdown", "Token"] = "Markdown"
-    """`Markdown` cuts at headings first and keeps them as a path; `Token` cuts every `size` tokens."""
+    strategy: Literal["Markdown", "Sentence", "Code", "Token"] = "Markdown"
+    """`Markdown` cuts at headings first (those of HTML, Word, mails and other kinds too) and keeps them as a path;
+    `Sentence` cuts between sentences only; `Code` cuts source code at its definitions and all else like `Markdown`;
+    `Token` cuts every `size` tokens."""
 
     size: Annotated[int, Field(ge=16, le=8192)] = 200
     """Longest passage in tokens of the embedder, never beyond what the embedder can read."""

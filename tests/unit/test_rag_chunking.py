@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lateen_serving.rag import chunking
-from lateen_serving.rag.chunking import Limits
+from lateen_serving.rag import chunking, markdown, outline
+from lateen_serving.rag.chunking import Limits, Piece, Text
 
 
 def words(text: str) -> list[tuple[int, int]]:
@@ -16,11 +16,17 @@ def words(text: str) -> list[tuple[int, int]]:
     return [match.span() for match in re.finditer(r"[\u4e00-\u9fff]|[^\s\u4e00-\u9fff]+", text)]
 
 
+def pieces(text: str, limits: Limits, *, by_headings: bool = False) -> list[Piece]:
+    """The passages of a Markdown text for an embedder that reads a thousand words."""
+    body = Text(text, words(text), markdown.fences(text) if by_headings else ())
+    sections = outline.sections(text, markdown.headings(text)) if by_headings else ()
+    return chunking.cut(body, limits, 1000, sections)
+
+
 def cut(text: str, size: int, overlap: int = 0, *, by_headings: bool = False) -> list[tuple[str, str]]:
     """Heading and text of each passage."""
-    limits = Limits.within(size, overlap, 1000)
-    pieces = chunking.cut(text, words(text), limits, 1000, by_headings=by_headings)
-    return [(piece.heading, piece.text) for piece in pieces]
+    found = pieces(text, Limits.within(size, overlap, 1000), by_headings=by_headings)
+    return [(piece.heading, piece.text) for piece in found]
 
 
 @pytest.mark.parametrize(
@@ -77,8 +83,8 @@ def test_text_of_headings_only_is_still_found() -> None:
 
 def test_embedded_text_starts_with_the_heading_path() -> None:
     """The vector stands for path and text; without a path for the text alone."""
-    pieces = chunking.cut("# A\n\nx", words("# A\n\nx"), Limits(5, 0), 10, by_headings=True)
-    assert [piece.embedded for piece in pieces] == ["A\n\nx"]
+    found = pieces("# A\n\nx", Limits(5, 0), by_headings=True)
+    assert [piece.embedded for piece in found] == ["A\n\nx"]
     assert chunking.Piece("", "x").embedded == "x"
 
 
@@ -101,15 +107,14 @@ _TEXTS = st.text(st.sampled_from(list("ab. \n#一`")), max_size=300)
 def test_passages_are_bounded_ordered_and_complete(
     text: str, size: int, overlap: int, by_headings: bool
 ) -> None:
-    """Whatever the text: no passage is longer than `size`, they come in order, and every word outside headings is in one."""
+    """Whatever the text: no passage is longer than `size`, they come in order from where they say, and every word outside headings is in one."""
     limits = Limits.within(size, overlap, 1000)
-    pieces = chunking.cut(text, words(text), limits, 1000, by_headings=by_headings)
-    assert all(1 <= len(words(piece.text)) <= limits.size for piece in pieces)
-    at = 0
-    for piece in pieces:
-        at = text.index(piece.text, at)
+    found = pieces(text, limits, by_headings=by_headings)
+    assert all(1 <= len(words(piece.text)) <= limits.size for piece in found)
+    assert all(text[piece.start : piece.end] == piece.text for piece in found)
+    assert [piece.start for piece in found] == sorted(piece.start for piece in found)
     if not by_headings:
-        assert sum(len(words(piece.text)) for piece in pieces) >= len(words(text))
+        assert sum(len(words(piece.text)) for piece in found) >= len(words(text))
 
 
 @given(text=st.text(max_size=200), longest=st.integers(1, 50))

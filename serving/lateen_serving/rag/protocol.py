@@ -15,6 +15,9 @@ import numpy.typing as npt
 from lateen_api.index_build import BuildReport, DocumentFailure, SourceFailureReason
 from lateen_serving.engine.protocol import Description, Embeddings
 
+MetadataValue = str | int | float | bool
+"""A value of a document's metadata."""
+
 PENDING = ""
 """Content hash of a ledger entry whose chunks are being changed: after a crash they are in an unknown state."""
 
@@ -53,6 +56,12 @@ class Document:
 
     read: Callable[[], Awaitable[bytes]] = field(compare=False, repr=False)
     """Its content; raises OSError when it can't be read (any more)."""
+
+    updated_at: str = ""
+    """When it changed last, as the source tells; RFC 3339, empty if unknown."""
+
+    sidecar: "Document | None" = None
+    """The file `PATH.metadata.json` beside it, with what its author says about it."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +141,24 @@ class Chunk:
 
     tokens: int
     """Of `embedded`."""
+
+    page: int | None = None
+    """Page, slide or sheet it begins on, from 1; None for kinds of files without pages."""
+
+    start: int = 0
+    """Offset of its first character in the document's text."""
+
+    end: int = 0
+    """Offset after its last character."""
+
+    updated_at: str = ""
+    """When the document changed last; RFC 3339, empty if unknown."""
+
+    language: str = ""
+    """ISO 639-1 code of the document's language; empty if not clear."""
+
+    metadata: Mapping[str, MetadataValue] = field(default_factory=dict)
+    """What the document's author says about it, by key; at most 32 keys, text of at most 512 characters."""
 
 
 class Store(Protocol):

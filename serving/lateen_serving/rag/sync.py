@@ -24,9 +24,11 @@ from lateen_api.index_build import (
     DocumentFailureReason,
 )
 from lateen_api.quantities import quantity
-from lateen_serving.rag import parse, planning, sources
+from lateen_serving.rag import planning, sources
 from lateen_serving.rag.bounded import each
 from lateen_serving.rag.cutting import Content, Cutter
+from lateen_serving.rag.parsing import reading
+from lateen_serving.rag.parsing.parsed import ParseFailure, Raw
 from lateen_serving.rag.protocol import (
     PENDING,
     BuildFailure,
@@ -39,7 +41,7 @@ from lateen_serving.rag.protocol import (
     Store,
 )  # fmt: skip
 
-FORMAT = b"1"
+FORMAT = b"2"
 """Part of every content hash: a new number makes all documents be cut again."""
 
 WINDOW_DOCUMENTS = 32
@@ -184,7 +186,7 @@ class Synchronization:
                 contents.append(await _content(document))
             except OSError as error:
                 self._fail(document.id, "Unreadable", f"it can't be read: {type(error).__name__}")
-            except parse.ParseFailure as error:
+            except ParseFailure as error:
                 self._fail(document.id, error.reason, str(error))
                 gone.append(document.id)
         cut = list(zip(contents, await self._cutter.cut(contents), strict=True))
@@ -262,7 +264,7 @@ def content_hash(document: Document, data: bytes) -> str:
 
 async def _content(document: Document) -> Content:
     data = await document.read()
-    parsed = await asyncio.to_thread(parse.parse, document.path, data)
+    parsed = await asyncio.to_thread(reading.parse, Raw(document.path, data))
     return Content(document, content_hash(document, data), parsed)
 
 
