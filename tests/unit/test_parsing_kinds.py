@@ -49,6 +49,22 @@ def test_a_web_page_is_its_main_text() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        ("<div>one</div><p>two</p>", "one\n\ntwo"),
+        ("<div><div><b>one</b> more<br>line</div></div><p>two</p>", "one more\nline\n\ntwo"),
+        ("just words", "just words"),
+        ("<dl><dt>Term</dt><dd>meaning</dd></dl>", "- Term\n- meaning"),
+        ("<pre>a = 1\n\nb = 2</pre>", "a = 1\n\nb = 2"),
+    ],
+    ids=["div", "inner div", "no element", "definitions", "code"],
+)
+def test_a_short_page_loses_nothing(body: str, text: str) -> None:
+    """Text counts wherever it stands."""
+    assert read("x.html", f"<html><body>{body}</body></html>").text == text
+
+
 def test_a_web_page_in_another_encoding_is_read_as_it_declares() -> None:
     """`<meta charset>` decides."""
     page = '<html><head><meta charset="iso-8859-2"></head><body><p>\u017dlu\u0165ou\u010dk\u00fd k\u016f\u0148</p></body></html>'

@@ -45,6 +45,7 @@ def write(text: str, writer: Writer) -> str:
     """Add what a reader of the page would see; its title."""
     page = _page(text)
     title = next((" ".join(found.itertext()) for found in page.iter("title")), "")
+    _mark_paragraphs(page)
     _frame(page)
     found = trafilatura.bare_extraction(
         page, fast=True, favor_recall=True, include_comments=False, config=_config()
@@ -86,6 +87,14 @@ def _config() -> ConfigParser:
     for name in ("MIN_EXTRACTED_SIZE", "MIN_OUTPUT_SIZE", "MIN_FILE_SIZE"):
         config["DEFAULT"][name] = "1"
     return config
+
+
+def _mark_paragraphs(page: Any) -> None:
+    """Make a paragraph of each `div` that holds nothing but text: the extraction drops text outside paragraphs."""
+    for element in page.iter("div"):
+        inside = list(element.iterdescendants())
+        if all(inner.tag in _INLINE or inner.tag in {"br", "img", "wbr"} for inner in inside):
+            element.tag = "p"
 
 
 def _frame(page: Any) -> None:
