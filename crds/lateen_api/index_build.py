@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from lateen_api.rag_index import Chunking, Parsing, Source, Store
+from lateen_api.rag_index import Chunking, Parsing, Pipeline, Source, Store
 from lateen_api.schema import SpecType
 
 BUILD_ENTRYPOINT = "python -m lateen_serving.rag.build build.json"
@@ -39,6 +39,9 @@ class BuildRequest(SpecType):
 
     parsing: Parsing
     """How files become text."""
+
+    pipeline: Pipeline = Pipeline()
+    """What is done to documents before they are cut."""
 
     chunking: Chunking
     """How text becomes passages."""
@@ -92,6 +95,25 @@ class DocumentFailure(SpecType):
     """Why, for people; at most 512 characters."""
 
 
+class PipelineCounts(SpecType):
+    """What the steps before embedding did to the documents that are in the sources now."""
+
+    duplicates: int = 0
+    """Documents not indexed because another has exactly the same text."""
+
+    near_duplicates: int = 0
+    """Documents not indexed because another is as similar as the spec says."""
+
+    too_short: int = 0
+    """Documents not indexed because they have too few letters and digits."""
+
+    redactions: int = 0
+    """Personal data replaced in indexed documents."""
+
+    repaired: int = 0
+    """Indexed documents of which some bytes could not be read and were replaced by U+FFFD."""
+
+
 class BuildReport(SpecType):
     """How the last completed synchronization of a collection went."""
 
@@ -124,6 +146,9 @@ class BuildReport(SpecType):
 
     failures: Annotated[list[DocumentFailure], Field(max_length=MAX_LISTED_FAILURES)] = Field(default=[])
     """The first of them."""
+
+    pipeline: PipelineCounts = PipelineCounts()
+    """What the steps before embedding did."""
 
     commits: dict[str, str] = Field(default={})
     """For each git source the commit that was read."""

@@ -253,6 +253,25 @@ class DocumentFailureStatus(StatusType):
     """Why, for people."""
 
 
+class PipelineStatus(StatusType):
+    """What the steps before embedding did to the documents that are in the sources."""
+
+    duplicates: Count | None = None
+    """Documents not indexed because another has exactly the same text."""
+
+    near_duplicates: Count | None = None
+    """Documents not indexed because another is as similar as `spec.pipeline` says."""
+
+    too_short: Count | None = None
+    """Documents not indexed because they have too few letters and digits."""
+
+    redactions: Count | None = None
+    """Personal data replaced in indexed documents."""
+
+    repaired: Count | None = None
+    """Indexed documents of which some bytes could not be read and were replaced by U+FFFD."""
+
+
 class RAGIndexStatus(Status):
     """What a RAGIndex has become."""
 
@@ -285,6 +304,9 @@ class RAGIndexStatus(Status):
         Field(max_length=MAX_LISTED_FAILURES),
     ] = None
     """The first of them."""
+
+    pipeline: PipelineStatus | None = None
+    """What the steps before embedding did; see `spec.pipeline`."""
 
     fingerprint: str | None = None
     """Identifies what the last synchronization indexed; it differs while something newer waits."""

@@ -5,8 +5,8 @@ Exit code 0: the collection is in the state of its sources, apart from failures 
 the synchronization as a whole failed, and one of the lines printed is `lateen-failure Reason: message`. It may be
 killed at any moment and run again.
 
-The whole of it is one asyncio driver. Parsing plain text is so much cheaper than embedding it that it stays in
-this process, in threads; the embedder's replicas do the heavy work, next to the queries they answer.
+The whole of it is one asyncio driver. Files are parsed in Ray tasks, which they may kill; the embedder's replicas do the
+heavy work, next to the queries they answer.
 """
 
 import asyncio
@@ -23,6 +23,8 @@ from lateen_api.index_build import BuildReport, BuildRequest
 from lateen_api.quantities import quantity
 from lateen_api.serve_config import REPLICA_FAILURE
 from lateen_serving.rag.embedder import ServeEmbedder
+from lateen_serving.rag.parsing.isolation import Isolated
+from lateen_serving.rag.parsing.tasks import RayRunner
 from lateen_serving.rag.protocol import BuildFailure
 from lateen_serving.rag.sources import Surroundings
 from lateen_serving.rag.store import Connection, WeaviateStore
@@ -57,7 +59,8 @@ async def _build(request: BuildRequest, settings: ServingSettings) -> BuildRepor
             )
             store = WeaviateStore(connection, request.collection, request.store.distance)
             embedder = ServeEmbedder(request.embedder_application)
-            return await Synchronization(request, store, embedder, around).run()
+            parser = Isolated(RayRunner(request.pipeline))
+            return await Synchronization(request, store, embedder, parser, around).run()
     finally:
         await connection.aclose()
 

@@ -14,9 +14,7 @@ import numpy.typing as npt
 
 from lateen_api.index_build import BuildReport, DocumentFailure, SourceFailureReason
 from lateen_serving.engine.protocol import Description, Embeddings
-
-MetadataValue = str | int | float | bool
-"""A value of a document's metadata."""
+from lateen_serving.rag.parsing.parsed import MetadataValue, Outcome, Raw
 
 PENDING = ""
 """Content hash of a ledger entry whose chunks are being changed: after a crash they are in an unknown state."""
@@ -89,6 +87,31 @@ class SourceFailure(Exception):
         self.reason: SourceFailureReason | Literal["TooLarge"] = reason
 
 
+Fate = Literal["Indexed", "Duplicate", "NearDuplicate", "TooShort"]
+"""What became of a document that could be read; all but the first have no chunks."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a document's reading has shown, and what later runs compare with."""
+
+    fate: Fate = "Indexed"
+    original: str = ""
+    """The document that a duplicate repeats."""
+
+    digest: str = ""
+    """Hash of its text."""
+
+    signature: str = ""
+    """What near duplicates are known by, in base 64."""
+
+    redactions: int = 0
+    """Personal data replaced in its text."""
+
+    repaired: bool = False
+    """Whether bytes of it could not be read."""
+
+
 @dataclass(frozen=True)
 class Entry:
     """What the ledger knows about one document."""
@@ -100,6 +123,9 @@ class Entry:
     chunks: int = 0
     tokens: int = 0
     """Tokens of its chunks as the embedder counts; text shared by two chunks counts twice."""
+
+    facts: Facts = Facts()
+    """What its reading has shown."""
 
     @property
     def source(self) -> str:
@@ -232,4 +258,12 @@ class Embedder(Protocol):
 
     async def embed(self, texts: Sequence[str]) -> Embeddings:
         """Vectors of texts."""
+        ...
+
+
+class Parser(Protocol):
+    """Turns files into documents."""
+
+    async def parse(self, files: Sequence[Raw]) -> list[Outcome]:
+        """What became of each of `files`, in order."""
         ...

@@ -31,7 +31,7 @@ from weaviate.util import generate_uuid5
 from lateen_api import names
 from lateen_api.index_build import BuildReport
 from lateen_serving import errors
-from lateen_serving.rag.protocol import Chunk, Entry, Stamp
+from lateen_serving.rag.protocol import Chunk, Entry, Facts, Stamp
 from lateen_serving.rag.retry import Patience, insist
 from lateen_serving.settings import ServingSettings
 
@@ -88,7 +88,7 @@ _LEDGER_PROPERTIES = [
     _plain("tokens", DataType.INT),
     _plain("body"),
 ]
-_ENTRY_PROPERTIES = ["kind", "key", "content_hash", "chunks", "tokens"]
+_ENTRY_PROPERTIES = ["kind", "key", "content_hash", "chunks", "tokens", "body"]
 
 T = TypeVar("T")
 
@@ -370,6 +370,7 @@ def _entry(properties: Mapping[str, Any]) -> Entry:
         content_hash=properties["content_hash"],
         chunks=int(properties["chunks"]),
         tokens=int(properties["tokens"]),
+        facts=Facts(**json.loads(properties["body"] or "{}")),
     )
 
 
@@ -388,6 +389,7 @@ def _entry_row(entry: Entry) -> Any:
         content_hash=entry.content_hash,
         chunks=entry.chunks,
         tokens=entry.tokens,
+        body=json.dumps(asdict(entry.facts), sort_keys=True),
     )
 
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from lateen_serving.rag.parsing import reading
 from lateen_serving.rag.parsing.parsed import Outcome, ParseFailure, Raw, Refused
 
 SECONDS = 30.0
@@ -49,7 +48,7 @@ class _Expired(BaseException):
 
 
 def parse(
-    batch: Sequence[Raw], bounds: Bounds, parser: Callable[[Raw], Outcome] = reading.parse
+    batch: Sequence[Raw], bounds: Bounds, parser: Callable[[Raw], Outcome]
 ) -> list[Outcome]:
     """What became of the first files of `batch`: at least one, and all unless time runs out."""
     began = time.monotonic()

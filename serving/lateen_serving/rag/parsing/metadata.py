@@ -13,9 +13,8 @@ from collections.abc import Mapping
 
 import yaml
 
-from lateen_serving.rag.parsing.parsed import ParseFailure
+from lateen_serving.rag.parsing.parsed import MetadataValue, ParseFailure
 from lateen_serving.rag.parsing.text import clean
-from lateen_serving.rag.protocol import MetadataValue
 
 SIDECAR = ".metadata.json"
 """What the name of a sidecar file adds to its document's."""

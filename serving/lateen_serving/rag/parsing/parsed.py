@@ -7,10 +7,12 @@ from typing import Literal
 
 from lateen_api.index_build import ParseFailureReason
 from lateen_serving.rag.outline import Heading
-from lateen_serving.rag.protocol import MetadataValue
 
 Kind = Literal["Markdown", "Text", "Code", "HTML", "PDF", "DOCX", "PPTX", "XLSX", "CSV", "JSON", "EML"]
 """What a file was taken for."""
+
+MetadataValue = str | int | float | bool
+"""A value of a document's metadata."""
 
 MAX_TITLE = 200
 """Characters of a title."""
@@ -76,6 +78,15 @@ class Parsed:
 
     repaired: bool = False
     """Whether bytes could not be read and were replaced by U+FFFD."""
+
+    redactions: int = 0
+    """Personal data replaced in the text."""
+
+    digest: str = ""
+    """Hash of the text, by which exact duplicates are known."""
+
+    signature: bytes = b""
+    """What near duplicates are known by; empty where they are not looked for."""
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from lateen_serving.rag.parsing.parsed import (
     MAX_CHARACTERS,
     MAX_TITLE,
     Kind,
+    MetadataValue,
     Parsed,
     ParseFailure,
 )
 from lateen_serving.rag.parsing.text import clean
-from lateen_serving.rag.protocol import MetadataValue
 
 MAX_HEADING = 300
 """Characters of a heading; a longer one is a paragraph that only looks like one."""

@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Finds the sidecar files among a source's documents. Pure; called by `sync.py`."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from lateen_serving.rag.parsing.metadata import SIDECAR
+from lateen_serving.rag.protocol import Document
+
+
+def paired(documents: Iterable[Document]) -> list[Document]:
+    """The documents, each with its sidecar file; a sidecar file without a document is a document itself."""
+    by_id = {document.id: document for document in documents}
+    owners = {key: key.removesuffix(SIDECAR) for key in by_id if key.endswith(SIDECAR)}
+    taken = {owner: by_id[key] for key, owner in owners.items() if owner in by_id}
+    return [
+        replace(document, sidecar=taken[key]) if key in taken else document
+        for key, document in by_id.items()
+        if owners.get(key) not in taken
+    ]
