@@ -33,7 +33,11 @@ ObjectName = Annotated[
         max_length=253,
     ),
 ]
-DEFAULT_INCLUDE = ["**/*.md", "**/*.markdown", "**/*.txt"]
+DEFAULT_INCLUDE = [
+    f"**/*.{suffix}"
+    for suffix in ("md", "markdown", "txt", "html", "htm", "pdf", "docx", "pptx", "xlsx", "csv", "tsv", "eml")
+]
+"""Documents that people write for people; code and data have to be asked for."""
 
 
 class InlineDocument(SpecType):

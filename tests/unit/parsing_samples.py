@@ -28,7 +28,9 @@ MAIL = (
 )
 
 
-def pdf(*pages: str, title: str = "", bookmarks: Mapping[int, str] | None = None, password: str = "") -> bytes:
+def pdf(
+    *pages: str, title: str = "", bookmarks: Mapping[int, str] | None = None, password: str = ""
+) -> bytes:
     """A PDF of the texts, one page each; `bookmarks` by page number."""
     writer = pypdf.PdfWriter()
     for text in pages:
@@ -57,8 +59,7 @@ def pdf_of_stream(content: bytes, *, deflated: bool = False) -> bytes:
     objects = [
         b"<< /Type /Catalog /Pages 2 0 R >>",
         b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
-        b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents 4 0 R"
-        b" /Resources << /Font << /F1 5 0 R >> >> >>",
+        b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents 4 0 R /Resources << /Font << /F1 5 0 R >> >> >>",
         stream,
         b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
     ]
@@ -85,7 +86,9 @@ def word() -> bytes:
     document = docx.Document()
     document.core_properties.title = "Handbook"
     document.add_heading("Leave", level=1)
-    document.add_paragraph("Everyone has thirty days of leave.").add_run(" Nobody sees this.").font.hidden = True
+    document.add_paragraph("Everyone has thirty days of leave.").add_run(
+        " Nobody sees this."
+    ).font.hidden = True
     document.add_heading("Parents", level=2)
     document.add_paragraph("a year", style="List Bullet")
     table = document.add_table(rows=2, cols=2)

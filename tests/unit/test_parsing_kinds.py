@@ -73,7 +73,9 @@ def test_a_web_page_in_another_encoding_is_read_as_it_declares() -> None:
 
 def test_a_pdf_keeps_its_pages_and_bookmarks() -> None:
     """Each page begins at its offset; bookmarks are headings that are not part of the text."""
-    data = samples.pdf("The zebra\nis purple.", "Page two", "End", title="Zoo", bookmarks={1: "One", 3: "Three"})
+    data = samples.pdf(
+        "The zebra\nis purple.", "Page two", "End", title="Zoo", bookmarks={1: "One", 3: "Three"}
+    )
     parsed = read("zoo.pdf", data)
     assert (parsed.kind, parsed.title) == ("PDF", "Zoo")
     assert parsed.text == "The zebra\nis purple.\n\nPage two\n\nEnd"
@@ -192,11 +194,27 @@ def test_source_code_has_its_definitions_as_headings() -> None:
 @pytest.mark.parametrize(
     ("path", "source", "names"),
     [
-        ("a.go", "package a\n\nfunc Run(x int) error {\n\treturn nil\n}\n\nfunc (s *S) Stop() {\n}\n", ["Run", "Stop"]),
-        ("a.rs", "pub struct P {}\n\nimpl P {\n    pub fn new() -> P {\n        P {}\n    }\n}\n", ["P", "new"]),
+        (
+            "a.go",
+            "package a\n\nfunc Run(x int) error {\n\treturn nil\n}\n\nfunc (s *S) Stop() {\n}\n",
+            ["Run", "Stop"],
+        ),
+        (
+            "a.rs",
+            "pub struct P {}\n\nimpl P {\n    pub fn new() -> P {\n        P {}\n    }\n}\n",
+            ["P", "new"],
+        ),
         ("a.ts", "export class A {\n}\nexport const go = async (x) => {\n}\nif (go) {\n}\n", ["A", "go"]),
-        ("A.java", "public class A {\n    public int add(int a, int b) {\n        return a + b;\n    }\n}\n", ["A", "add"]),
-        ("a.c", "static int add(int a, int b) {\n  return a + b;\n}\nint main(void) {\n  for (;;) {\n  }\n}\n", ["add", "main"]),
+        (
+            "A.java",
+            "public class A {\n    public int add(int a, int b) {\n        return a + b;\n    }\n}\n",
+            ["A", "add"],
+        ),
+        (
+            "a.c",
+            "static int add(int a, int b) {\n  return a + b;\n}\nint main(void) {\n  for (;;) {\n  }\n}\n",
+            ["add", "main"],
+        ),
         ("a.sh", "#!/bin/sh\nsay() {\n  echo\n}\n", ["say"]),
         ("a.rb", "class A\n  def go\n  end\nend\n", ["A", "go"]),
         ("broken.py", "def f(:\n    pass\n", ["f"]),
@@ -208,7 +226,9 @@ def test_definitions_of_other_languages(path: str, source: str, names: list[str]
     parsed = read(path, source)
     assert parsed.kind == "Code"
     found = [heading.title for heading in parsed.headings if heading.title]
-    assert [name for name in found if name != "a"] == [name for name in names for _ in range(found.count(name))]
+    assert [name for name in found if name != "a"] == [
+        name for name in names for _ in range(found.count(name))
+    ]
     assert set(names) <= set(found)
 
 

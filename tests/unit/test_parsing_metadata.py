@@ -22,7 +22,15 @@ def test_plain_values_of_front_matter_are_metadata() -> None:
 
 @pytest.mark.parametrize(
     "matter",
-    ["a: [", "- a\n- b", "a: !!python/object:os.system x", "a: &a [*a]", "a: " + "[" * 5000, "a: .inf", "x" * 20_000],
+    [
+        "a: [",
+        "- a\n- b",
+        "a: !!python/object:os.system x",
+        "a: &a [*a]",
+        "a: " + "[" * 5000,
+        "a: .inf",
+        "x" * 20_000,
+    ],
     ids=["broken", "list", "object", "loop", "deep", "infinite", "long"],
 )
 def test_front_matter_that_says_nothing_is_left_out(matter: str) -> None:

@@ -27,7 +27,18 @@ JAPANESE = "\u4eca\u65e5\u306f\u5929\u6c17\u304c\u3044\u3044\u3067\u3059\u3002"
         (GERMAN.encode() + b"\xff", Decoded(GERMAN + "\ufffd", repaired=True)),
         ("odd length".encode("utf-16") + b"x", Decoded("odd length\ufffd", repaired=True)),
     ],
-    ids=["ascii", "utf-8", "mark", "utf-16", "utf-32", "cp1252", "cp1251", "shift_jis", "damaged", "damaged wide"],
+    ids=[
+        "ascii",
+        "utf-8",
+        "mark",
+        "utf-16",
+        "utf-32",
+        "cp1252",
+        "cp1251",
+        "shift_jis",
+        "damaged",
+        "damaged wide",
+    ],
 )
 def test_encodings(data: bytes, expected: Decoded) -> None:
     """UTF-8 first, then a byte order mark, then the likeliest encoding; what can't be read is replaced and told."""

@@ -136,7 +136,9 @@ def _heading_tokens(path: str, body: Text) -> int:
     return density + 4 * (path.count(outline.SEPARATOR) + 1)
 
 
-def _windows(body: Text, first: int, last: int, area: tuple[int, int], limits: Limits) -> Iterator[tuple[int, str]]:
+def _windows(
+    body: Text, first: int, last: int, area: tuple[int, int], limits: Limits
+) -> Iterator[tuple[int, str]]:
     """Offset and text of each window over the tokens from `first` to `last`, which cover `area`."""
     start = first
     while start < last:

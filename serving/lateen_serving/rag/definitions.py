@@ -30,8 +30,30 @@ _CALLABLE = re.compile(
     r"(?P<indent>[ \t]*)(?:[\w<>\[\],:*&?.]{1,80}\s+){1,6}[*&]?(?P<name>[\w:~]{1,120})\s*\([^;=]{0,300}\)?[^;=]{0,80}\{\s*$"
 )
 _SHELL = re.compile(r"(?P<indent>)(?P<name>[\w-]{1,120})\s*\(\)\s*\{?\s*$")
-_ARROW = re.compile(r"(?P<indent>[ \t]*)(?:export\s+)?(?:const|let|var)\s+(?P<name>[\w$]{1,120})\s*=\s*(?:async\s*)?\(?[^=]{0,200}=>")
-_STATEMENTS = frozenset("if for while switch return else catch do try with using lock elif when match new throw".split())
+_ARROW = re.compile(
+    r"(?P<indent>[ \t]*)(?:export\s+)?(?:const|let|var)\s+(?P<name>[\w$]{1,120})\s*=\s*(?:async\s*)?\(?[^=]{0,200}=>"
+)
+_STATEMENTS = frozenset(
+    [
+        "if",
+        "for",
+        "while",
+        "switch",
+        "return",
+        "else",
+        "catch",
+        "do",
+        "try",
+        "with",
+        "using",
+        "lock",
+        "elif",
+        "when",
+        "match",
+        "new",
+        "throw",
+    ]
+)
 _ABOVE = re.compile(r"\s*(?:#|//|/\*|\*|@|--|\[<?\w)")
 _TAB = 4
 _LONGEST_LINE = 1000
@@ -43,7 +65,9 @@ def headings(text: str, language: str) -> tuple[Heading, ...]:
     offsets = [0, *accumulate(len(line) + 1 for line in lines)]
     found = _python(text) if language == "python" else None
     marks = _guessed(lines) if found is None else found
-    return tuple(Heading(offsets[line], offsets[line], level, title) for line, level, title in _raised(marks, lines))
+    return tuple(
+        Heading(offsets[line], offsets[line], level, title) for line, level, title in _raised(marks, lines)
+    )
 
 
 Mark = tuple[int, int, str]

@@ -12,7 +12,6 @@ _ENDS = re.compile(
     "|[!?\u2026\u0964\u0965\u061f\u06d4\u0589\u1362\u104b\u17d4]+[\"'\u201d\u2019)\\]\u00bb]*\\s+"
     "|(?P<dot>\\.)[\"'\u201d\u2019)\\]\u00bb]*\\s+"
 )
-_INITIAL = re.compile(r"(?:^|[\s(])[^\W\d_]$")
 
 
 def starts(text: str) -> Iterator[int]:
@@ -26,4 +25,5 @@ def starts(text: str) -> Iterator[int]:
 
 
 def _continues(text: str, dot: int, following: int) -> bool:
-    return text[following].islower() or _INITIAL.search(text[max(0, dot - 2) : dot]) is not None
+    initial = text[max(0, dot - 1) : dot].isupper() and not text[max(0, dot - 2) : max(0, dot - 1)].isalnum()
+    return text[following].islower() or initial

@@ -69,7 +69,14 @@ CODE = {
 }  # fmt: skip
 """Programming language by suffix."""
 
-_INTERPRETERS = {"python": "python", "bash": "shell", "sh": "shell", "node": "javascript", "ruby": "ruby", "perl": "perl"}
+_INTERPRETERS = {
+    "python": "python",
+    "bash": "shell",
+    "sh": "shell",
+    "node": "javascript",
+    "ruby": "ruby",
+    "perl": "perl",
+}
 
 
 def binary_kind(data: bytes) -> Kind | None:
@@ -79,7 +86,9 @@ def binary_kind(data: bytes) -> Kind | None:
     if data.startswith(_CONTAINER):
         if _ENCRYPTED_PACKAGE in data:
             raise ParseFailure("Encrypted", "the document asks for a password; store it without one")
-        raise ParseFailure("Unsupported", "an office file of before 2007; store it as DOCX, XLSX, PPTX, PDF or EML")
+        raise ParseFailure(
+            "Unsupported", "an office file of before 2007; store it as DOCX, XLSX, PPTX, PDF or EML"
+        )
     for magic, name in _MAGIC:
         if data.startswith(magic):
             raise ParseFailure("Unsupported", f"it is {name}; take it out with spec.sources exclude")

@@ -47,9 +47,7 @@ class _Expired(BaseException):
     """Time is up; no parser's `except Exception` may take it for its own."""
 
 
-def parse(
-    batch: Sequence[Raw], bounds: Bounds, parser: Callable[[Raw], Outcome]
-) -> list[Outcome]:
+def parse(batch: Sequence[Raw], bounds: Bounds, parser: Callable[[Raw], Outcome]) -> list[Outcome]:
     """What became of the first files of `batch`: at least one, and all unless time runs out."""
     began = time.monotonic()
     outcomes: list[Outcome] = []

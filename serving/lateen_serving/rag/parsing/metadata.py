@@ -43,7 +43,9 @@ def front_matter(text: str) -> tuple[dict[str, MetadataValue], str]:
         found = None
     if not isinstance(found, dict):
         return {}, rest
-    pairs = {key: _plain(value) for key, value in found.items() if isinstance(key, str) and _KEY.fullmatch(key)}
+    pairs = {
+        key: _plain(value) for key, value in found.items() if isinstance(key, str) and _KEY.fullmatch(key)
+    }
     kept = {key: value for key, value in pairs.items() if value is not None}
     return dict(list(kept.items())[:MAX_KEYS]), rest
 

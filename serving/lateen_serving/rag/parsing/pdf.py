@@ -63,7 +63,9 @@ def _parsed(data: bytes) -> Parsed:
         return writer.parsed("PDF", title, updated_at=_modified(about))
     except ParseFailure as failure:
         if failure.reason == "Empty":
-            raise ParseFailure("Empty", "the PDF has no text, only pictures; store it with a text layer") from failure
+            raise ParseFailure(
+                "Empty", "the PDF has no text, only pictures; store it with a text layer"
+            ) from failure
         raise
 
 

@@ -23,7 +23,11 @@ from lateen_serving.rag.parsing.archives import Archive
 from lateen_serving.rag.parsing.parsed import MAX_TITLE, Kind, Parsed, ParseFailure, Raw
 from lateen_serving.rag.parsing.text import Decoded, decode
 
-_OFFICE: dict[Kind, Callable[[Archive], Parsed]] = {"DOCX": word.parse, "PPTX": slides.parse, "XLSX": sheets.parse}
+_OFFICE: dict[Kind, Callable[[Archive], Parsed]] = {
+    "DOCX": word.parse,
+    "PPTX": slides.parse,
+    "XLSX": sheets.parse,
+}
 
 
 def parse(raw: Raw) -> Parsed:
@@ -62,7 +66,9 @@ def _text(path: str, data: bytes) -> Parsed:
     if kind == "EML":
         return mail.parse(data)
     if kind == "CSV":
-        return tables.parse(decoded, tables.delimiter_of(decoded.text) or ("\t" if path.endswith(".tsv") else ","))
+        return tables.parse(
+            decoded, tables.delimiter_of(decoded.text) or ("\t" if path.endswith(".tsv") else ",")
+        )
     if kind == "JSON":
         return _records(path, decoded)
     if kind == "Code":

@@ -24,7 +24,7 @@ _DATES = frozenset((*range(14, 23), *range(45, 48)))
 
 _LITERAL = re.compile(r'"[^"]*"|\[[^\]]*\]|\\.')
 _TRUE = frozenset({"1", "true"})
-_EPOCH = datetime.datetime(1899, 12, 30)  # noqa: DTZ001 - sheets know no time zones
+_EPOCH = datetime.datetime(1899, 12, 30)
 _LAST_DAY = 2_958_465
 
 

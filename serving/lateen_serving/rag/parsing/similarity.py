@@ -19,7 +19,9 @@ RUN = 3
 LEAST_WORDS = 20
 """Of fewer words an estimate means nothing: no signature."""
 
-_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W_\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+")
+_WORD = re.compile(
+    r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W_\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+"
+)
 
 
 def signature(text: str) -> bytes:
@@ -30,7 +32,9 @@ def signature(text: str) -> bytes:
     runs = {zlib.crc32(" ".join(words[at : at + RUN]).encode()) for at in range(len(words) - RUN + 1)}
     hashes = np.fromiter(runs, dtype=np.uint64, count=len(runs))
     factors, terms = _functions()
-    least = [((factor * hashes + term) >> np.uint64(32)).min() for factor, term in zip(factors, terms, strict=True)]
+    least = [
+        ((factor * hashes + term) >> np.uint64(32)).min() for factor, term in zip(factors, terms, strict=True)
+    ]
     return np.array(least, dtype=np.uint32).tobytes()
 
 

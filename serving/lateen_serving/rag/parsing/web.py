@@ -29,7 +29,32 @@ _HIDING = re.compile(
 )
 _LEVEL = re.compile(r"h([1-6])")
 _INLINE = frozenset(
-    "a abbr b bdi bdo cite code em font i kbd label mark q s samp small span strong sub sup time u var".split()
+    [
+        "a",
+        "abbr",
+        "b",
+        "bdi",
+        "bdo",
+        "cite",
+        "code",
+        "em",
+        "font",
+        "i",
+        "kbd",
+        "label",
+        "mark",
+        "q",
+        "s",
+        "samp",
+        "small",
+        "span",
+        "strong",
+        "sub",
+        "sup",
+        "time",
+        "u",
+        "var",
+    ]
 )
 
 
@@ -74,7 +99,10 @@ def _page(text: str) -> Any:
         page = lxml.html.document_fromstring(text.encode("utf-8", "replace"), parser=parser)
     except (lxml.etree.ParserError, lxml.etree.XMLSyntaxError) as error:
         raise ParseFailure("Empty", "the page has no content") from error
-    unseen = [*page.xpath(_UNSEEN), *(part for part in page.xpath("//*[@style]") if _HIDING.search(part.get("style")))]
+    unseen = [
+        *page.xpath(_UNSEEN),
+        *(part for part in page.xpath("//*[@style]") if _HIDING.search(part.get("style"))),
+    ]
     for element in unseen:
         if element.getparent() is not None:
             element.drop_tree()
