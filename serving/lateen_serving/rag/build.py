@@ -59,8 +59,9 @@ async def _build(request: BuildRequest, settings: ServingSettings) -> BuildRepor
             )
             store = WeaviateStore(connection, request.collection, request.store.distance)
             embedder = ServeEmbedder(request.embedder_application)
-            parser = Isolated(RayRunner(request.pipeline))
-            return await Synchronization(request, store, embedder, parser, around).run()
+            runner = RayRunner(request.pipeline)
+            runner.warm_up()
+            return await Synchronization(request, store, embedder, Isolated(runner), around).run()
     finally:
         await connection.aclose()
 

@@ -25,6 +25,11 @@ def of(text: str) -> str:
     return str(language) if confidence >= _LEAST_CONFIDENCE else ""
 
 
+def load() -> None:
+    """Load the model, so that the first document does not wait for it."""
+    _identifier()
+
+
 @functools.cache
 def _identifier() -> LanguageIdentifier:
     return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)

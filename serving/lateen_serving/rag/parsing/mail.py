@@ -9,7 +9,6 @@ from email.parser import BytesParser
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from lateen_serving.rag.parsing import web
 from lateen_serving.rag.parsing.parsed import Parsed, ParseFailure
 from lateen_serving.rag.parsing.text import Decoded, decode
 from lateen_serving.rag.parsing.writing import Writer
@@ -63,6 +62,8 @@ def _body(message: EmailMessage, writer: Writer) -> bool:
     content = part.get_payload(decode=True) or b""
     decoded = _decoded(content, part.get_content_charset())
     if part.get_content_subtype() == "html":
+        from lateen_serving.rag.parsing import web
+
         web.write(decoded.text, writer)
     else:
         writer.block(decoded.text)

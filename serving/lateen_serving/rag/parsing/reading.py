@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Turns the bytes of a file into a document. Pure; called by `guarded.py`, in a process that it may ruin."""
+"""Turns the bytes of a file into a document. Pure; called by `guarded.py`, in a process that it may ruin.
+
+The libraries for PDF and HTML take a second to load, so that they are loaded for files that need them.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,13 +13,11 @@ from lateen_serving.rag.parsing import (
     language,
     mail,
     metadata,
-    pdf,
     plain,
     records,
     sheets,
     slides,
     tables,
-    web,
     word,
 )
 from lateen_serving.rag.parsing.archives import Archive
@@ -52,16 +53,18 @@ def _parsed(path: str, data: bytes) -> Parsed:
         return _OFFICE[detecting.office_kind(archive.names)](archive)
     kind = detecting.binary_kind(data)
     if kind == "PDF":
+        from lateen_serving.rag.parsing import pdf
+
         return pdf.parse(data)
-    if kind == "EML":
-        return mail.parse(data)
-    return _text(path, data)
+    return mail.parse(data) if kind == "EML" else _text(path, data)
 
 
 def _text(path: str, data: bytes) -> Parsed:
     decoded = decode(data)
     kind = detecting.text_kind(path, decoded.text)
     if kind == "HTML":
+        from lateen_serving.rag.parsing import web
+
         return web.parse(data)
     if kind == "EML":
         return mail.parse(data)

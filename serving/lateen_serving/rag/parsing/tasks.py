@@ -13,7 +13,7 @@ import ray
 import ray.exceptions
 
 from lateen_api.rag_index import Pipeline
-from lateen_serving.rag.parsing import guarded, preparing
+from lateen_serving.rag.parsing import guarded, language, preparing
 from lateen_serving.rag.parsing.guarded import Bounds
 from lateen_serving.rag.parsing.isolation import Died
 from lateen_serving.rag.parsing.parsed import Outcome, Raw
@@ -25,6 +25,10 @@ class RayRunner:
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
         self._task = ray.remote(num_cpus=0, max_retries=0)(_parse)
+
+    def warm_up(self) -> None:
+        """Start a process in the background, so that the first documents don't wait for it."""
+        ray.remote(num_cpus=0, max_retries=0)(language.load).remote()
 
     async def run(self, batch: Sequence[Raw], bounds: Bounds, seconds: float) -> list[Outcome]:
         """What became of the first files of `batch`; Died if there is no answer within `seconds`."""
