@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Files that can't or must not become text: each a typed reason, soon, in little memory."""
 
+import bz2
+import gzip
 import time
 import tracemalloc
 from collections.abc import Callable
@@ -20,6 +22,9 @@ FILES: list[tuple[str, Callable[[], bytes], str]] = [
     ("data.bin", lambda: b"\x01\x02\0\x03", "NotText"),
     ("false-mark.md", lambda: b"\xff\xfe\x00\x00 not text \x00\xff", "NotText"),
     ("picture.md", lambda: b"\x89PNG\r\n\x1a\n\0\0", "Unsupported"),
+    ("moving.gif", lambda: b"GIF89a\x01\0\x01\0\x80\0\0" + b"\xff" * 20, "Unsupported"),
+    ("packed.txt", lambda: gzip.compress(b"text"), "Unsupported"),
+    ("packed.bz2", lambda: bz2.compress(b"text"), "Unsupported"),
     ("old.doc", lambda: b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 500, "Unsupported"),
     ("some.zip", lambda: samples.archive({"a.txt": b"x"}), "Unsupported"),
     ("locked.pdf", lambda: samples.pdf("secret", password="p"), "Encrypted"),

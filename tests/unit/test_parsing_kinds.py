@@ -244,3 +244,33 @@ def test_definitions_of_other_languages(path: str, source: str, names: list[str]
 def test_the_language_is_told_where_it_is_clear(path: str, text: str, language: str) -> None:
     """Natural languages of enough text; code has none."""
     assert read(path, text).language == language
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "A file begins with %PDF-1.4 if it is one.",
+        "RIFF is a format.",
+        "ID3 tags",
+        "BZhang wrote this",
+        "GIF87a is old",
+        "PAR1 is a magic word",
+        "From: here\nto there",
+        "[a link](x) and {braces}",
+    ],
+)
+def test_text_about_other_kinds_is_text(text: str) -> None:
+    """Words that begin other kinds of files make none of a text."""
+    parsed = read("note.md", text)
+    assert (parsed.kind, parsed.text) == ("Markdown", text)
+
+
+def test_an_xhtml_page_is_a_page() -> None:
+    """Whatever stands before its first element."""
+    page = '<?xml version="1.0" encoding="utf-8"?>\n<!-- made by hand -->\n<html xmlns="http://www.w3.org/1999/xhtml"><body><p>x</p></body></html>'
+    assert (read("x", page).kind, read("x", page).text) == ("HTML", "x")
+
+
+def test_a_pdf_after_some_garbage_is_known_by_its_name() -> None:
+    """Readers accept up to a kilobyte before the header."""
+    assert read("x.pdf", b"garbage\n" + samples.pdf("found")).text == "found"

@@ -1,38 +1,38 @@
 # SPDX-License-Identifier: Apache-2.0
 """Finds out what a file is: by its content where that tells, else by its name. Pure; called by `reading.py`."""
 
+import re
 from pathlib import PurePosixPath
 
 from lateen_serving.rag.parsing import mail, records, tables
 from lateen_serving.rag.parsing.parsed import Kind, ParseFailure
 
+_PDF = b"%PDF-"
 ZIP = b"PK\x03\x04"
 _CONTAINER = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 """Start of an OLE container: old office documents, Outlook mails, and new office documents with a password."""
 
 _ENCRYPTED_PACKAGE = "EncryptedPackage".encode("utf-16-le")
-_MAGIC: tuple[tuple[bytes, str], ...] = (
-    (b"\x89PNG\r\n\x1a\n", "a PNG picture"),
-    (b"\xff\xd8\xff", "a JPEG picture"),
-    (b"GIF87a", "a GIF picture"),
-    (b"GIF89a", "a GIF picture"),
-    (b"II*\0", "a TIFF picture"),
-    (b"MM\0*", "a TIFF picture"),
-    (b"RIFF", "a sound, picture or video"),
-    (b"OggS", "a sound or video"),
-    (b"ID3", "a sound"),
-    (b"\0\0\0\x18ftyp", "a video"),
-    (b"\0\0\0\x20ftyp", "a video"),
-    (b"\x1f\x8b", "a gzip archive"),
-    (b"BZh", "a bzip2 archive"),
-    (b"\xfd7zXZ\0", "an xz archive"),
-    (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
-    (b"Rar!\x1a\x07", "a RAR archive"),
-    (b"\x28\xb5\x2f\xfd", "a zstd archive"),
-    (b"\x7fELF", "a program"),
-    (b"SQLite format 3\0", "a SQLite database"),
-    (b"PAR1", "a Parquet file"),
-    (b"{\\rtf", "an RTF document"),
+_MAGIC: tuple[tuple[re.Pattern[bytes], str], ...] = (
+    (re.compile(rb"\x89PNG\r\n\x1a\n"), "a PNG picture"),
+    (re.compile(rb"\xff\xd8\xff"), "a JPEG picture"),
+    (re.compile(rb"GIF8[79]a.{0,6}\0", re.DOTALL), "a GIF picture"),
+    (re.compile(rb"II\*\0|MM\0\*"), "a TIFF picture"),
+    (re.compile(rb"RIFF.{4}(?:WAVE|WEBP|AVI )", re.DOTALL), "a sound, picture or video"),
+    (re.compile(rb"OggS\0|ID3[\x02-\x04]"), "a sound or video"),
+    (re.compile(rb"\0\0\0.ftyp", re.DOTALL), "a video"),
+    (re.compile(rb"\x1f\x8b\x08"), "a gzip archive"),
+    (re.compile(rb"BZh[1-9]1AY&SY"), "a bzip2 archive"),
+    (re.compile(rb"\xfd7zXZ\0|7z\xbc\xaf\x27\x1c|Rar!\x1a\x07|\x28\xb5\x2f\xfd"), "an archive"),
+    (re.compile(rb"\x7fELF"), "a program"),
+    (re.compile(rb"SQLite format 3\0"), "a SQLite database"),
+    (re.compile(rb"PAR1.*PAR1\Z", re.DOTALL), "a Parquet file"),
+    (re.compile(rb"\{\\rtf1"), "an RTF document"),
+)
+"""First bytes of kinds that are not read; none of them can begin a text."""
+
+_PAGE = re.compile(
+    r"\s*(?:<\?xml[^>]{0,200}>\s*)?(?:<!--.{0,500}?-->\s*)*<(?:!doctype\s+html|html)[\s>]", re.I | re.S
 )
 _OFFICE: tuple[tuple[str, Kind], ...] = (
     ("word/document.xml", "DOCX"),
@@ -79,9 +79,10 @@ _INTERPRETERS = {
 }
 
 
-def binary_kind(data: bytes) -> Kind | None:
+def binary_kind(path: str, data: bytes) -> Kind | None:
     """What the first bytes say; None for text and for archives, whose members tell. ParseFailure for what is not read."""
-    if b"%PDF-" in data[:1024]:
+    head = data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n")
+    if head.startswith(_PDF) or (_PDF in head and kind_by_name(path) == "PDF"):
         return "PDF"
     if data.startswith(_CONTAINER):
         if _ENCRYPTED_PACKAGE in data:
@@ -90,7 +91,7 @@ def binary_kind(data: bytes) -> Kind | None:
             "Unsupported", "an office file of before 2007; store it as DOCX, XLSX, PPTX, PDF or EML"
         )
     for magic, name in _MAGIC:
-        if data.startswith(magic):
+        if magic.match(data):
             raise ParseFailure("Unsupported", f"it is {name}; take it out with spec.sources exclude")
     if mail.is_mail(data):
         return "EML"
@@ -107,8 +108,7 @@ def office_kind(members: frozenset[str]) -> Kind:
 
 def text_kind(path: str, text: str) -> Kind:
     """What kind of text it is; ParseFailure(Malformed) if its name promises something that is no text."""
-    start = text[:1024].lstrip().lower()
-    if start.startswith(("<!doctype html", "<html")):
+    if _PAGE.match(text, 0, 4096):
         return "HTML"
     named = kind_by_name(path)
     if named in _BINARY:

@@ -17,8 +17,8 @@ from typing import NoReturn
 
 from lateen_serving.rag.parsing.parsed import Outcome, ParseFailure, Raw, Refused
 
-SECONDS = 30.0
-"""Longest time of one file."""
+SECONDS = 120.0
+"""Longest time of one file: a PDF of some thousand pages takes as long."""
 
 MEMORY = 1 << 30
 """Bytes that parsing may take beyond what the process has."""
@@ -31,7 +31,7 @@ class Bounds:
     seconds: float = SECONDS
     """Per file."""
 
-    batch_seconds: float = 2 * SECONDS
+    batch_seconds: float = SECONDS
     """No file is begun after this time."""
 
     memory: int = MEMORY

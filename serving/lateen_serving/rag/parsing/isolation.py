@@ -11,8 +11,9 @@ from typing import Protocol
 from lateen_serving.rag.parsing.guarded import Bounds
 from lateen_serving.rag.parsing.parsed import Outcome, Raw, Refused
 
-GRACE = 15.0
-"""Seconds on top of what parsing may take: to start a process and to carry files and texts."""
+GRACE = 60.0
+"""Seconds on top of what parsing may take, to start a process and to carry files and texts: on a machine that has
+much else to do a process takes ten seconds to start, and no document is to blame for that."""
 
 
 class Died(Exception):

@@ -51,7 +51,7 @@ def _parsed(path: str, data: bytes) -> Parsed:
     if data.startswith(detecting.ZIP):
         archive = Archive(data)
         return _OFFICE[detecting.office_kind(archive.names)](archive)
-    kind = detecting.binary_kind(data)
+    kind = detecting.binary_kind(path, data)
     if kind == "PDF":
         from lateen_serving.rag.parsing import pdf
 
