@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is done to documents between reading and embedding: duplicates, redaction, minimum content, sidecar files."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ from hypothesis import strategies as st
 
 from lateen_api.index_build import PipelineCounts
 from lateen_serving.rag.outline import Heading
-from lateen_serving.rag.parsing.parsed import Parsed
+from lateen_serving.rag.parsing.parsed import Outcome, Parsed, Raw, Refused
 from lateen_serving.rag.parsing.redacting import redacted
 from lateen_serving.rag.parsing.similarity import signature, similarity
+from unit.rag_fakes import DirectParser
 from unit.test_rag_sync import World, inline
 
 STORY = " ".join(f"word{number}" for number in range(200))
@@ -95,6 +97,25 @@ async def test_personal_data_never_reaches_embedder_and_store(world: World) -> N
     headings = [chunk.heading for chunk in world.store.chunks.values()]
     assert sorted(headings) == ["Call [EMAIL]", "Call [EMAIL] > More"]
     assert report.pipeline == PipelineCounts(redactions=3)
+
+
+@pytest.mark.parametrize(("reason", "kept"), [("Crashed", True), ("TooComplex", True), ("Malformed", False)])
+async def test_what_may_be_the_machines_fault_costs_no_document_its_passages(
+    world: World, monkeypatch: pytest.MonkeyPatch, reason: Any, kept: bool
+) -> None:
+    """A crash or a timeout is reported and what is indexed stays until the document can be read; damage removes it."""
+    await world.sync(inline({"a.txt": "old", "b.txt": "b"}))
+
+    async def refuse(_parser: DirectParser, files: Sequence[Raw]) -> list[Outcome]:
+        return [Refused(reason, "died") for _ in files]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(DirectParser, "parse", refuse)
+        report = await world.sync(inline({"a.txt": "new", "b.txt": "b"}))
+    assert [(failure.document, failure.reason) for failure in report.failures] == [("s/a.txt", reason)]
+    assert world.store.texts() == {"s/b.txt": ["b"]} | ({"s/a.txt": ["old"]} if kept else {})
+    await world.sync(inline({"a.txt": "new", "b.txt": "b"}))
+    assert world.store.texts() == {"s/a.txt": ["new"], "s/b.txt": ["b"]}
 
 
 def test_redaction_keeps_headings_and_pages_in_place() -> None:

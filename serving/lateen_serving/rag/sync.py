@@ -58,6 +58,9 @@ EMBED_CALLS = 4
 
 READS_AT_ONCE = 8
 
+_PERHAPS_OURS = frozenset({"Crashed", "TooComplex"})
+"""Reasons that a machine without memory or time gives too: what is indexed of such a document stays."""
+
 
 log = structlog.get_logger()
 
@@ -223,7 +226,7 @@ class Synchronization:
         log.info("indexed", documents=len(documents), embedded=self._tally.embedded)
 
     async def _contents(self, documents: Sequence[Document]) -> tuple[list[Content], list[str]]:
-        """The documents that could be read, and the ids of those that have no text."""
+        """The documents that could be read, and the ids of those that surely have no text."""
         hashes: list[str] = []
         there: list[Document] = []
         files: list[Raw] = []
@@ -241,7 +244,8 @@ class Synchronization:
         for document, digest, outcome in zip(there, hashes, outcomes, strict=True):
             if isinstance(outcome, Refused):
                 self._fail(document.id, outcome.reason, outcome.message)
-                gone.append(document.id)
+                if outcome.reason not in _PERHAPS_OURS:
+                    gone.append(document.id)
             else:
                 contents.append(Content(document, digest, outcome))
         return contents, gone
