@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from lateen_api.rag_index import Chunking, Parsing, Store, Sync
+from lateen_api.rag_index import Chunking, Parsing, Pipeline, Store, Sync
 from lateen_api.rag_sources import Source
 from lateen_api.schema import SpecType
 
@@ -47,6 +47,9 @@ class BuildRequest(SpecType):
     parsing: Parsing
     """How files become text."""
 
+    pipeline: Pipeline = Pipeline()
+    """What is done to documents before they are cut."""
+
     chunking: Chunking
     """How text becomes passages."""
 
@@ -69,9 +72,23 @@ class BuildRequest(SpecType):
 SourceFailureReason = Literal["SourceUnavailable", "SourceNotFound", "SourceRefused", "SourceUnauthorized"]
 """Why a whole source could not be read; what it gave before stays indexed."""
 
-DocumentFailureReason = (
-    Literal["TooLarge", "NotText", "Empty", "Unreadable", "NotFound", "Refused"] | SourceFailureReason
-)
+ParseFailureReason = Literal[
+    "TooLarge", "NotText", "Empty", "Encrypted", "Bomb", "Malformed", "Unsupported", "TooComplex", "Crashed"
+]
+"""Why a file could not become text, as a stable word.
+
+- `TooLarge`: more bytes, pages or characters than are read.
+- `NotText`: binary data of no known kind.
+- `Empty`: it has no text.
+- `Encrypted`: it asks for a password.
+- `Bomb`: it is made to unpack or nest beyond all bounds.
+- `Malformed`: it is damaged, or not what its name says; its sidecar file can't be used.
+- `Unsupported`: it is of a known kind that is not read, such as a picture or an archive.
+- `TooComplex`: reading it takes more time or memory than one document may.
+- `Crashed`: reading it killed the process that read it; the others are not affected.
+"""
+
+DocumentFailureReason = ParseFailureReason | Literal["Unreadable", "NotFound", "Refused"] | SourceFailureReason
 """Why a document or a source could not be indexed, as a stable word."""
 
 
@@ -119,6 +136,25 @@ class SourceReport(SpecType):
     """Since when the index lacks a change of it, as far as is known, RFC 3339, UTC; absent: it lacks none."""
 
 
+class PipelineCounts(SpecType):
+    """What the steps before embedding did to the documents that are in the sources now."""
+
+    duplicates: int = 0
+    """Documents not indexed because another has exactly the same text."""
+
+    near_duplicates: int = 0
+    """Documents not indexed because another is as similar as the spec says."""
+
+    too_short: int = 0
+    """Documents not indexed because they have too few letters and digits."""
+
+    redactions: int = 0
+    """Personal data replaced in indexed documents."""
+
+    repaired: int = 0
+    """Indexed documents of which some bytes could not be read and were replaced by U+FFFD."""
+
+
 class BuildReport(SpecType):
     """How the last completed synchronization of a collection went."""
 
@@ -154,6 +190,9 @@ class BuildReport(SpecType):
 
     failures: Annotated[list[DocumentFailure], Field(max_length=MAX_LISTED_FAILURES)] = Field(default=[])
     """The first of them."""
+
+    pipeline: PipelineCounts = PipelineCounts()
+    """What the steps before embedding did."""
 
     commits: dict[str, str] = Field(default={})
     """For each git source the commit that was read."""

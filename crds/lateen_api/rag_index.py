@@ -17,8 +17,35 @@ LAYOUT = 2
 class Parsing(SpecType):
     """How files become text."""
 
-    max_document_bytes: Quantity = "2Mi"
+    max_document_bytes: Quantity = "20Mi"
     """Largest document; a larger one is reported as failed, the others are indexed."""
+
+
+class Pipeline(SpecType):
+    """What is done to documents between reading and embedding."""
+
+    duplicates: Literal["RemoveExact", "RemoveNear", "Keep"] = "RemoveExact"
+    """Documents with the same text as another are counted but not indexed: `RemoveExact` those with exactly the same,
+    `RemoveNear` also those that are as similar as `nearDuplicateSimilarity` says, `Keep` none. When the document that
+    is indexed goes, the next sync indexes the other."""
+
+    near_duplicate_similarity: Annotated[
+        str,
+        matching(
+            r"^(0\.[5-9][0-9]{0,3}|1(\.0{1,4})?)$",
+            'must be a number in quotes from "0.5" to "1", such as "0.9"',
+            max_length=6,
+        ),
+    ] = "0.9"
+    """Share of their runs of three words that two documents must have in common, estimated within about 0.04;
+    documents of fewer than 20 words are compared exactly."""
+
+    min_characters: Annotated[int, Field(ge=0, le=100_000)] = 0
+    """Documents with fewer letters and digits are counted but not indexed."""
+
+    redact_personal_data: bool = False
+    """True replaces e-mail addresses, telephone, card and IBAN numbers and IP addresses by placeholders such as
+    `[EMAIL]` before anything is embedded or stored. Names and postal addresses are not found."""
 
 
 class Chunking(SpecType):
@@ -28,8 +55,10 @@ class Chunking(SpecType):
         "json_schema_extra": rules(rule("self.overlap < self.size", "overlap must be smaller than size"))
     }
 
-    strategy: Literal["Markdown", "Token"] = "Markdown"
-    """`Markdown` cuts at headings first and keeps them as a path; `Token` cuts every `size` tokens."""
+    strategy: Literal["Markdown", "Sentence", "Code", "Token"] = "Markdown"
+    """`Markdown` cuts at headings first (those of HTML, Word, mails and other kinds too) and keeps them as a path;
+    `Sentence` cuts between sentences only; `Code` cuts source code at its definitions and all else like `Markdown`;
+    `Token` cuts every `size` tokens."""
 
     size: Annotated[int, Field(ge=16, le=8192)] = 200
     """Longest passage in tokens of the embedder, never beyond what the embedder can read."""
@@ -176,6 +205,9 @@ class RAGIndexSpec(SpecType):
     parsing: Parsing = Parsing()
     """How files become text."""
 
+    pipeline: Pipeline = Pipeline()
+    """What is done to documents before they are cut. A change builds a new revision beside the live one."""
+
     chunking: Chunking = Chunking()
     """How text becomes passages. A change builds a new revision beside the live one."""
 
@@ -201,5 +233,5 @@ class RAGIndexSpec(SpecType):
     def revision(self, embedder_revision: str) -> str:
         """Hash of what changes vectors or chunks; sources, retrieval and schedule change in place."""
         part = self.dump()
-        content = {key: part.get(key) for key in ("parsing", "chunking", "store")}
+        content = {key: part.get(key) for key in ("parsing", "pipeline", "chunking", "store")}
         return names.revision(content | {"embedder": embedder_revision, "layout": LAYOUT})

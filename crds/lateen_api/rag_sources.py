@@ -31,7 +31,12 @@ ObjectName = Annotated[
         max_length=253,
     ),
 ]
-DEFAULT_INCLUDE = ["**/*.md", "**/*.markdown", "**/*.txt"]
+DEFAULT_INCLUDE = [
+    f"**/*.{suffix}"
+    for suffix in ("md", "markdown", "txt", "html", "htm", "pdf", "docx", "pptx", "xlsx", "csv", "tsv", "eml")
+]
+"""Documents that people write for people; code and data have to be asked for."""
+
 
 
 class InlineDocument(SpecType):
@@ -45,7 +50,7 @@ class InlineDocument(SpecType):
             max_length=255,
         ),
     ]
-    """File name; `.md` and `.markdown` are Markdown, everything else is plain text."""
+    """File name; `.md` and `.markdown` are Markdown. Other kinds of text are known by content, then by name."""
 
     text: Annotated[str, Field(min_length=1, max_length=65536)]
     """The document."""

@@ -290,6 +290,25 @@ class SourceStatus(StatusType):
     """Why, for people."""
 
 
+class PipelineStatus(StatusType):
+    """What the steps before embedding did to the documents that are in the sources."""
+
+    duplicates: Count | None = None
+    """Documents not indexed because another has exactly the same text."""
+
+    near_duplicates: Count | None = None
+    """Documents not indexed because another is as similar as `spec.pipeline` says."""
+
+    too_short: Count | None = None
+    """Documents not indexed because they have too few letters and digits."""
+
+    redactions: Count | None = None
+    """Personal data replaced in indexed documents."""
+
+    repaired: Count | None = None
+    """Indexed documents of which some bytes could not be read and were replaced by U+FFFD."""
+
+
 class RAGIndexStatus(Status):
     """What a RAGIndex has become."""
 
@@ -331,6 +350,9 @@ class RAGIndexStatus(Status):
     oldest_unindexed_change: Timestamp | None = None
     """Since when some source has a change that can't be found, as far as is known; absent when there is none. The metric
     `lateen_operator_index_lag_seconds` counts from it."""
+
+    pipeline: PipelineStatus | None = None
+    """What the steps before embedding did; see `spec.pipeline`."""
 
     fingerprint: str | None = None
     """Identifies what the last synchronization indexed; it differs while something newer waits."""

@@ -15,6 +15,7 @@ from stack.parts import Weaviate
 from stack.repositories import Repository
 from stack.traffic import traffic
 from stack.waiting import wait_for
+from unit import parsing_samples as samples
 
 KIND = "ragindexes.lateen.dev"
 MODEL = "modeldeployments.lateen.dev"
@@ -23,6 +24,21 @@ ANIMALS = {
     "walrus.md": "# Walrus\nThe walrus plays the trumpet.",
     "heron.md": "# Heron\nA heron lives in the harbour.",
 }
+
+KINDS: dict[str, tuple[bytes, str]] = {
+    "page.html": (samples.PAGE, "purple zebra"),
+    "report.pdf": (samples.pdf("Introduction", "The walrus plays the trumpet."), "walrus trumpet"),
+    "handbook.docx": (samples.word(), "thirty days leave"),
+    "talk.pptx": (samples.slides(), "silver comet"),
+    "prices.xlsx": (samples.sheets(), "lion price"),
+    "animals.csv": (b"name,home\ngiraffe,savanna\nkoala,eucalyptus\n", "koala eucalyptus"),
+    "records.jsonl": (b'{"river": "Danube"}\n{"river": "Rhine"}\n', "Danube river"),
+    "code.py": (b"def reticulate(splines):\n    return splines\n", "reticulate splines"),
+    "party.eml": (samples.MAIL, "bring cake"),
+    "harbour.txt": ("The heron lives in the harbour.".encode("utf-16"), "heron harbour"),
+    "volcano.md": (b"---\nteam: core\n---\n# Volcano\n\nThe volcano sleeps.", "volcano sleeps"),
+}
+"""A file of every kind, with what is asked for it."""
 
 
 def built(
@@ -152,6 +168,45 @@ def test_an_unreadable_document_is_named_and_the_others_answer(
     (folder / "broken.md").write_text("# Repaired\nThe volcano sleeps.")
     cluster.run("annotate", KIND, "mixed", "-n", namespace, f"{names.SYNC_ANNOTATION}=repaired")
     assert cluster.wait_ready(KIND, namespace, "mixed", timeout=90)["status"]["documents"] == 2
+
+
+def test_documents_of_every_kind_can_be_found_and_harmful_ones_fail_alone(
+    cluster: Cluster,
+    shared_namespace: str,
+    embedder: str,
+    stack: LocalStack,
+    weaviate: Weaviate,
+    sdk: openai.OpenAI,
+) -> None:
+    """A folder with a file of every kind is indexed; a bomb and an encrypted PDF are named with their reasons."""
+    namespace = shared_namespace
+    folder = stack.volume("documents") / f"{namespace}-kinds"
+    folder.mkdir()
+    for name, (data, _) in KINDS.items():
+        (folder / name).write_bytes(data)
+    (folder / "animals.csv.metadata.json").write_text('{"team": "zoo"}')
+    (folder / "zebra-again.txt").write_text("The heron lives\u200b in the harbour.")
+    harmful = {"bomb.docx": samples.zip_bomb(), "locked.pdf": samples.pdf("secret", password="p")}
+    for name, data in harmful.items():
+        (folder / name).write_bytes(data)
+    source = {"pvc": {"claimName": "documents", "path": folder.name, "include": ["**/*"]}}
+    cluster.apply(
+        manifests.index(namespace, "kinds", "embedder", {"files": source}, retrieval={"mode": "Keyword"})
+    )
+    status = cluster.wait_reason(KIND, namespace, "kinds", "DocumentsFailed", timeout=120)["status"]
+    assert [(failure["document"], failure["reason"]) for failure in status["failures"]] == [
+        ("files/bomb.docx", "Bomb"),
+        ("files/locked.pdf", "Encrypted"),
+    ]
+    assert (status["documents"], status["pipeline"]["duplicates"]) == (len(KINDS), 1)
+    for name, (_, question) in KINDS.items():
+        assert asking.find(sdk, f"{namespace}.kinds", question)[0] == f"files/{name}", question
+
+    for name in harmful:
+        (folder / name).unlink()
+    cluster.run("annotate", KIND, "kinds", "-n", namespace, f"{names.SYNC_ANNOTATION}=repaired")
+    healed = cluster.wait_ready(KIND, namespace, "kinds", timeout=90)["status"]
+    assert weaviate.report(healed["collection"])["embedded"] == 0
 
 
 @pytest.mark.parametrize(

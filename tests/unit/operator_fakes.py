@@ -12,7 +12,7 @@ from typing import Any
 
 from lateen_api import names
 from lateen_api.gateway_report import Facts, Traffic
-from lateen_api.index_build import BuildReport, DocumentFailure, SourceReport
+from lateen_api.index_build import BuildReport, DocumentFailure, PipelineCounts, SourceReport
 from lateen_operator.cache import ResourceCache
 from lateen_operator.reconcile.reconciler import Reconciler
 from lateen_operator.revisions import Revisions
@@ -191,6 +191,7 @@ class FakeWorld:
             failed=len(self.failing_documents),
             failures=list(self.failing_documents),
             sources=list(self.source_reports),
+            pipeline=PipelineCounts(duplicates=2),
         )
         return replace(job, status=JobStatus.SUCCEEDED, ended_at=self.now)
 

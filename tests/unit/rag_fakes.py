@@ -10,7 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from lateen_api.index_build import BuildReport
+from lateen_api.rag_index import Pipeline
 from lateen_serving.engine.protocol import Description, Embeddings
+from lateen_serving.rag.parsing.parsed import Outcome, ParseFailure, Raw, Refused
+from lateen_serving.rag.parsing.preparing import Preparation
 from lateen_serving.rag.protocol import Chunk, Entry, Stamp
 
 
@@ -132,3 +135,19 @@ class WordEmbedder:
         digests = [hashlib.sha256(text.encode()).digest()[: self.dimension] for text in texts]
         vectors = np.array([list(digest) for digest in digests], dtype=np.float32)
         return {"vectors": vectors, "tokens": counts}
+
+
+class DirectParser:
+    """Parses in this process, without bounds."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._prepare = Preparation(pipeline)
+
+    async def parse(self, files: Sequence[Raw]) -> list[Outcome]:
+        return [self._outcome(raw) for raw in files]
+
+    def _outcome(self, raw: Raw) -> Outcome:
+        try:
+            return self._prepare(raw)
+        except ParseFailure as failure:
+            return Refused(failure.reason, str(failure))

@@ -2,13 +2,15 @@
 """Cutting text into passages."""
 
 import re
+from bisect import bisect_left
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lateen_serving.rag import chunking
-from lateen_serving.rag.chunking import Limits
+from lateen_serving.rag import chunking, markdown, outline, sentences
+from lateen_serving.rag.chunking import Limits, Piece, Text
 
 
 def words(text: str) -> list[tuple[int, int]]:
@@ -16,11 +18,17 @@ def words(text: str) -> list[tuple[int, int]]:
     return [match.span() for match in re.finditer(r"[\u4e00-\u9fff]|[^\s\u4e00-\u9fff]+", text)]
 
 
+def pieces(text: str, limits: Limits, *, by_headings: bool = False) -> list[Piece]:
+    """The passages of a Markdown text for an embedder that reads a thousand words."""
+    body = Text(text, words(text), markdown.fences(text) if by_headings else ())
+    sections = outline.sections(text, markdown.headings(text)) if by_headings else ()
+    return chunking.cut(body, limits, 1000, sections)
+
+
 def cut(text: str, size: int, overlap: int = 0, *, by_headings: bool = False) -> list[tuple[str, str]]:
     """Heading and text of each passage."""
-    limits = Limits.within(size, overlap, 1000)
-    pieces = chunking.cut(text, words(text), limits, 1000, by_headings=by_headings)
-    return [(piece.heading, piece.text) for piece in pieces]
+    found = pieces(text, Limits.within(size, overlap, 1000), by_headings=by_headings)
+    return [(piece.heading, piece.text) for piece in found]
 
 
 @pytest.mark.parametrize(
@@ -77,8 +85,8 @@ def test_text_of_headings_only_is_still_found() -> None:
 
 def test_embedded_text_starts_with_the_heading_path() -> None:
     """The vector stands for path and text; without a path for the text alone."""
-    pieces = chunking.cut("# A\n\nx", words("# A\n\nx"), Limits(5, 0), 10, by_headings=True)
-    assert [piece.embedded for piece in pieces] == ["A\n\nx"]
+    found = pieces("# A\n\nx", Limits(5, 0), by_headings=True)
+    assert [piece.embedded for piece in found] == ["A\n\nx"]
     assert chunking.Piece("", "x").embedded == "x"
 
 
@@ -101,15 +109,14 @@ _TEXTS = st.text(st.sampled_from(list("ab. \n#一`")), max_size=300)
 def test_passages_are_bounded_ordered_and_complete(
     text: str, size: int, overlap: int, by_headings: bool
 ) -> None:
-    """Whatever the text: no passage is longer than `size`, they come in order, and every word outside headings is in one."""
+    """Whatever the text: no passage is longer than `size`, they come in order from where they say, and every word outside headings is in one."""
     limits = Limits.within(size, overlap, 1000)
-    pieces = chunking.cut(text, words(text), limits, 1000, by_headings=by_headings)
-    assert all(1 <= len(words(piece.text)) <= limits.size for piece in pieces)
-    at = 0
-    for piece in pieces:
-        at = text.index(piece.text, at)
+    found = pieces(text, limits, by_headings=by_headings)
+    assert all(1 <= len(words(piece.text)) <= limits.size for piece in found)
+    assert all(text[piece.start : piece.end] == piece.text for piece in found)
+    assert [piece.start for piece in found] == sorted(piece.start for piece in found)
     if not by_headings:
-        assert sum(len(words(piece.text)) for piece in pieces) >= len(words(text))
+        assert sum(len(words(piece.text)) for piece in found) >= len(words(text))
 
 
 @given(text=st.text(max_size=200), longest=st.integers(1, 50))
@@ -118,3 +125,61 @@ def test_segments_put_together_are_the_text(text: str, longest: int) -> None:
     found = chunking.segments(text, longest)
     assert "".join(part for _, part in found) == text
     assert all(text.startswith(part, start) and len(part) <= longest for start, part in found)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("One two. Three four! Five?", ["One two. ", "Three four! ", "Five?"]),
+        ("See e.g. this. And J. Smith too.", ["See e.g. this. ", "And J. Smith too."]),
+        ('He said "no." Then left.', ['He said "no." ', "Then left."]),
+        ("Version 3.5 works. Good", ["Version 3.5 works. ", "Good"]),
+        ("\u4eca\u65e5\u3002\u660e\u65e5\u3002", ["\u4eca\u65e5\u3002", "\u660e\u65e5\u3002"]),
+        (
+            "\u092f\u0939 \u0939\u0948\u0964 \u0935\u0939",
+            ["\u092f\u0939 \u0939\u0948\u0964 ", "\u0935\u0939"],
+        ),
+        ("Head\n\nBody line\nwrapped", ["Head\n\n", "Body line\nwrapped"]),
+        ("", [""]),
+    ],
+    ids=["marks", "abbreviations", "quotes", "numbers", "japanese", "hindi", "blank line", "empty"],
+)
+def test_sentences_are_found_by_marks_of_many_scripts(text: str, expected: list[str]) -> None:
+    """A line's end is none; a blank line is; a dot before a lower-case letter or after an initial is none."""
+    cuts = [0, *sentences.starts(text), len(text)]
+    assert [text[first:last] for first, last in pairwise(cuts)] == expected
+
+
+def by_sentences(text: str, size: int, overlap: int) -> list[str]:
+    """Passages of whole sentences."""
+    spans = words(text)
+    firsts = [first for first, _ in spans]
+    body = Text(text, spans, (), [bisect_left(firsts, at) for at in sentences.starts(text)])
+    return [piece.text for piece in chunking.cut(body, Limits.within(size, overlap, 1000), 1000)]
+
+
+@pytest.mark.parametrize(
+    ("text", "size", "overlap", "expected"),
+    [
+        ("A b. C d. E f.", 5, 0, ["A b. C d.", "E f."]),
+        ("A b. C d. E f.", 5, 2, ["A b. C d.", "C d. E f."]),
+        ("A b. C d e f. G h.", 6, 3, ["A b. C d e f.", "G h."]),
+        ("A b c d e f g. H.", 3, 0, ["A b c", "d e f", "g. H."]),
+    ],
+    ids=["packed", "overlap", "overlap too short", "long sentence"],
+)
+def test_passages_of_whole_sentences(text: str, size: int, overlap: int, expected: list[str]) -> None:
+    """Windows end and overlap at sentences; only a sentence longer than a window is cut."""
+    assert by_sentences(text, size, overlap) == expected
+
+
+@given(
+    text=st.text(st.sampled_from(list("ab. \n\u4e00\u3002")), max_size=300),
+    size=st.integers(1, 20),
+    overlap=st.integers(0, 20),
+)
+def test_sentence_passages_are_bounded_and_complete(text: str, size: int, overlap: int) -> None:
+    """Whatever the text: no passage is too long and no word is lost."""
+    found = by_sentences(text, size, overlap)
+    assert all(len(words(piece)) <= size for piece in found)
+    assert sum(len(words(piece)) for piece in found) >= len(words(text))

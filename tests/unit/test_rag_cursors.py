@@ -11,13 +11,13 @@ import pytest
 from lateen_api.index_build import BuildReport, BuildRequest, SourceReport
 from lateen_api.rag_sources import Source
 from lateen_serving.outbound import retrying
-from lateen_serving.rag import cursors
+from lateen_serving.rag import cursors, sidecars
 from lateen_serving.rag.cursors import Kept
-from lateen_serving.rag.protocol import Entry, mark
+from lateen_serving.rag.protocol import Cursor, Document, Entry, mark
 from lateen_serving.rag.sources import Surroundings
 from lateen_serving.rag.sync import Synchronization
 from lateen_serving.settings import ServingSettings
-from unit.rag_fakes import Crash, MemoryCursors, MemoryStore, WordEmbedder
+from unit.rag_fakes import Crash, DirectParser, MemoryCursors, MemoryStore, WordEmbedder
 from unit.weights_fakes import Server
 
 SITE = "https://93.184.216.34"
@@ -69,7 +69,13 @@ class World:
         now = NOON + timedelta(hours=self.runs)
         request = BuildRequest.model_validate(document | more)
         return await Synchronization(
-            request, self.store, WordEmbedder(), around, lambda: now, self.cursors
+            request,
+            self.store,
+            WordEmbedder(),
+            DirectParser(request.pipeline),
+            around,
+            lambda: now,
+            self.cursors,
         ).run()
 
 
@@ -113,6 +119,44 @@ async def test_killed_after_any_write_a_page_that_turned_back_is_right(world: Wo
             break
         at += 1
     assert at > 4
+
+
+async def test_a_duplicate_takes_the_place_of_an_original_of_another_source(world: World) -> None:
+    """It is read again although its own source has not changed."""
+    inline = {"name": "i", "inline": {"documents": [{"name": "x.txt", "text": "a"}]}}
+    report = await world.sync(inline, WEB)
+    assert (report.documents, report.pipeline.duplicates) == (2, 1)
+    report = await world.sync(WEB)
+    assert (report.documents, report.pipeline.duplicates) == (2, 0)
+    assert sorted(world.store.texts().values()) == [["a"], ["b"]]
+
+
+@pytest.mark.parametrize(
+    ("versions", "known", "unchanged"),
+    [
+        (("v1", "s1"), "v1 s1", True),
+        (("v1", "s2"), "v1 s1", False),
+        (("v2", "s1"), "v1 s1", False),
+        (("v1", "s1"), "v1", False),
+        (("v1", ""), "v1 ", False),
+    ],
+)
+def test_a_document_changes_with_its_sidecar_file(
+    versions: tuple[str, str], known: str, unchanged: bool
+) -> None:
+    """What is indexed of a document is right as long as both are as they were."""
+
+    async def read() -> bytes:
+        return b""
+
+    ids = ("s/a.md", "s/a.md.metadata.json")
+    both = [
+        Document(key, "s", key, f"u:{key}", 0, read, version=version)
+        for key, version in zip(ids, versions, strict=True)
+    ]
+    cursor = Cursor(marks={"s/a.md": mark("u:s/a.md", known)})
+    (found,) = sidecars.paired(both, cursor)
+    assert (found.unchanged, found.sidecar) == (unchanged, both[1])
 
 
 async def test_nothing_goes_while_a_page_that_leads_to_it_is_away(world: World) -> None:

@@ -71,7 +71,7 @@ async def test_volume_files_are_selected_by_patterns(around: Surroundings) -> No
         policies_0git_d0md="4",
         e0md="5",
     )
-    write(claim, policies_f0pdf="6")
+    write(claim, policies_f0png="6")
     loaded = await load(around, pvc={"claimName": "docs", "path": "policies", "exclude": ["draft/**"]})
     assert [document.uri for document in loaded.documents] == [
         "pvc://docs/policies/a.md",

@@ -13,7 +13,7 @@ from lateen_serving.rag.protocol import BuildFailure
 from lateen_serving.rag.sources import Surroundings
 from lateen_serving.rag.sync import Synchronization
 from lateen_serving.settings import ServingSettings
-from unit.rag_fakes import Crash, MemoryCursors, MemoryStore, WordEmbedder
+from unit.rag_fakes import Crash, DirectParser, MemoryCursors, MemoryStore, WordEmbedder
 
 LONG = "# Long\n\n" + "\n\n".join(f"paragraph {number} " + "word " * 20 for number in range(12))
 
@@ -46,10 +46,12 @@ class World:
 
     async def sync(self, *sources: dict[str, Any], **more: Any) -> BuildReport:
         self.embedder.embedded.clear()
+        asked = request(list(sources), **more)
         run = Synchronization(
-            request(list(sources), **more),
+            asked,
             self.store,
             self.embedder,
+            DirectParser(asked.pipeline),
             self.around,
             lambda: self.now,
             self.cursors,

@@ -124,6 +124,7 @@ async def test_documents_that_can_not_be_indexed_are_named_and_the_rest_answers(
     await operator.settle()
     assert ready(world, INDEX) == ("False", "DocumentsFailed")
     assert world.resources[INDEX].status["failures"][0]["document"] == "notes/b.md"
+    assert world.resources[INDEX].status["pipeline"]["duplicates"] == 2
     assert catalog(world).indexes
 
 

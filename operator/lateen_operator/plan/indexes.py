@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a RAGIndex becomes: which collection is live, whether a build is due, what the status says. Pure.
 
-expected collection = hash(chunking, parsing, store, embedder's revision)
+expected collection = hash(parsing, pipeline, chunking, store, embedder's revision)
 no report, or another fingerprint  -> a build job fills it, incrementally where it exists
 first complete report              -> the alias moves to it
 gateway serves it                  -> older collections go
@@ -233,6 +233,7 @@ def request(resource: Resource, made: IndexPlan, wanted: str) -> BuildRequest:
         sync=made.spec.sync,
         asked=resource.annotations.get(names.SYNC_ANNOTATION, ""),
         parsing=made.spec.parsing,
+        pipeline=made.spec.pipeline,
         chunking=made.spec.chunking,
         store=made.spec.store,
         embedder_application=made.embedder.application,
@@ -360,6 +361,7 @@ def _counts(live: BuildReport, tick: float) -> dict[str, Any]:
         "oldestUnindexedChange": min(
             filter(None, (item.pending_since for item in live.sources)), default=None
         ),
+        "pipeline": live.pipeline.dump(),
         "fingerprint": live.fingerprint,
         "lastSyncTime": live.finished_at,
         "lastHandledSync": live.asked or None,

@@ -5,8 +5,8 @@ Exit code 0: the collection is in the state of its sources, apart from failures 
 the synchronization as a whole failed, and one of the lines printed is `lateen-failure Reason: message`. It may be
 killed at any moment and run again.
 
-The whole of it is one asyncio driver. Parsing plain text is so much cheaper than embedding it that it stays in
-this process, in threads; the embedder's replicas do the heavy work, next to the queries they answer.
+The whole of it is one asyncio driver. Files are parsed in Ray tasks, which they may kill; the embedder's replicas do the
+heavy work, next to the queries they answer.
 """
 
 import asyncio
@@ -24,6 +24,8 @@ from lateen_api.quantities import quantity
 from lateen_api.serve_config import REPLICA_FAILURE
 from lateen_serving.rag.cursor_store import WeaviateCursors
 from lateen_serving.rag.embedder import ServeEmbedder
+from lateen_serving.rag.parsing.isolation import Isolated
+from lateen_serving.rag.parsing.tasks import RayRunner
 from lateen_serving.rag.protocol import BuildFailure
 from lateen_serving.rag.sources import Surroundings
 from lateen_serving.rag.store import Connection, WeaviateStore
@@ -63,7 +65,9 @@ async def _build(request: BuildRequest, settings: ServingSettings) -> BuildRepor
             cursors = WeaviateCursors(connection, request.collection)
             store = WeaviateStore(connection, request.collection, request.store)
             embedder = ServeEmbedder(request.embedder_application)
-            run = Synchronization(request, store, embedder, around, remembered=cursors)
+            runner = RayRunner(request.pipeline)
+            runner.warm_up()
+            run = Synchronization(request, store, embedder, Isolated(runner), around, remembered=cursors)
             return await run.run()
     finally:
         await connection.aclose()

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cuts text into passages that an embedder can read. Pure; called by `sync.py`.
+"""Cuts text into passages that an embedder can read. Pure; called by `cutting.py`.
 
 Lengths are tokens of the embedder: the caller gives the text together with the character span of each token.
-A window of tokens slides over a section (Markdown) or the whole text (Token). It ends at the best boundary near
-its limit: between paragraphs, at a line's or sentence's end, between words, anywhere; the next one starts
-`overlap` tokens before. Paragraphs that fit share a passage; a long paragraph becomes several.
+A window of tokens slides over a section or the whole text. It ends at the best boundary near its limit: between
+paragraphs, at a line's or sentence's end, between words, anywhere; the next one starts `overlap` tokens before.
+Paragraphs that fit share a passage; a long paragraph becomes several. With sentences given, windows end and overlap
+at those only, unless one is longer than a window.
 
 The vector of a passage stands for its heading path and its text; `text` itself is stored without the headings.
 """
@@ -14,7 +15,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
-from lateen_serving.rag import markdown
+from lateen_serving.rag import outline
+from lateen_serving.rag.outline import Section
 
 Spans = Sequence[tuple[int, int]]
 """Start and end offset of each token, ascending."""
@@ -40,7 +42,16 @@ class Piece:
     """A passage of a text."""
 
     heading: str
+    """Headings above it, `A > B`, that its vector stands for too; empty if it stands for the text alone."""
+
     text: str
+    start: int = 0
+    """Offset of its first character in the text it was cut from."""
+
+    @property
+    def end(self) -> int:
+        """Offset after its last character."""
+        return self.start + len(self.text)
 
     @property
     def embedded(self) -> str:
@@ -74,6 +85,9 @@ class Text:
     fences: Sequence[tuple[int, int]] = ()
     """Ranges inside which a blank line ends no paragraph."""
 
+    sentences: Sequence[int] = ()
+    """Tokens that begin a sentence, ascending: where windows may end. Empty: anywhere."""
+
     def boundary(self, token: int) -> Boundary:
         """How good a cut before `token` is."""
         left = right = self.spans[token][0]
@@ -94,57 +108,57 @@ class Text:
         return position >= 0 and offset < self.fences[position][1]
 
 
-def cut(text: str, spans: Spans, limits: Limits, readable: int, *, by_headings: bool) -> list[Piece]:
-    """The passages of `text`, in order.
+def cut(body: Text, limits: Limits, readable: int, sections: Sequence[Section] = ()) -> list[Piece]:
+    """The passages of `body`, in order; its tokens have a length.
 
-    `readable` is what the embedder can read without its special tokens; heading paths count against it. With
-    `by_headings` no passage crosses a heading; a text of headings only is cut as if it had none.
+    `readable` is what the embedder can read without its special tokens; heading paths count against it. No passage
+    crosses the end of one of the `sections`; without any the text is one.
     """
-    spans = [span for span in spans if span[1] > span[0]]
-    if by_headings:
-        pieces = _by_headings(text, spans, limits, readable)
-        if pieces:
-            return pieces
-    whole = Text(text, spans)
-    return [Piece("", part) for part in _windows(whole, 0, len(spans), (0, len(text)), limits)]
-
-
-def _by_headings(text: str, spans: Spans, limits: Limits, readable: int) -> list[Piece]:
-    body = Text(text, spans, markdown.fences(text))
-    starts = [span[0] for span in spans]
     pieces: list[Piece] = []
-    for section in markdown.sections(text):
+    starts = [span[0] for span in body.spans]
+    for section in sections:
         first, last = bisect_left(starts, section.start), bisect_left(starts, section.end)
-        room = max(readable - _heading_tokens(section.path, text, spans), readable // 2)
+        room = max(readable - _heading_tokens(section.path, body), readable // 2)
         within = Limits.within(limits.size, limits.overlap, room)
         parts = _windows(body, first, last, (section.start, section.end), within)
-        pieces.extend(Piece(section.path, part) for part in parts)
-    return pieces
+        pieces.extend(Piece(section.path, part, start) for start, part in parts)
+    if pieces:
+        return pieces
+    whole = _windows(body, 0, len(body.spans), (0, len(body.text)), limits)
+    return [Piece("", part, start) for start, part in whole]
 
 
-def _heading_tokens(path: str, text: str, spans: Spans) -> int:
+def _heading_tokens(path: str, body: Text) -> int:
     """About as many tokens as a heading path has: the text's own density of tokens, rounded up."""
     if not path:
         return 0
-    return len(path) * len(spans) // max(len(text), 1) + 4 * (path.count(markdown.SEPARATOR) + 1)
+    density = len(path) * len(body.spans) // max(len(body.text), 1)
+    return density + 4 * (path.count(outline.SEPARATOR) + 1)
 
 
-def _windows(body: Text, first: int, last: int, area: tuple[int, int], limits: Limits) -> Iterator[str]:
+def _windows(
+    body: Text, first: int, last: int, area: tuple[int, int], limits: Limits
+) -> Iterator[tuple[int, str]]:
+    """Offset and text of each window over the tokens from `first` to `last`, which cover `area`."""
     start = first
     while start < last:
         limit = min(start + limits.size, last)
         end = limit if limit == last else _end(body, start, limit, limits)
         begin = area[0] if start == first else body.spans[start][0]
         stop = area[1] if end == last else body.spans[end][0]
-        part = body.text[begin:stop].strip()
+        part = body.text[begin:stop].lstrip()
         if part:
-            yield part
+            yield stop - len(part), part.rstrip()
         start = last if end == last else _next_start(body, start, end, limits)
 
 
 def _end(body: Text, start: int, limit: int, limits: Limits) -> int:
     """Where a window ends: a paragraph's end in its last half, a line's or sentence's in its last quarter, a word's."""
     progress = start + limits.overlap + 1
+    if body.sentences:
+        whole = bisect_right(body.sentences, limit) - 1
+        if whole >= 0 and body.sentences[whole] >= progress:
+            return body.sentences[whole]
     earliest = {
         Boundary.PARAGRAPH: max(limit - limits.size // 2, progress),
         Boundary.LINE: max(limit - limits.size // 4, progress),
@@ -162,6 +176,9 @@ def _end(body: Text, start: int, limit: int, limits: Limits) -> int:
 
 def _next_start(body: Text, start: int, end: int, limits: Limits) -> int:
     wanted = max(end - limits.overlap, start + 1)
+    if body.sentences:
+        at = bisect_left(body.sentences, wanted)
+        return min(body.sentences[at], end) if at < len(body.sentences) else end
     words = (token for token in range(wanted, end) if body.boundary(token) > Boundary.NONE)
     return next(words, wanted)
 

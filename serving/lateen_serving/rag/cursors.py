@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from lateen_api.rag_sources import Source
-from lateen_serving.rag.protocol import PENDING, Cursor, Document, Entry, mark
+from lateen_serving.rag.protocol import PENDING, Cursor, Document, Entry, mark, source_of
 
 MAX_TEXT = 16 * 2**20
 """Characters of all cursors; the largest ones that do not fit are not kept."""
@@ -84,13 +84,17 @@ def cursor(kept: Kept | None, wanted: str, source: str, ledger: Mapping[str, Ent
     """What the source may believe; `wanted` are its present `settings`."""
     if kept is None or kept.settings != wanted:
         return Cursor()
-    believed = {
+    indexed = {
         key: known
         for key, (known, digest) in kept.documents.items()
         if key in ledger and digest and ledger[key].content_hash.startswith(digest)
     }
-    own = {key for key, entry in ledger.items() if entry.source == source}
-    return Cursor(kept.state, believed, kept.whole and own == believed.keys() == kept.documents.keys())
+    own = {key: entry.facts.original for key, entry in ledger.items() if entry.source == source}
+    alone = all(not original or source_of(original) == source for original in own.values())
+    whole = kept.whole and alone and own.keys() == indexed.keys() == kept.documents.keys()
+    # What repeats another document must be readable: it is needed when that one goes.
+    believed = {key: known for key, known in indexed.items() if not own[key]}
+    return Cursor(kept.state, believed, whole)
 
 
 def documents(found: Iterable[Document], ledger: Mapping[str, Entry]) -> dict[str, tuple[str, str]]:

@@ -2,13 +2,14 @@
 """From parsed documents to chunks that the embedder can surely read. Called by `sync.py`."""
 
 import uuid
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lateen_api.rag_index import Chunking
-from lateen_serving.rag import chunking
-from lateen_serving.rag.chunking import Limits, Piece, Spans
-from lateen_serving.rag.parse import Parsed
+from lateen_serving.rag import chunking, outline, sentences
+from lateen_serving.rag.chunking import Limits, Piece, Spans, Text
+from lateen_serving.rag.parsing.parsed import Parsed
 from lateen_serving.rag.protocol import Chunk, Document, Embedder
 
 SPECIAL_TOKENS = 2
@@ -36,7 +37,7 @@ class Cutter:
     def __init__(self, embedder: Embedder, wanted: Chunking, max_tokens: int) -> None:
         """`max_tokens` is the embedder's longest input, special tokens included."""
         self._embedder = embedder
-        self._by_headings = wanted.strategy == "Markdown"
+        self._strategy = wanted.strategy
         self._readable = max(1, max_tokens - SPECIAL_TOKENS)
         self._limits = Limits.within(wanted.size, wanted.overlap, self._readable)
 
@@ -46,13 +47,24 @@ class Cutter:
         pieces = [self._pieces(content, own) for content, own in zip(contents, spans, strict=True)]
         fitted = iter(await self._fit([piece.embedded for own in pieces for piece in own]))
         return [
-            [_chunk(content, position, piece, *next(fitted)) for position, piece in enumerate(own)]
-            for content, own in zip(contents, pieces, strict=True)
+            [_chunk(place, position, piece, *next(fitted)) for position, piece in enumerate(own)]
+            for place, own in zip(map(_Places, contents), pieces, strict=True)
         ]
 
     def _pieces(self, content: Content, spans: Spans) -> list[Piece]:
-        by_headings = self._by_headings and content.parsed.markdown
-        return chunking.cut(content.parsed.text, spans, self._limits, self._readable, by_headings=by_headings)
+        parsed = content.parsed
+        spans = [span for span in spans if span[1] > span[0]]
+        begins: list[int] = []
+        if self._strategy == "Sentence":
+            tokens = [first for first, _ in spans]
+            begins = [bisect_left(tokens, start) for start in sentences.starts(parsed.text)]
+        body = Text(parsed.text, spans, parsed.fences, begins)
+        cuts = outline.sections(parsed.text, parsed.headings) if self._by_headings(parsed) else ()
+        return chunking.cut(body, self._limits, self._readable, cuts)
+
+    def _by_headings(self, parsed: Parsed) -> bool:
+        """Whether headings end passages; those of source code are its definitions."""
+        return self._strategy == "Code" or (self._strategy == "Markdown" and parsed.kind != "Code")
 
     async def _spans(self, texts: Sequence[str]) -> list[Spans]:
         parts = [
@@ -97,20 +109,47 @@ def shortened(text: str, spans: Spans, readable: int) -> str:
     return text[: space if space > 0 else stop].rstrip()
 
 
-def _chunk(content: Content, position: int, piece: Piece, embedded: str, tokens: int) -> Chunk:
-    document = content.document
-    identity = f"{document.id}\n{position}\n{content.content_hash}"
+class _Places:
+    """Where the passages of one document are."""
+
+    def __init__(self, content: Content) -> None:
+        parsed = content.parsed
+        self.content = content
+        self._sections = outline.sections(parsed.text, parsed.headings)
+        self._starts = [section.start for section in self._sections]
+        self._pages = [offset for offset, _ in parsed.pages]
+
+    def heading(self, offset: int) -> str:
+        """The headings above the character at `offset`."""
+        at = bisect_right(self._starts, offset) - 1
+        return self._sections[at].path if at >= 0 else ""
+
+    def page(self, offset: int) -> int | None:
+        """The page that the character at `offset` is on."""
+        at = bisect_right(self._pages, offset) - 1
+        return self.content.parsed.pages[at][1] if at >= 0 else None
+
+
+def _chunk(places: _Places, position: int, piece: Piece, embedded: str, tokens: int) -> Chunk:
+    document, parsed = places.content.document, places.content.parsed
+    identity = f"{document.id}\n{position}\n{places.content.content_hash}"
     return Chunk(
         id=str(uuid.uuid5(_NAMESPACE, identity)),
         document_id=document.id,
         source=document.source,
         path=document.path,
-        title=content.parsed.title,
-        heading=piece.heading,
+        title=parsed.title,
+        heading=piece.heading or places.heading(piece.start),
         position=position,
         text=piece.text,
-        content_hash=content.content_hash,
+        content_hash=places.content.content_hash,
         uri=document.uri,
         embedded=embedded,
         tokens=tokens,
+        page=places.page(piece.start),
+        start=piece.start,
+        end=piece.end,
+        updated_at=parsed.updated_at or document.updated_at,
+        language=parsed.language,
+        metadata=parsed.metadata,
     )

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from lateen_serving.rag.parsing.metadata import SIDECAR
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -19,7 +21,8 @@ class Selection:
     exclude: Sequence[str] = ()
 
     def takes(self, path: str) -> bool:
-        """Whether the file at `path` (relative, with `/`) is taken."""
+        """Whether the file at `path` (relative, with `/`) is taken; a sidecar file is taken with its document."""
+        path = path.removesuffix(SIDECAR)
         included = any(matches(path, pattern) for pattern in self.include)
         return included and not any(matches(path, pattern) for pattern in self.exclude)
 

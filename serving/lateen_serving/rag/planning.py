@@ -31,12 +31,19 @@ def plan(
     """Compares the ledger with the documents that are `present` (id to content hash).
 
     A document that is `unreadable`, or whose source is among `kept_sources`, is not known to be gone: it stays.
+    A duplicate counts as changed when the document it repeats does not stay as it is: it may be needed now.
     """
-    changed = [key for key, digest in present.items() if _hash(ledger, key) != digest]
+    changed = {key for key, digest in present.items() if _hash(ledger, key) != digest}
     unknown = {key for key, entry in ledger.items() if key in unreadable or entry.source in kept_sources}
     removed = [key for key in ledger if key not in present and key not in unknown]
-    kept = ledger.keys() - set(changed) - set(removed)
+    staying = ledger.keys() - changed - set(removed)
+    changed |= {key for key in staying & present.keys() if not _stands(ledger[key], staying)}
+    kept = ledger.keys() - changed - set(removed)
     return Plan(tuple(sorted(changed)), tuple(sorted(removed)), tuple(sorted(kept)))
+
+
+def _stands(entry: Entry, staying: Collection[str]) -> bool:
+    return not entry.facts.original or entry.facts.original in staying
 
 
 def _hash(ledger: Mapping[str, Entry], key: str) -> str:

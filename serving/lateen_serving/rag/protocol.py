@@ -16,6 +16,7 @@ import numpy.typing as npt
 from lateen_api.index_build import BuildReport, DocumentFailure, SourceFailureReason
 from lateen_serving.engine.protocol import Description, Embeddings
 from lateen_serving.rag.attributes import Value
+from lateen_serving.rag.parsing.parsed import Outcome, Raw
 
 PENDING = ""
 """Content hash of a ledger entry whose chunks are being changed: after a crash they are in an unknown state."""
@@ -63,7 +64,10 @@ class Document:
     """Whether what is indexed of it is still right, as its source says: then it need not be readable."""
 
     updated_at: str = ""
-    """When its content changed last, RFC 3339, UTC; empty: not known."""
+    """When its content changed last, as its source tells; RFC 3339, UTC; empty: not known."""
+
+    sidecar: "Document | None" = None
+    """The file `PATH.metadata.json` beside it, with what its author says about it."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +115,11 @@ class Cursor:
         return bool(version) and self.marks.get(document_id) == mark(uri, version)
 
 
+def source_of(document_id: str) -> str:
+    """Name of the source that a document comes from."""
+    return document_id.split("/", 1)[0]
+
+
 def mark(uri: str, version: str) -> str:
     """Stands for a version of a document at a place."""
     return hashlib.sha256(f"{uri}\n{version}".encode()).hexdigest()[:16]
@@ -141,6 +150,31 @@ class SourceFailure(Exception):
         self.reason: SourceFailureReason | Literal["TooLarge"] = reason
 
 
+Fate = Literal["Indexed", "Duplicate", "NearDuplicate", "TooShort"]
+"""What became of a document that could be read; all but the first have no chunks."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a document's reading has shown, and what later runs compare with."""
+
+    fate: Fate = "Indexed"
+    original: str = ""
+    """The document that a duplicate repeats."""
+
+    digest: str = ""
+    """Hash of its text."""
+
+    signature: str = ""
+    """What near duplicates are known by, in base 64."""
+
+    redactions: int = 0
+    """Personal data replaced in its text."""
+
+    repaired: bool = False
+    """Whether bytes of it could not be read."""
+
+
 @dataclass(frozen=True)
 class Entry:
     """What the ledger knows about one document."""
@@ -153,10 +187,13 @@ class Entry:
     tokens: int = 0
     """Tokens of its chunks as the embedder counts; text shared by two chunks counts twice."""
 
+    facts: Facts = Facts()
+    """What its reading has shown."""
+
     @property
     def source(self) -> str:
         """Name of the document's source."""
-        return self.document_id.split("/", 1)[0]
+        return source_of(self.document_id)
 
 
 @dataclass(frozen=True)
@@ -284,4 +321,12 @@ class Embedder(Protocol):
 
     async def embed(self, texts: Sequence[str]) -> Embeddings:
         """Vectors of texts."""
+        ...
+
+
+class Parser(Protocol):
+    """Turns files into documents."""
+
+    async def parse(self, files: Sequence[Raw]) -> list[Outcome]:
+        """What became of each of `files`, in order."""
         ...

@@ -33,7 +33,7 @@ from lateen_api.index_build import BuildReport
 from lateen_serving import errors
 from lateen_serving.rag import schema
 from lateen_serving.rag.passages import Search
-from lateen_serving.rag.protocol import Chunk, Entry, Stamp
+from lateen_serving.rag.protocol import Chunk, Entry, Facts, Stamp
 from lateen_serving.rag.retry import Patience, insist
 from lateen_serving.rag.where import where
 from lateen_serving.settings import ServingSettings
@@ -58,7 +58,7 @@ _PAGE = 1000
 """Objects per page when all are read."""
 
 
-_ENTRY_PROPERTIES = ["kind", "key", "content_hash", "chunks", "tokens"]
+_ENTRY_PROPERTIES = ["kind", "key", "content_hash", "chunks", "tokens", "body"]
 
 T = TypeVar("T")
 
@@ -366,6 +366,7 @@ def _entry(properties: Mapping[str, Any]) -> Entry:
         content_hash=properties["content_hash"],
         chunks=int(properties["chunks"]),
         tokens=int(properties["tokens"]),
+        facts=Facts(**json.loads(properties["body"] or "{}")),
     )
 
 
@@ -385,4 +386,5 @@ def _entry_row(entry: Entry) -> Any:
         content_hash=entry.content_hash,
         chunks=entry.chunks,
         tokens=entry.tokens,
+        body=json.dumps(asdict(entry.facts), sort_keys=True),
     )

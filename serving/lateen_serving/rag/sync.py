@@ -26,9 +26,10 @@ from lateen_api.index_build import (
     SourceReport,
 )
 from lateen_api.quantities import quantity
-from lateen_serving.rag import cursors, parse, planning, source_reports, sources
-from lateen_serving.rag.bounded import each
+from lateen_serving.rag import cursors, planning, sidecars, sieve, source_reports, sources
+from lateen_serving.rag.bounded import Turns, each
 from lateen_serving.rag.cutting import Content, Cutter
+from lateen_serving.rag.parsing.parsed import Raw, Refused
 from lateen_serving.rag.protocol import (
     PENDING,
     BuildFailure,
@@ -37,13 +38,15 @@ from lateen_serving.rag.protocol import (
     Document,
     Embedder,
     Entry,
+    Facts,
     Loaded,
+    Parser,
     SourceFailure,
     Stamp,
     Store,
 )  # fmt: skip
 
-FORMAT = b"1"
+FORMAT = b"2"
 """Part of every content hash: a new number makes all documents be cut again."""
 
 WINDOW_DOCUMENTS = 32
@@ -58,6 +61,9 @@ EMBED_CALLS = 4
 """Texts per call and calls in flight: enough to keep a replica's batches full."""
 
 READS_AT_ONCE = 8
+
+_PERHAPS_OURS = frozenset({"Crashed", "TooComplex"})
+"""Reasons that a machine without memory or time gives too: what is indexed of such a document stays."""
 
 
 log = structlog.get_logger()
@@ -76,6 +82,22 @@ class _Tally:
     removed: int = 0
 
 
+@dataclass(frozen=True)
+class _Done:
+    """A document that was read and judged."""
+
+    content: Content
+    facts: Facts
+    chunks: Sequence[Chunk]
+
+    @property
+    def entry(self) -> Entry:
+        """What the ledger says of it once its chunks are right."""
+        tokens = sum(chunk.tokens for chunk in self.chunks)
+        content = self.content
+        return Entry(content.document.id, content.content_hash, len(self.chunks), tokens, self.facts)
+
+
 class Synchronization:
     """One run. `run` is called once."""
 
@@ -84,6 +106,7 @@ class Synchronization:
         request: BuildRequest,
         store: Store,
         embedder: Embedder,
+        parser: Parser,
         around: sources.Surroundings,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         remembered: Cursors | None = None,
@@ -92,6 +115,7 @@ class Synchronization:
         self._request = request
         self._store = store
         self._embedder = embedder
+        self._parser = parser
         self._around = around
         self._now = now
         self._remembered = remembered
@@ -99,6 +123,8 @@ class Synchronization:
         self._largest = int(quantity(request.parsing.max_document_bytes))
         self._calls = asyncio.Semaphore(EMBED_CALLS)
         self._tally = _Tally()
+        self._sieve = sieve.Sieve(request.pipeline)
+        self._turns = Turns()
         self._cutter: Cutter
 
     async def run(self) -> BuildReport:
@@ -109,6 +135,7 @@ class Synchronization:
         digests, unreadable = await self._digests(documents.values())
         todo = planning.plan(self._tally.ledger, digests, unreadable=unreadable, kept_sources=keep)
         log.info("planned", changed=len(todo.changed), removed=len(todo.removed), kept=len(todo.kept))
+        self._sieve.remember(self._tally.ledger[key] for key in todo.kept)
         try:
             await self._index([documents[key] for key in todo.changed])
         finally:
@@ -165,6 +192,7 @@ class Synchronization:
                 continue
             if loaded.unchanged or loaded.incomplete:
                 keep.add(source.name)
+            loaded = replace(loaded, documents=sidecars.paired(loaded.documents, cursor))
             documents |= {document.id: document for document in loaded.documents}
             self._tally.failures.extend(loaded.failures)
             self._tally.loaded[source.name] = loaded
@@ -180,12 +208,13 @@ class Synchronization:
             if document.unchanged:
                 digests[document.id] = self._tally.ledger[document.id].content_hash
                 return
-            if document.size > self._largest:
-                message = f"{document.size} bytes; spec.parsing.maxDocumentBytes allows {self._largest}"
+            size = max(document.size, document.sidecar.size if document.sidecar else 0)
+            if size > self._largest:
+                message = f"{size} bytes; spec.parsing.maxDocumentBytes allows {self._largest}"
                 self._fail(document.id, "TooLarge", message)
                 return
             try:
-                digests[document.id] = content_hash(document, await document.read())
+                digests[document.id] = content_hash(document, await _read(document))
             except OSError as error:
                 unreadable.add(document.id)
                 self._fail(document.id, "Unreadable", f"it can't be read: {type(error).__name__}")
@@ -194,43 +223,71 @@ class Synchronization:
         return digests, unreadable - digests.keys()
 
     async def _index(self, documents: Sequence[Document]) -> None:
-        await each(_windows(documents), self._window, WINDOWS_AT_ONCE)
+        await each(enumerate(_windows(documents)), self._window, WINDOWS_AT_ONCE)
 
-    async def _window(self, documents: Sequence[Document]) -> None:
+    async def _window(self, window: tuple[int, Sequence[Document]]) -> None:
         """Index some documents: all of them are right, and in the ledger, when this returns."""
-        contents, gone = [], []
-        for document in documents:
-            try:
-                contents.append(await _content(document))
-            except OSError as error:
-                self._fail(document.id, "Unreadable", f"it can't be read: {type(error).__name__}")
-            except parse.ParseFailure as error:
-                self._fail(document.id, error.reason, str(error))
-                gone.append(document.id)
-        cut = list(zip(contents, await self._cutter.cut(contents), strict=True))
-        for content, _ in (pair for pair in cut if not pair[1]):
-            self._fail(content.document.id, "Empty", "the embedder finds no token in it")
-            gone.append(content.document.id)
-        await self._replace([pair for pair in cut if pair[1]])
+        number, documents = window
+        contents, gone = await self._contents(documents)
+        await self._turns.wait(number)  # of two duplicates the first by id stays, whichever is read first
+        facts = [self._sieve.judge(content) for content in contents]
+        self._turns.done(number)
+        indexed = [content for content, found in zip(contents, facts, strict=True) if found.fate == "Indexed"]
+        chunks = iter(await self._cutter.cut(indexed))
+        done = []
+        for content, found in zip(contents, facts, strict=True):
+            own = next(chunks) if found.fate == "Indexed" else []
+            if own or found.fate != "Indexed":
+                done.append(_Done(content, found, own))
+            else:
+                self._fail(content.document.id, "Empty", "the embedder finds no token in it")
+                gone.append(content.document.id)
+        await self._replace(done)
         await self._remove([key for key in gone if key in self._tally.ledger])
         log.info("indexed", documents=len(documents), embedded=self._tally.embedded)
 
-    async def _replace(self, cut: Sequence[tuple[Content, Sequence[Chunk]]]) -> None:
+    async def _contents(self, documents: Sequence[Document]) -> tuple[list[Content], list[str]]:
+        """The documents that could be read, and the ids of those that surely have no text."""
+        hashes: list[str] = []
+        there: list[Document] = []
+        files: list[Raw] = []
+        for document in documents:
+            try:
+                file = await _read(document)
+            except OSError as error:
+                self._fail(document.id, "Unreadable", f"it can't be read: {type(error).__name__}")
+                continue
+            there.append(document)
+            files.append(file)
+            hashes.append(content_hash(document, file))
+        contents, gone = [], []
+        outcomes = await self._parser.parse(files)
+        for document, digest, outcome in zip(there, hashes, outcomes, strict=True):
+            if isinstance(outcome, Refused):
+                self._fail(document.id, outcome.reason, outcome.message)
+                if outcome.reason not in _PERHAPS_OURS:
+                    gone.append(document.id)
+            else:
+                contents.append(Content(document, digest, outcome))
+        return contents, gone
+
+    async def _replace(self, done: Sequence["_Done"]) -> None:
         """Write the chunks of documents, then remove those they had before."""
-        known = [content for content, _ in cut if content.document.id in self._tally.ledger]
-        await self._mark_pending([content.document.id for content, _ in cut])
-        chunks = [chunk for _, own in cut for chunk in own]
+        ids = [item.content.document.id for item in done]
+        known = {key for key in ids if key in self._tally.ledger}
+        await self._mark_pending(ids)
+        chunks = [chunk for item in done for chunk in item.chunks]
         batches = (chunks[start : start + EMBED_TEXTS] for start in range(0, len(chunks), EMBED_TEXTS))
         await each(batches, self._embed, EMBED_CALLS)
-        for content in known:
-            await self._store.drop_stale(content.document.id, content.content_hash)
-        entries = [
-            Entry(content.document.id, content.content_hash, len(own), sum(chunk.tokens for chunk in own))
-            for content, own in cut
-        ]
+        dropped = [item.content.document.id for item in done if not item.chunks]
+        await self._store.drop_chunks([key for key in dropped if key in known])
+        for item in done:
+            if item.chunks and item.content.document.id in known:
+                await self._store.drop_stale(item.content.document.id, item.content.content_hash)
+        entries = [item.entry for item in done]
         await self._store.put_entries(entries)
         self._tally.ledger.update({entry.document_id: entry for entry in entries})
-        self._tally.counts.changed.update(content.document.source for content, _ in cut)
+        self._tally.counts.changed.update(item.content.document.source for item in done)
 
     async def _embed(self, chunks: Sequence[Chunk]) -> None:
         async with self._calls:
@@ -260,6 +317,7 @@ class Synchronization:
 
     def _report(self, started: datetime) -> BuildReport:
         entries = self._tally.ledger.values()
+        indexed = [entry for entry in entries if entry.facts.fate == "Indexed"]
         failures = sorted(self._tally.failures, key=lambda failure: failure.document)
         loaded = self._tally.loaded
         return BuildReport(
@@ -267,13 +325,14 @@ class Synchronization:
             asked=self._request.asked,
             started_at=started.isoformat(),
             finished_at=self._now().isoformat(),
-            documents=len(entries),
+            documents=len(indexed),
             chunks=sum(entry.chunks for entry in entries),
             tokens=sum(entry.tokens for entry in entries),
             embedded=self._tally.embedded,
             removed=self._tally.removed,
             failed=len(failures),
             failures=failures[:MAX_LISTED_FAILURES],
+            pipeline=sieve.counts(entries),
             commits={name: item.commit for name, item in loaded.items() if item.commit},
             sources=self._source_reports(started),
         )
@@ -281,7 +340,7 @@ class Synchronization:
     def _source_reports(self, started: datetime) -> list[SourceReport]:
         """Of every source; what the next run may know of it is in `_kept` then."""
         tally, before, reports = self._tally, self._kept, []
-        indexed = Counter(entry.source for entry in tally.ledger.values())
+        indexed = Counter(entry.source for entry in tally.ledger.values() if entry.facts.fate == "Indexed")
         self._kept = {}
         for source in self._request.sources:
             name, loaded = source.name, tally.loaded.get(source.name)
@@ -295,15 +354,16 @@ class Synchronization:
         return reports
 
 
-def content_hash(document: Document, data: bytes) -> str:
+def content_hash(document: Document, file: Raw) -> str:
     """Changes whenever the chunks of a document would."""
-    return hashlib.sha256(b"\0".join((FORMAT, document.uri.encode(), data))).hexdigest()
+    parts = (FORMAT, document.uri.encode(), file.data, *(() if file.sidecar is None else (file.sidecar,)))
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 
-async def _content(document: Document) -> Content:
-    data = await document.read()
-    parsed = await asyncio.to_thread(parse.parse, document.path, data)
-    return Content(document, content_hash(document, data), parsed)
+async def _read(document: Document) -> Raw:
+    """The file of a document, with its sidecar file; raises OSError."""
+    sidecar = await document.sidecar.read() if document.sidecar else None
+    return Raw(document.path, await document.read(), sidecar)
 
 
 def _windows(documents: Sequence[Document]) -> Iterator[list[Document]]:
