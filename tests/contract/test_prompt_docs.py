@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The examples of docs/prompts.md do what the page shows."""
+"""The examples of docs/prompts.md do what the page shows; tests/e2e runs those that need a cluster."""
 
 import re
 import shlex
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,21 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from lateen_cli.main import application
-
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "prompts.md"
-_BLOCK = re.compile(r"^```(yaml|console)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-_FILE = re.compile(r"# (\S+\.yaml)\n")
-
-
-def blocks(language: str) -> list[str]:
-    """The page's fenced blocks in one language."""
-    return [content for kind, content in _BLOCK.findall(PAGE.read_text()) if kind == language]
-
-
-def files() -> dict[str, str]:
-    """The files that a reader is asked to save, by their names."""
-    found = [(_FILE.match(block), block) for block in blocks("yaml")]
-    return {match[1]: block for match, block in found if match}
+from stack.prompt_page import blocks, files, languages, save
 
 
 def commands() -> Iterator[tuple[str, str]]:
@@ -38,8 +25,7 @@ def commands() -> Iterator[tuple[str, str]]:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The reader's folder, with the files in it."""
-    for name, content in files().items():
-        (tmp_path / name).write_text(content)
+    save(tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -67,3 +53,10 @@ def test_every_example_is_validated_and_rendered() -> None:
     rendered = {words[2] for words in used if words[:2] == ["lateen", "render"]}
     assert validated == set(files())
     assert len(rendered) >= 3
+
+
+def test_every_block_is_run_somewhere() -> None:
+    """Commands stand in `console` blocks with their output, or in `sh` blocks, which tests/e2e runs."""
+    assert languages() == {"yaml", "console", "sh"}
+    for block in blocks("sh"):
+        subprocess.run(["bash", "-n"], input=block, text=True, check=True)

@@ -5,6 +5,7 @@ import asyncio
 import base64
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,9 +18,9 @@ import openai
 import pytest
 import yaml
 
-from stack import asking
+from stack import asking, prompt_page
 from stack.cluster import Cluster
-from stack.local import REPOSITORY, LocalStack
+from stack.local import LATEEN, REPOSITORY, LocalStack
 from stack.parts import Operator, RayServe, Weaviate
 from stack.processes import stopped
 from stack.traffic import Traffic, traffic
@@ -292,3 +293,35 @@ def test_the_snippet_of_the_readme_works(stack: LocalStack) -> None:
     )
     assert result.returncode == 0, result.stderr
     assert "security.md" in result.stdout
+
+
+def test_the_commands_of_the_page_about_prompts(stack: LocalStack, cluster: Cluster, tmp_path: Path) -> None:
+    """Each `sh` block of docs/prompts.md does what the page says, in order, in the folder with its files."""
+    prompt_page.save(tmp_path)
+    # The environment's proxies are for the outside; the stack is on loopback.
+    settings = {"LATEEN_STATE_DIR": str(stack.state.root), "no_proxy": "*"}
+    settings["PATH"] = f"{LATEEN.parent}:{os.environ['PATH']}"
+    found = []
+    try:
+        for block in prompt_page.blocks("sh"):
+            script = f'eval "$(lateen env)"\nset -e\n{block}'
+            result = subprocess.run(
+                ["bash", "-uc", script],
+                cwd=tmp_path,
+                env=os.environ | settings,
+                capture_output=True,
+                text=True,
+                timeout=90,
+                check=False,
+            )
+            found.append((result.returncode, result.stdout, result.stderr))
+        assert [code for code, _, _ in found] == [0, 0, 1, 0], found
+        rendered, answered, compared, went_back = (output for _, output, _ in found)
+        counts = re.findall(r"(\d+) tokens for smollm2", rendered)
+        assert counts == counts[:1] * 2
+        assert json.loads(answered)["status"] in {"completed", "incomplete"}
+        assert re.search(r"^-\s+Question: \{question\}\n\+\s+The question: ", compared, re.MULTILINE)
+        assert "1.0" in went_back
+        assert cluster.get("prompttemplates.lateen.dev", "default", "grounded")["spec"]["version"] == "1.0"
+    finally:
+        cluster.run("delete", "-f", str(tmp_path / "grounded.yaml"), "--ignore-not-found")

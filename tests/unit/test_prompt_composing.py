@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lateen_api.prompt_template import PromptTemplateSpec
-from lateen_api.prompts import composing, post_processing
+from lateen_api.prompts import composing, personal_data, post_processing
 from lateen_api.prompts.window import DoesNotFit, fit
 from lateen_api.rendering import CompiledPrompt, violations
 
@@ -83,29 +83,53 @@ PIECES = [
 TEXTS = st.lists(st.sampled_from(PIECES), max_size=12).map("".join)
 
 
-@given(ORDERS, TEXTS, TEXTS)
+def redacted(text: str) -> str:
+    """The text without personal data that shows only once its neighbour is redacted."""
+    once = personal_data.redact(text)
+    return text if once == text else redacted(once)
+
+
+LINEWISE = st.sampled_from(["Strip", "Dedent", "MaxLines(2)"])
+
+
+@given(
+    st.sampled_from(
+        [["NormalizeUnicode", "CollapseWhitespace"], ["NormalizeUnicode"], ["CollapseWhitespace"], []]
+    ),
+    st.lists(LINEWISE, max_size=2),
+    TEXTS,
+    TEXTS,
+)
 def test_a_prompt_of_which_nothing_is_cut_is_the_rendered_one(
-    steps: list[str], question: str, passage: str
+    before: list[str], after: list[str], question: str, passage: str
 ) -> None:
-    """Whatever its steps: what is done to the values beforehand changes nothing of the whole."""
-    prompt, values = redacting(*steps), {"question": question, "context": passage}
-    material = composing.material(prompt, values, [passage], [])
-    (whole,) = CompiledPrompt(prompt).filled(values)
-    assert composing.Composer(prompt).compose(material) == [{"role": "user", "content": whole.content}]
+    """What is done to the values beforehand changes nothing of the whole, but that redaction looks twice."""
+    prompt = redacting(*before, "RedactPII", *after)
+    material = composing.material(prompt, {"question": question, "context": passage}, [passage], [])
+    (whole,) = CompiledPrompt(prompt).filled({"question": question, "context": passage})
+    (composed,) = composing.Composer(prompt).compose(material)
+    assert redacted(composed["content"]) == redacted(whole.content)
+
+
+@given(ORDERS, st.text("ab \u200b\t\n\u2028\u0301"))
+def test_a_text_without_personal_data_is_left_as_it_is(steps: list[str], text: str) -> None:
+    """Its blanks and hidden characters are the business of the steps, which see the whole message."""
+    material = composing.material(redacting(*steps), {"question": text}, [text], [])
+    assert (material.values["question"], material.passages) == (text, [text])
 
 
 @given(ORDERS, TEXTS, st.integers(40, 140))
 def test_no_cut_shows_what_was_redacted(steps: list[str], text: str, limit: int) -> None:
     """However little fits, of an address that the whole prompt does not show no half is shown."""
     prompt = redacting(*steps)
-    material = composing.material(prompt, {"question": f"{text} ann.lee\u200b@host.org"}, [text], [])
+    material = composing.material(prompt, {"question": f"{text} zed.lee\u200b@host.org"}, [text], [])
     compose = composing.Composer(prompt).compose
-    is_shown = "ann.lee" in str(compose(material))
+    is_shown = "zed" in str(compose(material))
     try:
         fitted = fit(material, composing.order(prompt), compose, lambda one: len(str(one)), limit)
     except DoesNotFit:
         return
-    assert is_shown or "ann" not in str(fitted.composed).replace("ann@host.org", "")
+    assert is_shown or "zed" not in str(fitted.composed)
 
 
 def test_a_prompt_without_redaction_changes_no_value() -> None:

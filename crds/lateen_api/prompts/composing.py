@@ -97,19 +97,24 @@ def material(
     """What may be cut of a request whose values are checked.
 
     Where the prompt redacts personal data, it is redacted before anything is cut, and what makes it plain comes before, in
-    the order of the prompt's steps: half an address, or one with hidden characters in it, would not be known as one.
+    the order of the prompt's steps: half an address, or one with hidden characters in it, would not be known as one. A
+    text without personal data is left as it is.
     """
     steps = post_processing.before_redaction(spec.post_processing)
     if steps is not None:
         values = {name: _changed(value, steps) for name, value in values.items()}
-        passages = [str(_changed(passage, steps)) for passage in passages]
+        passages = [_changed(passage, steps) for passage in passages]
     return Material(values, passages, conversation, retrieval_variable(spec))
 
 
 def _changed(value: Any, steps: Sequence[Callable[[str], str]]) -> Any:
     if isinstance(value, list):
         return [_changed(item, steps) for item in value]
-    return reduce(lambda text, step: step(text), steps, value) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    plain = reduce(lambda text, step: step(text), steps[:-1], value)
+    redacted = steps[-1](plain)
+    return value if redacted == plain else redacted
 
 
 def order(spec: PromptTemplateSpec) -> list[str]:

@@ -54,12 +54,16 @@ def _one_blank(text: str) -> str:
     return _BLANKS.sub(" ", text)
 
 
+def _same_characters(text: str) -> str:
+    return unicodedata.normalize("NFC", _HIDDEN.sub("", text))
+
+
 _OF_VALUES: Mapping[str, Callable[[str], str]] = {
-    "NormalizeUnicode": normalize_unicode,
+    "NormalizeUnicode": _same_characters,
     "CollapseWhitespace": _one_blank,
 }
-"""Steps that bring together what belongs together, for values: they change nothing that the step would not change again
-in the message. The others change where lines begin and end, and no personal data goes over the end of a line.
+"""What the steps do within a line, for values. Where lines begin and end is left to the steps themselves: no personal data
+goes over the end of a line.
 """
 
 _TEXT_STEPS: Mapping[str, Callable[[str], str]] = {
