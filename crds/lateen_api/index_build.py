@@ -88,7 +88,9 @@ ParseFailureReason = Literal[
 - `Crashed`: reading it killed the process that read it; the others are not affected.
 """
 
-DocumentFailureReason = ParseFailureReason | Literal["Unreadable", "NotFound", "Refused"] | SourceFailureReason
+DocumentFailureReason = (
+    ParseFailureReason | Literal["Unreadable", "NotFound", "Refused"] | SourceFailureReason
+)
 """Why a document or a source could not be indexed, as a stable word."""
 
 

@@ -38,7 +38,6 @@ DEFAULT_INCLUDE = [
 """Documents that people write for people; code and data have to be asked for."""
 
 
-
 class InlineDocument(SpecType):
     """A document written into the resource."""
 
@@ -127,10 +126,14 @@ class GitSource(SpecType):
     """Secret with the credentials of an https repository: `username` and `password`, or `token`."""
 
 
+_WEB = r"^https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?([/?][^\s#]*)?$"
+ListedAddress = Annotated[str, Field(max_length=1024, pattern=_WEB)]
+"""A `WebAddress` without words of its own: for so many of them the API server's budget has no room."""
+
 WebAddress = Annotated[
     str,
     matching(
-        r"^https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?([/?][^\s#]*)?$",
+        _WEB,
         "must be https://host/path, without user name, password and '#' (http:// where the administrator allows it)",
         max_length=1024,
     ),
@@ -155,7 +158,7 @@ class HttpSource(SpecType):
         )
     }
 
-    urls: Annotated[list[WebAddress], Field(max_length=100, json_schema_extra=distinct_items())] = Field(
+    urls: Annotated[list[ListedAddress], Field(max_length=100, json_schema_extra=distinct_items())] = Field(
         default=[]
     )
     """Pages to read. Private addresses are refused unless the administrator allows the host, and http:// likewise."""
