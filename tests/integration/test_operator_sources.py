@@ -11,7 +11,7 @@ from typing import Any
 import openai
 from pydantic import SecretStr
 
-from lateen_api import names
+from lateen_api import names, rag_index
 from lateen_serving.rag import cursors
 from lateen_serving.rag.cursor_store import WeaviateCursors
 from lateen_serving.rag.store import Connection, WeaviateStore
@@ -181,7 +181,7 @@ async def test_cursors_are_kept_beside_the_ledger(stack: LocalStack, weaviate: W
         weaviate_api_key=SecretStr(stack.secrets.weaviate_key),
     )
     connection, name = Connection(settings), f"Cursors_test_{secrets.token_hex(4)}"
-    store, kept = WeaviateStore(connection, name, "cosine"), WeaviateCursors(connection, name)
+    store, kept = WeaviateStore(connection, name, rag_index.Store()), WeaviateCursors(connection, name)
     try:
         await store.ensure()
         assert await kept.read() == ""
