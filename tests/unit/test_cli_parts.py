@@ -24,6 +24,7 @@ USER = {
     "ETCD_NAME": "mine",
     "LATEEN_VOLUMES": "/mine",
     "LATEEN_OPERATOR_RESYNC_SECONDS": "1",
+    "LATEEN_SOURCE_HOSTS": "[]",
     "HF_HOME": "/hub",
     "no_proxy": "example.org",
     "PYTHONDONTWRITEBYTECODE": "1",
@@ -94,6 +95,7 @@ def test_a_users_settings_for_other_stacks_do_not_leak(site: Site) -> None:
         "PATH",
         "HOME",
         "LATEEN_OPERATOR_RESYNC_SECONDS",
+        "LATEEN_SOURCE_HOSTS",
         "HF_HOME",
         "no_proxy",
     }

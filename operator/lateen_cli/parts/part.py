@@ -20,8 +20,8 @@ SLOWING = frozenset({"PYTHONDONTWRITEBYTECODE"})
 """Variables that are left out too. Without kept bytecode every replica compiles torch and transformers anew, and takes
 twice as long to start."""
 
-WANTED = "LATEEN_OPERATOR_"
-"""Prefix of the operator's settings, which a user may give to `lateen up`."""
+WANTED = ("LATEEN_OPERATOR_", "LATEEN_SOURCE_HOSTS")
+"""Beginnings of settings that a user may give to `lateen up`: the operator's, and which private hosts sources may name."""
 
 
 @dataclass(frozen=True)
