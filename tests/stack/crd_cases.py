@@ -281,7 +281,10 @@ REFUSED = [
     source("sql.secretRef: Required value", sql={"query": "SELECT 1"}),
     index("spec.sync.deletePolicy: Unsupported value", sync__deletePolicy="Never"),
     index(QUANTITY_MESSAGE, parsing__maxDocumentBytes="2 MB"),
-    index("spec.chunking.strategy: Unsupported value", chunking__strategy="Sentence"),
+    index("spec.chunking.strategy: Unsupported value", chunking__strategy="Paragraph"),
+    index(
+        'must be a number in quotes from "0.5" to "1", such as "0.9"', pipeline__nearDuplicateSimilarity="0.3"
+    ),
     index("spec.chunking.size in body should be greater than or equal to 16", chunking__size=8),
     index("overlap must be smaller than size", chunking={"size": 100, "overlap": 100}),
     index("overlap must be smaller than size", chunking={"size": 32}),

@@ -8,7 +8,7 @@ import pytest
 from lateen_api.prompt_template import PromptTemplateSpec
 from lateen_operator.seams import Backoff, Key, Kind
 from unit.operator_fakes import Crash, FakeOperator, FakeWorld, ready
-from unit.operator_specs import INDEX, LLM, PROMPT, catalog, everything, index, model, prompt
+from unit.operator_specs import PROMPT, catalog, model, prompt
 
 
 async def applied(*specs: dict[str, Any]) -> tuple[FakeWorld, FakeOperator]:
@@ -307,107 +307,3 @@ async def test_killed_after_any_write_no_label_is_lost(spec: dict[str, Any]) -> 
         assert versions(world)[0] == spec["version"]
         assert sorted(versions(world)) == ["1", "2"]
         assert ready(world, PROMPT) == ("True", "Ready")
-
-
-TARGETS: dict[str, Any] = {"modelRefs": [{"name": "llm"}], "indexRefs": [{"name": "handbook"}]}
-SHORT = model(engine={"maxModelLen": 128})
-
-
-def targeted(version: str, tokens: int, **more: Any) -> dict[str, Any]:
-    """Spec of a prompt of at most so many tokens and an answer of 28, written for the world's model and index."""
-    window = {"maxPromptTokens": tokens, "reserveOutputTokens": 28}
-    return prompt(version, contextWindow=window, **{"targets": TARGETS} | more)
-
-
-def compatible(world: FakeWorld) -> str:
-    """Reason and words of the prompt's condition Compatible; empty where it has none."""
-    found = [each for each in world.resources[PROMPT].status["conditions"] if each["type"] == "Compatible"]
-    return f"{found[0]['status']} {found[0]['reason']} {found[0]['message']}" if found else ""
-
-
-async def with_targets(version: str, tokens: int) -> tuple[FakeWorld, FakeOperator]:
-    """A settled world whose model reads 128 tokens and whose index hands one passage of 16 to the prompt."""
-    world = everything(FakeWorld())
-    world.put(Kind.MODEL_DEPLOYMENT, "llm", SHORT)
-    world.put(Kind.RAG_INDEX, "handbook", index(16, retrieval={"limit": 1}))
-    world.put(Kind.PROMPT_TEMPLATE, "answer", targeted(version, tokens))
-    operator = FakeOperator(world)
-    await operator.settle()
-    return world, operator
-
-
-async def test_what_does_not_fit_its_targets_is_not_live_until_it_does() -> None:
-    """The version before stays live; a longer model heals it without a change of the prompt."""
-    world, operator = await with_targets("1", 100)
-    assert ready(world, PROMPT) == ("True", "Ready")
-    world.put(Kind.PROMPT_TEMPLATE, "answer", targeted("2", 101))
-    await operator.settle()
-    assert ready(world, PROMPT) == ("False", "Incompatible")
-    assert "101 tokens of prompt + 28 of answer = 129, but ModelDeployment llm reads 128" in message(world)
-    assert "Version 1 stays live" in message(world)
-    assert versions(world) == ["1"]
-    assert compatible(world) == ""
-    before = len(world.writes)
-    await operator.once()
-    assert len(world.writes) == before
-    world.put(Kind.MODEL_DEPLOYMENT, "llm", model(engine={"maxModelLen": 129}))
-    await operator.settle()
-    assert ready(world, PROMPT) == ("True", "Ready")
-    assert versions(world) == ["2", "1"]
-
-
-@pytest.mark.parametrize("missing", [LLM, INDEX], ids=["model", "index"])
-async def test_a_missing_target_is_waited_for(missing: Key) -> None:
-    """Nothing is live before it exists; then the prompt is."""
-    world = everything(FakeWorld())
-    world.put(Kind.MODEL_DEPLOYMENT, "llm", SHORT)
-    world.put(Kind.RAG_INDEX, "handbook", index(16))
-    spec = world.resources.pop(missing).spec
-    world.put(Kind.PROMPT_TEMPLATE, "answer", targeted("1", 100))
-    operator = FakeOperator(world)
-    await operator.settle()
-    assert ready(world, PROMPT) == ("False", "ReferenceNotFound")
-    assert missing.name in message(world)
-    assert catalog(world).prompts == []
-    world.put(missing.kind, missing.name, spec)
-    await operator.settle()
-    assert ready(world, PROMPT) == ("True", "Ready")
-
-
-async def test_a_live_prompt_outlives_a_target_that_shrinks() -> None:
-    """It stays live and Ready, says that it does not fit any more, and no longer once it does; so with a missing one."""
-    world, operator = await with_targets("1", 100)
-    world.put(Kind.RAG_INDEX, "handbook", index(16, retrieval={"limit": 7}))
-    await operator.settle()
-    assert ready(world, PROMPT) == ("True", "Ready")
-    assert "(7 passages of 16 tokens) = 112 leave no room" in compatible(world)
-    world.put(Kind.RAG_INDEX, "handbook", index(16, retrieval={"limit": 1}))
-    await operator.settle()
-    assert compatible(world) == ""
-    world.delete(INDEX)
-    await operator.settle()
-    assert compatible(world).startswith("False ReferenceNotFound spec.targets.indexRefs: RAGIndex 'handbook'")
-    assert ready(world, PROMPT) == ("True", "Ready")
-    assert versions(world) == ["1"]
-
-
-async def test_targets_are_no_part_of_a_revision() -> None:
-    """They change under the same label, and what is live stays live even where it does not fit the new ones."""
-    world, operator = await with_targets("1", 100)
-    kept = {item.name for item in world.stored}
-    world.put(Kind.PROMPT_TEMPLATE, "answer", targeted("1", 100, targets={"modelRefs": [{"name": "none"}]}))
-    await operator.settle()
-    assert ready(world, PROMPT) == ("True", "Ready")
-    assert compatible(world).startswith("False ReferenceNotFound")
-    assert {item.name for item in world.stored} == kept
-
-
-async def test_a_lost_record_of_a_live_prompt_is_written_again_whatever_its_targets_say() -> None:
-    """What clients are answered by is not taken away because a model has shrunk and somebody deleted a revision."""
-    world, operator = await with_targets("1", 100)
-    world.put(Kind.MODEL_DEPLOYMENT, "llm", model(engine={"maxModelLen": 64}))
-    await operator.settle()
-    world.stored = [item for item in world.stored if not item.name.startswith("answer-")]
-    await operator.settle()
-    assert versions(world) == ["1"]
-    assert ready(world, PROMPT) == ("True", "Ready")
