@@ -8,7 +8,7 @@ import pytest
 from lateen_api.prompt_template import PromptTemplateSpec
 from lateen_operator.seams import Backoff, Key, Kind
 from unit.operator_fakes import Crash, FakeOperator, FakeWorld, ready
-from unit.operator_specs import PROMPT, catalog, model, prompt
+from unit.operator_specs import PROMPT, catalog, prompt
 
 
 async def applied(*specs: dict[str, Any]) -> tuple[FakeWorld, FakeOperator]:
