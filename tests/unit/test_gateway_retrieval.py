@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Retrieval through the gateway: filters, thresholds, reranking, several indexes, neighbours, what replies tell of it."""
 
+import asyncio
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from lateen_serving.errors import InputError, ModelError
+from lateen_serving.errors import InputError, ModelError, Unavailable
 from lateen_serving.gateway import reranking
 from lateen_serving.gateway.requests.filters import MAX_COMPARISONS, MAX_DEPTH
 from lateen_serving.gateway.retrieve import numbered
@@ -228,6 +229,19 @@ async def test_several_indexes_are_merged(world: World) -> None:
     )
     found = [hit.filename for hit in response.output[0].results]
     assert found == ["leave.md", "a.md", "travel.md"]
+
+
+async def test_one_index_that_fails_stops_the_others(world: World) -> None:
+    """Nothing is embedded or searched for a request that has failed, and it has left the gateway."""
+    world.models.silent = asyncio.Event()
+    world.search.error = Unavailable("away")
+    tool: Any = {"type": "file_search", "vector_store_ids": ["handbook", "notes"]}
+    async with world.http() as http:
+        reply = await http.post("/v1/responses", json=ASKED | {"tools": [tool]})
+    assert reply.status_code == 503
+    assert world.models.closed == ["default_minilm_r1"]
+    assert [index_id for index_id, *_ in world.search.calls] == ["notes"]
+    assert world.service.room.inside == 0
 
 
 async def test_one_document_does_not_fill_the_answer(world: World) -> None:

@@ -2,6 +2,7 @@
 """Requests that wait for models share the gateway, so that models that answer always can."""
 
 import asyncio
+import contextvars
 import dataclasses
 import json
 from contextlib import ExitStack
@@ -83,6 +84,20 @@ def test_calls_of_one_request_count_once() -> None:
         assert (room.waiting("a"), room.inside) == (0, 1)
         second.take()
         assert room.waiting("a") == 1
+    assert (room.waiting("a"), room.inside) == (0, 0)
+
+
+def test_a_call_after_its_request_is_not_inside() -> None:
+    """A call that outlives its request waits like others, and takes no place for ever."""
+    room = Room(512)
+    with room.request():
+        left_over = contextvars.copy_context()
+
+    def call() -> None:
+        with room.place("a", 1):
+            assert (room.waiting("a"), room.inside) == (1, 0)
+
+    left_over.run(call)
     assert (room.waiting("a"), room.inside) == (0, 0)
 
 

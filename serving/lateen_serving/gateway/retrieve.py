@@ -30,7 +30,7 @@ async def retrieve(service: Service, context: RequestContext, options: Options) 
     Several indexes share the largest of their limits and token budgets. Where an index was replaced meanwhile,
     `context.indexes` then names the one that was searched.
     """
-    found = await asyncio.gather(*(_search(service, context, index, options) for index in context.indexes))
+    found = await _searched(service, context, options)
     context.indexes = [index for index, _ in found]
     hows = [index.retrieval for index in context.indexes]
     passages = ranking.merged(
@@ -41,6 +41,20 @@ async def retrieve(service: Service, context: RequestContext, options: Options) 
     context.passages = ranking.within_budget(passages, budget)
     if not context.passages:
         context.retrieval.append(NOTHING_FOUND)
+
+
+async def _searched(
+    service: Service, context: RequestContext, options: Options
+) -> list[tuple[Index, list[Passage]]]:
+    """What each index brings; when one fails the others are stopped, so that none goes on after its request."""
+    searching = [asyncio.create_task(_search(service, context, index, options)) for index in context.indexes]
+    try:
+        return await asyncio.gather(*searching)
+    except BaseException:
+        for task in searching:
+            task.cancel()
+        await asyncio.gather(*searching, return_exceptions=True)
+        raise
 
 
 async def _search(

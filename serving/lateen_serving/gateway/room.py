@@ -26,6 +26,8 @@ _SOON_SECONDS = 1
 class _Request:
     """Stands for one request; all its calls, also those of tasks that it starts, count as one."""
 
+    is_over = False
+
 
 _current: ContextVar[_Request] = ContextVar("current")
 
@@ -62,6 +64,7 @@ class Room:
             yield
         finally:
             _current.reset(token)
+            request.is_over = True
             self._inside.discard(request)
             self._admitted.discard(request)
 
@@ -96,7 +99,8 @@ class Room:
         is_known = request in self._waiting.get(model, ())
         if not is_known and self.waiting(model) >= min(most, max(free, 1)):
             raise Overloaded("Too many requests wait for the model. Try again in a moment.")
-        self._inside.add(request)
+        if not request.is_over:  # nothing would take a call that outlives its request out again
+            self._inside.add(request)
 
 
 class Place:
