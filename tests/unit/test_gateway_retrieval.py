@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lateen_serving.errors import InputError, ModelError, Unavailable
+from lateen_serving.errors import ContextTooLong, InputError, ModelError, Unavailable
 from lateen_serving.gateway import reranking
 from lateen_serving.gateway.requests.filters import MAX_COMPARISONS, MAX_DEPTH
 from lateen_serving.gateway.retrieve import numbered
@@ -196,7 +196,7 @@ async def test_a_reranker_decides_the_order(world: World) -> None:
     assert len(world.models.ranked) == 1
 
 
-@pytest.mark.parametrize("state", ["failing", "cold", "unknown", "another task"])
+@pytest.mark.parametrize("state", ["failing", "cold", "unknown", "another task", "too long a passage"])
 async def test_without_its_reranker_the_search_answers_and_says_so(
     world: World, state: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -205,6 +205,9 @@ async def test_without_its_reranker_the_search_answers_and_says_so(
     retrieving(world, reranker=reranker, rerank=RERANK)
     if state == "failing":
         world.models.refusals["default_ranker_r1"] = [ModelError("broke")]
+    if state == "too long a passage":
+        refused = ContextTooLong("documents[1] is too long", param="documents[1]")
+        world.models.refusals["default_ranker_r1"] = [refused]
     if state == "cold":
         world.models.cold.add("default_ranker_r1")
     monkeypatch.setattr(reranking, "SECONDS", 0.05)

@@ -38,9 +38,9 @@ async def rerank(
     try:
         if model is not None and model.task == "rerank":
             return ranking.scored(passages, await _scores(service, context, model, passages))
-    except InputError:
-        raise
     except ServiceError as error:
+        if isinstance(error, InputError) and error.param == "query":  # else a passage's fault, or the index's
+            raise
         service.log.warning("not reranked", index=index.id, **error.to_dict())
     context.retrieval.append(note(index))
     return list(passages)
