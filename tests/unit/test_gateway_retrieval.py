@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from lateen_serving.engine.protocol import Ranking
 from lateen_serving.errors import ContextTooLong, InputError, ModelError, Unavailable
-from lateen_serving.gateway import reranking
+from lateen_serving.gateway import reranking, waiting
 from lateen_serving.gateway.requests.filters import MAX_COMPARISONS, MAX_DEPTH
 from lateen_serving.gateway.retrieve import numbered
 from lateen_serving.rag.attributes import Comparison, Compound
@@ -214,6 +215,31 @@ async def test_without_its_reranker_the_search_answers_and_says_so(
     reply = await search(world)
     assert files(reply) == ["leave.md", "travel.md"]
     assert reply.headers["x-lateen-retrieval"] == "not_reranked;index=handbook"
+
+
+@pytest.mark.parametrize("is_cold", [True, False])
+async def test_a_search_s_short_patience_is_no_failure_of_the_reranker(
+    world: World, is_cold: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reranker that is given up after its few seconds is stopped, and not counted as an error of its revision."""
+    retrieving(world, reranker="ranker", rerank=RERANK)
+    if is_cold:
+        world.models.cold.add("default_ranker_r1")
+    else:
+        monkeypatch.setattr(world.models, "rerank", never)
+    monkeypatch.setattr(reranking, "SECONDS", 0.05)
+    reply = await search(world)
+    assert reply.headers["x-lateen-retrieval"] == "not_reranked;index=handbook"
+    traffic = world.state.traffic.traffic()["default_ranker_r1"]
+    assert (traffic.requests, traffic.errors) == (0, 0)
+    assert (world.service.room.waiting("ranker"), world.service.room.inside) == (0, 0)
+
+
+async def never(*_: Any) -> Ranking:
+    """A replica that begins and does not end."""
+    waiting.begun()
+    await asyncio.Event().wait()
+    raise AssertionError
 
 
 async def test_a_question_that_can_not_be_ranked_is_the_caller_s(world: World) -> None:

@@ -58,5 +58,7 @@ async def _scores(
 
     deadline = asyncio.get_running_loop().time() + SECONDS
     deadline = min(deadline, context.deadline) if context.deadline is not None else deadline
-    _, found = await calling.call(service, model, deadline, work, calling.renewed_model)
+    # Bounded from outside: that the search waits no longer says nothing against the reranker's revision.
+    ranked = calling.call(service, model, context.deadline, work, calling.renewed_model)
+    _, found = await calling.within(deadline, ranked)
     return [float(score) for score in found["scores"]]
