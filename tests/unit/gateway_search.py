@@ -2,7 +2,8 @@
 """Indexes in memory, in place of Weaviate, for the gateway of `gateway_fakes.py`."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from lateen_api.catalog import Index
@@ -24,31 +25,39 @@ class FakeSearch:
     """Passages that no search finds, but whoever knows their place."""
     asked: asyncio.Event = field(default_factory=asyncio.Event)
     silent: asyncio.Event | None = None
-    """When set, a search waits for it."""
+    """When set, every question waits for it."""
     closed: list[str] = field(default_factory=list)
-    """Ids of the indexes whose searches are over."""
+    """Ids of the indexes, one for each question that is over."""
 
-    async def search(self, index: Index, wanted: Search) -> list[Passage]:
-        vector = list(wanted.vector) if wanted.vector is not None else None
-        self.calls.append((index.id, wanted.query, vector, wanted.limit))
-        self.wanted.append(wanted)
+    @asynccontextmanager
+    async def _work(self, index: Index) -> AsyncGenerator[None, None]:
+        """Around a question."""
         self.asked.set()
         try:
             if self.silent is not None:
                 await self.silent.wait()
             if self.error is not None:
                 raise self.error
-            return self.passages.get(index.id, [])[: wanted.limit]
+            yield
         finally:
             self.closed.append(index.id)
+
+    async def search(self, index: Index, wanted: Search) -> list[Passage]:
+        vector = list(wanted.vector) if wanted.vector is not None else None
+        self.calls.append((index.id, wanted.query, vector, wanted.limit))
+        self.wanted.append(wanted)
+        async with self._work(index):
+            return self.passages.get(index.id, [])[: wanted.limit]
 
     async def documents(
         self, index: Index, after: str | None, limit: int, *, descending: bool = False
     ) -> DocumentPage:
-        return merged(self.held.get(index.id, []), None, after, limit, descending=descending)
+        async with self._work(index):
+            return merged(self.held.get(index.id, []), None, after, limit, descending=descending)
 
     async def document(self, index: Index, document_id: str) -> IndexedDocument | None:
-        return next((one for one in self.held.get(index.id, []) if one.id == document_id), None)
+        async with self._work(index):
+            return next((one for one in self.held.get(index.id, []) if one.id == document_id), None)
 
     async def at(self, index: Index, places: Sequence[tuple[str, int]]) -> list[Passage]:
         return [one for one in self.around if (one.document_id, one.position) in places]

@@ -74,3 +74,19 @@ async def test_work_ends_when_its_client_leaves(path: str, body: dict[str, Any],
     assert closed(world, stopped) == [stopped]
     assert stopped == "default_chatty_r1" or not world.models.calls
     assert [line["status"] for line in world.lines()] == [499]
+
+
+FILES = "/v1/vector_stores/handbook/files"
+
+
+@pytest.mark.parametrize("path", [FILES, f"{FILES}/hb/leave.md"])
+async def test_a_list_ends_when_its_client_leaves(path: str) -> None:
+    """The question to the index is stopped, and the request is no failure of the gateway."""
+    world = silent(30, "handbook")
+    exchange = RawExchange(world.app, path, b"", method="GET")
+    running = asyncio.create_task(exchange.run())
+    await world.search.asked.wait()
+    exchange.leave.set()
+    await running
+    assert world.search.closed == ["handbook"]
+    assert [(line["status"], line["failure"]) for line in world.lines()] == [(499, None)]

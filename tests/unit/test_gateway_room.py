@@ -154,8 +154,8 @@ async def test_four_models_without_replicas_leave_the_fifth_alone() -> None:
 
 
 async def test_requests_beyond_the_gateways_places_are_refused_unread() -> None:
-    """A request has its place until its stream is over; without one it is 503 whatever its body says, and probes, lists and
-    the operator's report are answered.
+    """A request has its place until its stream is over; without one it is 503 whatever its body says, and so are
+    questions to an index; probes, other lists and the operator's report are answered.
     """
     world = World()
     world.service = dataclasses.replace(world.service, room=Room(2))
@@ -170,6 +170,8 @@ async def test_requests_beyond_the_gateways_places_are_refused_unread() -> None:
         assert (refused.headers["retry-after"], refused.headers["x-should-retry"]) == ("1", "true")
         for path in ("/healthz", "/readyz", "/v1/models", "/metrics"):
             assert (await http.get(path)).status_code == 200
+        for path in ("/v1/vector_stores/handbook/files", "/v1/vector_stores/handbook/files/hb/a.md"):
+            assert (await http.get(path)).status_code == 503
         async with world.http(key=TOKEN.get_secret_value()) as operator:
             assert (await operator.get(REPORT_PATH)).status_code == 200
         world.models.silent.set()

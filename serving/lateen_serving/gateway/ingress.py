@@ -40,6 +40,7 @@ from lateen_serving.gateway.rerank import rerank
 from lateen_serving.gateway.responses import responses
 
 Handler = Callable[[Request], Awaitable[Response]]
+_Job = Coroutine[Any, Any, Response]
 _CLIENT_CLOSED_REQUEST = 499
 
 
@@ -111,15 +112,17 @@ def _lists(service: Service) -> list[Route]:
         return listings.vector_stores(context, _page(request))
 
     async def files(request: Request) -> Response:
-        context = _admit(request, "/v1/vector_stores/{id}/files")
-        job = vector_store_files.files(service, context, request.path_params["id"], _page(request))
-        return await disconnect.guard(request, job)
+        async def begin(context: RequestContext) -> _Job:
+            return vector_store_files.files(service, context, request.path_params["id"], _page(request))
+
+        return await _work(service, request, "/v1/vector_stores/{id}/files", begin)
 
     async def file(request: Request) -> Response:
-        context = _admit(request, "/v1/vector_stores/{id}/files/{file_id}")
-        parts = request.path_params
-        job = vector_store_files.file(service, context, parts["id"], parts["file_id"])
-        return await disconnect.guard(request, job)
+        async def begin(context: RequestContext) -> _Job:
+            parts = request.path_params
+            return vector_store_files.file(service, context, parts["id"], parts["file_id"])
+
+        return await _work(service, request, "/v1/vector_stores/{id}/files/{file_id}", begin)
 
     return [
         Route("/v1/vector_stores", stores, methods=["GET"]),
@@ -134,19 +137,15 @@ def _page(request: Request) -> PageRequest:
 
 
 def _writes(service: Service) -> list[Route]:
-    Work = Callable[[RequestContext, str, dict[str, Any]], Coroutine[Any, Any, Response]]  # noqa: N806 - a type
+    Work = Callable[[RequestContext, str, dict[str, Any]], _Job]  # noqa: N806 - a type
 
     def write(path: str, work: Work) -> Route:
         async def handle(request: Request) -> Response:
-            context = _admit(request, path)
-            service.room.admit()
-            try:
+            async def begin(context: RequestContext) -> _Job:
                 document = await body.read(request)
-                job = work(context, request.path_params.get("id", ""), document)
-                return await disconnect.guard(request, job)
-            except ClientDisconnect:
-                context.disconnected = True
-                return Response(status_code=_CLIENT_CLOSED_REQUEST)
+                return work(context, request.path_params.get("id", ""), document)
+
+            return await _work(service, request, path, begin)
 
         return Route(path, handle, methods=["POST"])
 
@@ -165,6 +164,19 @@ def _writes(service: Service) -> list[Route]:
             lambda context, index_id, document: vector_stores.search(service, context, index_id, document),
         ),
     ]
+
+
+async def _work(
+    service: Service, request: Request, path: str, begin: Callable[[RequestContext], Awaitable[_Job]]
+) -> Response:
+    """The reply of the job that `begin` makes of the request, in one of the gateway's places; stopped when the client goes."""
+    context = _admit(request, path)
+    service.room.admit()
+    try:
+        return await disconnect.guard(request, await begin(context))
+    except ClientDisconnect:
+        context.disconnected = True
+        return Response(status_code=_CLIENT_CLOSED_REQUEST)
 
 
 def _context(request: Request) -> RequestContext:
