@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Completions of bare texts, through the official client."""
 
+import time
 from typing import Any
 
 import openai
@@ -8,6 +9,7 @@ import pytest
 
 from lateen_serving.engine.protocol import TokenChoice, TokenLogprob
 from lateen_serving.errors import ContextTooLong, ModelError
+from lateen_serving.gateway.completions import _logprobs
 from unit.gateway_fakes import World, events, with_logprobs
 
 
@@ -83,6 +85,16 @@ async def test_tokens_that_are_parts_of_a_character(world: World) -> None:
     assert told.text_offset == [0, 0, 0, 1]
     assert told.top_logprobs is not None
     assert told.top_logprobs[2] == {r"bytes:\x8a": -0.5, r"bytes:\x8d": -1.0}
+
+
+def test_places_in_a_long_text_are_found_in_time_that_its_length_bounds() -> None:
+    """Every token is decoded once, however many are before it."""
+    text = "🌊" * 10
+    token = TokenLogprob(token=text, bytes=list(text.encode()), logprob=-0.5, top=[])
+    began = time.process_time()
+    offsets = _logprobs([token] * 30_000, 5)["text_offset"]
+    assert time.process_time() - began < 3
+    assert offsets == list(range(5, 300_005, 10))
 
 
 async def test_stream_ends_with_usage_and_done(world: World) -> None:

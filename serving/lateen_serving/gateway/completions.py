@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`POST /v1/completions`, OpenAI's older endpoint: continues bare texts, without a chat template."""
 
+import codecs
 import time
 import uuid
 from collections.abc import AsyncGenerator, Sequence
@@ -67,11 +68,11 @@ class _Completion:
 
 def _logprobs(tokens: Sequence[TokenLogprob], offset: int) -> Document:
     offsets = []
-    told = b""
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="ignore")
     for token in tokens:
         # By bytes: a character may be made of several tokens, and begins with the first of them.
-        offsets.append(offset + len(told.decode(errors="ignore")))
-        told += bytes(token["bytes"])
+        offsets.append(offset)
+        offset += len(decoder.decode(bytes(token["bytes"])))
     return {
         "tokens": [_name(token) for token in tokens],
         "token_logprobs": [token["logprob"] for token in tokens],
