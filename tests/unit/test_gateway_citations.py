@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Citations: which documents an answer rests on."""
 
+import time
+
 import pytest
 
 from lateen_serving.gateway.citations import cite
@@ -28,6 +30,7 @@ REMOTE = passage("hb/remote.md", "Work from home is possible on two days.", 0.6,
             [LEAVE, TRAVEL],
             [("hb/travel.md", 68), ("hb/leave.md", 27)],
         ),
+        ("You have 28 days of leave?! Desk.", [LEAVE], [("hb/leave.md", 27)]),
         ("Paid leave is requested 14 days ahead.", [LEAVE, LEAVE_AGAIN], [("hb/leave.md", 38)]),
         ("REMOTE WORK: home, two days", [TRAVEL, REMOTE], [("hb/remote.md", 27)]),
         ("Paid leave\nTrain tickets: desk", [TRAVEL], [("hb/travel.md", 30)]),
@@ -41,6 +44,7 @@ REMOTE = passage("hb/remote.md", "Work from home is possible on two days.", 0.6,
         "nothing shared: the first passage",
         "no content words: the first passage",
         "two documents, each after its sentence",
+        "a run of punctuation ends one sentence",
         "one citation per document",
         "headings and case count",
         "a line is a sentence",
@@ -49,6 +53,15 @@ REMOTE = passage("hb/remote.md", "Work from home is possible on two days.", 0.6,
 def test_cites(answer: str, passages: list[Passage], expected: list[tuple[str, int]]) -> None:
     """The cited documents and the positions after which their citations belong are these."""
     assert [(citation.file_id, citation.index) for citation in cite(answer, passages)] == expected
+
+
+def test_a_long_run_of_punctuation_takes_no_longer_than_other_text() -> None:
+    """One in the middle of a word ends no sentence, and is read once."""
+    answer = "There are 28 days of leave" + "." * 50_000 + "x"
+    began = time.process_time()
+    (citation,) = cite(answer, [LEAVE])
+    assert time.process_time() - began < 3
+    assert citation.index == len(answer)
 
 
 def test_weak_support_is_not_cited() -> None:
