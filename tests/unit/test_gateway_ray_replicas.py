@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from lateen_serving import facts
 from lateen_serving.facts import Living
 from lateen_serving.gateway import ray_replicas
 
@@ -28,24 +29,28 @@ async def test_replicas_that_take_requests_serve(monkeypatch: pytest.MonkeyPatch
     }
 
 
-async def test_ray_is_asked_one_question_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While Serve's controller is away, those who stopped waiting take no further threads; later its answer counts."""
+@pytest.mark.parametrize("what", ["living", "records"])
+async def test_ray_is_asked_one_question_at_a_time(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While Serve's controller or Ray's store is away, those who stopped waiting take no further threads; later its answer
+    counts.
+    """
     asked: list[None] = []
     answers = threading.Event()
 
-    def details() -> dict[str, Any]:
+    def answer() -> dict[str, Any]:
         asked.append(None)
         answers.wait(10)
-        return {"applications": {}}
+        return {}
 
-    monkeypatch.setattr(ray_replicas, "_details", details)
-    ray = ray_replicas.RayReplicas()
+    monkeypatch.setattr(ray_replicas, "_details", answer)
+    monkeypatch.setattr(facts, "_read", answer)
+    ask = getattr(ray_replicas.RayReplicas(), what)
     for _ in range(3):
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.01):
-                await ray.living()
+                await ask()
     answers.set()
-    assert await ray.living() == {}
+    assert await ask() == {}
     assert len(asked) == 1
-    assert await ray.living() == {}
+    assert await ask() == {}
     assert len(asked) == 2

@@ -2,8 +2,8 @@
 """Ray's word on replicas: the implementation of `replicas.Ray`. Built by `app.py`."""
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, Generic, TypeVar
 
 from ray.serve.context import _get_global_client
 from ray.serve.exceptions import RayServeException
@@ -11,6 +11,8 @@ from ray.serve.exceptions import RayServeException
 from lateen_api import names
 from lateen_serving import facts
 from lateen_serving.facts import Living, Record
+
+AnswerT = TypeVar("AnswerT")
 
 _SERVES = ("RUNNING", "UPDATING", "PENDING_MIGRATION")
 """States of a replica that takes requests: one that takes a new user_config goes on serving."""
@@ -20,22 +22,16 @@ class RayReplicas:
     """Asks this Ray cluster's key-value store and Serve controller."""
 
     def __init__(self) -> None:
-        self._asking: asyncio.Task[dict[str, Any]] | None = None
+        self._records = _Question(facts.read)
+        self._details = _Question(lambda: asyncio.to_thread(_details))
 
     async def records(self) -> list[Record]:
         """See `facts.read`."""
-        return await facts.read()
+        return await self._records.answer()
 
     async def living(self) -> Mapping[str, Living]:
-        """The model's replicas of all applications; raises what Ray raises.
-
-        Ray's answer is waited for in a thread that nothing can interrupt, as long as the controller is away. There is
-        therefore one question at a time, whoever has given up waiting for it: threads are few, and others need them.
-        """
-        if self._asking is None or self._asking.done():
-            self._asking = asyncio.create_task(asyncio.to_thread(_details))
-            self._asking.add_done_callback(_look_at)
-        details = await asyncio.shield(self._asking)
+        """The model's replicas of all applications; raises what Ray raises."""
+        details = await self._details.answer()
         return {name: _living(each) for name, each in (details.get("applications") or {}).items()}
 
     async def forget(self, records: tuple[Record, ...]) -> None:
@@ -43,7 +39,26 @@ class RayReplicas:
         await facts.forget(records)
 
 
-def _look_at(asked: asyncio.Task[dict[str, Any]]) -> None:
+class _Question(Generic[AnswerT]):
+    """Is asked once at a time, whoever has given up waiting for the answer.
+
+    Ray's answer is waited for in a thread that nothing can interrupt, as long as its key-value store or Serve's controller
+    is away. Threads are few, and others need them.
+    """
+
+    def __init__(self, ask: Callable[[], Coroutine[Any, Any, AnswerT]]) -> None:
+        self._ask = ask
+        self._asking: asyncio.Task[AnswerT] | None = None
+
+    async def answer(self) -> AnswerT:
+        """The answer to the question that is under way, or to a new one; raises what Ray raises."""
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._ask())
+            self._asking.add_done_callback(_look_at)
+        return await asyncio.shield(self._asking)
+
+
+def _look_at(asked: asyncio.Task[AnswerT]) -> None:
     """An answer that nobody waits for any more is no unseen failure."""
     if not asked.cancelled():
         asked.exception()
