@@ -12,7 +12,7 @@ import pytest
 
 from lateen_api.rag_sources import Source
 from lateen_serving.outbound import retrying
-from lateen_serving.rag import sources
+from lateen_serving.rag import sidecars, sources
 from lateen_serving.rag.protocol import Cursor, Loaded, SourceFailure, mark
 from lateen_serving.rag.sources import Surroundings
 from lateen_serving.rag.web import pages, walk
@@ -157,6 +157,36 @@ async def test_unchanged_pages_are_not_sent_again(site: Site) -> None:
     assert ids(second) == ids(first)
     assert {item.path for item in second.documents if not item.unchanged} == {f"{HOST}/d"}
     assert [request.headers["if-none-match"] for request in site.server.asked if request.url.path == "/c"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [("x.md", "x.md.metadata.json"), ("x.md.metadata.json", "x.md")]
+)
+async def test_what_gets_a_partner_is_read_again(site: Site, first: str, second: str) -> None:
+    """An unchanged page beside which a sidecar file appears, and the other way round: both can be read."""
+    site.server.pages[f"/{first}"] = page('{"x": 1}', "text/plain")
+    wanted = {"urls": [f"{SITE}/{first}", f"{SITE}/{second}", f"{SITE}/b.md"]}
+    await site.load(**wanted)
+    site.server.pages[f"/{second}"] = page('{"y": 1}', "application/json")
+    loaded = await site.load(**wanted)
+    documents = sidecars.paired(loaded.documents, site.cursor)
+    assert [item.path for item in documents if item.unchanged] == [f"{HOST}/b.md"]
+    (found,) = [item for item in documents if item.sidecar is not None]
+    assert found.sidecar is not None
+    assert {await found.read(), await found.sidecar.read()} == {b'{"x": 1}', b'{"y": 1}'}
+
+
+async def test_a_page_that_got_a_partner_may_fail_the_second_time(site: Site) -> None:
+    """What was unchanged and can't be read again is Unreadable, and no document without content."""
+    site.server.pages["/x.md"] = page("x", "text/plain")
+    wanted = {"urls": [f"{SITE}/x.md", f"{SITE}/x.md.metadata.json"]}
+    await site.load(**wanted)
+    site.server.pages |= {
+        "/x.md.metadata.json": page("{}", "application/json"),
+        "/x.md": lambda request: httpx.Response(304 if "if-none-match" in request.headers else 503),
+    }
+    loaded = await site.load(**wanted)
+    assert (ids(loaded), failures(loaded)) == (["x.md.metadata.json"], {"x.md": "Unreadable"})
 
 
 async def test_what_is_not_indexed_is_sent_again(site: Site) -> None:

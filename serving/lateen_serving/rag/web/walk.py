@@ -24,7 +24,7 @@ from lateen_serving.outbound import client, credentials
 from lateen_serving.outbound.addresses import Allowed
 from lateen_serving.outbound.credentials import Credentials
 from lateen_serving.outbound.wording import shown
-from lateen_serving.rag import files
+from lateen_serving.rag import files, sidecars
 from lateen_serving.rag.bounded import each
 from lateen_serving.rag.globs import Selection, matches
 from lateen_serving.rag.protocol import Cursor, Document, Loaded, SourceFailure
@@ -132,6 +132,7 @@ class _Walk:
         for steps_left in range(self.source.crawl.max_depth if self.source.crawl else 0, -1, -1):
             links_found = await self._level(self._within_bound(level), named, last=steps_left == 0)
             level = [link for link in links_found if self._is_new(link, known)]
+        await self._fetch_pairs()
         if self.first is not None and not self.read:
             raise self.first
         found_now = list(self.documents.values())
@@ -152,6 +153,22 @@ class _Walk:
 
         await each(level, visit, _AT_ONCE)
         return [link for address in level for link in found[address]]
+
+    async def _fetch_pairs(self) -> None:
+        """Read unchanged pages that have a sidecar file now, or are one now: both are needed."""
+        addresses = {one.address: address for address, one in self.seen.items() if one.document}
+        pairs = [item for item in self.documents.values() if sidecars.belongs(item.id, self.documents)]
+
+        async def fetch(document: Document) -> None:
+            del self.documents[document.id]
+            address = addresses[document.uri]
+            before = self.seen[address]
+            try:
+                await self._taken(address, await self.pages.read(address), named=True, last=True)
+            except (LoadError, Forbidden, TooLong) as error:
+                self._failed(address, before, error, named=True)
+
+        await each([item for item in pairs if item.unchanged], fetch, _AT_ONCE)
 
     def _within_bound(self, level: Sequence[str]) -> list[str]:
         room = self.source.max_pages - len(self.seen)
