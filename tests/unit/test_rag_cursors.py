@@ -206,6 +206,28 @@ async def test_nothing_goes_while_a_page_that_leads_to_it_is_away(world: World) 
     assert (report.documents, report.removed, report.failed) == (3, 0, 1)
 
 
+@pytest.mark.parametrize(
+    ("status", "stays"), [(401, True), (403, True), (418, True), (404, False), (410, False)]
+)
+async def test_a_page_leaves_only_when_it_does_not_exist(world: World, status: int, stays: bool) -> None:
+    """A page that is refused to us keeps its passages, and is reported."""
+    await world.sync(WEB)
+    world.server.pages["/b.txt"] = lambda _: httpx.Response(status)
+    report = await world.sync(WEB)
+    assert sorted(world.store.texts().values()) == ([["a"], ["b"]] if stays else [["a"]])
+    assert [item.reason for item in report.failures] == ["Unreadable" if stays else "NotFound"]
+
+
+async def test_a_page_that_redirected_stays_while_it_is_away(world: World) -> None:
+    """Its document has the name of where it led, which a run with other settings does not know."""
+    world.server.pages["/old"] = lambda _: httpx.Response(302, headers={"location": "/b.txt"})
+    web = {"name": "web", "http": {"urls": [f"{SITE}/a.txt", f"{SITE}/old"], "requestsPerSecond": 100}}
+    await world.sync(web)
+    world.server.pages["/old"] = lambda _: httpx.Response(503)
+    report = await world.sync({**web, "http": {**web["http"], "maxPages": 7}})  # type: ignore[dict-item]
+    assert (sorted(world.store.texts().values()), report.failed) == ([["a"], ["b"]], 1)
+
+
 async def test_other_settings_make_a_cursor_worthless(world: World) -> None:
     """A source that is described differently is read anew, without embedding what is the same."""
     await world.sync(WEB)

@@ -197,21 +197,25 @@ async def test_what_is_not_indexed_is_sent_again(site: Site) -> None:
     assert [document.unchanged for document in loaded.documents] == [False]
 
 
-async def test_a_page_that_fails_for_now_keeps_its_place_and_its_links(site: Site) -> None:
+@pytest.mark.parametrize("status", [503, 401, 403, 418])
+async def test_a_page_that_fails_for_now_keeps_its_place_and_its_links(site: Site, status: int) -> None:
     """It is Unreadable, so that nothing of it is removed, and the pages behind it are still found."""
     wanted = {"urls": [f"{SITE}/"], "crawl": {"maxDepth": 3}}
     await site.load(**wanted)
-    site.server.pages["/a"] = failing(503)
+    site.server.pages["/a"] = failing(status)
     loaded = await site.load(**wanted)
     assert failures(loaded) == {"a": "Unreadable"}
     assert ids(loaded) == ["b.md", "c", "d", "index.html"]
 
 
 async def test_a_page_whose_links_nobody_knows_makes_the_walk_incomplete(site: Site) -> None:
-    """What lies behind it may be there: nothing is taken for removed. A page without followed links does not matter."""
+    """What lies behind it may be there: nothing is taken for removed. It may have redirected, so depth does not matter."""
     site.server.pages["/a"] = failing(503)
     loaded = await site.load(urls=[f"{SITE}/"], crawl={"maxDepth": 3})
     assert (failures(loaded), loaded.incomplete) == ({"a": "Unreadable"}, True)
+    site.cursor = Cursor()
+    assert (await site.load(urls=[f"{SITE}/"], crawl={"maxDepth": 1})).incomplete
+    site.server.pages["/a"] = failing(404)
     site.cursor = Cursor()
     assert not (await site.load(urls=[f"{SITE}/"], crawl={"maxDepth": 1})).incomplete
 
@@ -264,8 +268,9 @@ async def test_a_source_without_a_page_fails_as_a_whole(site: Site, answer: Answ
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        (failing(404), "NotFound"), (failing(403), "Refused"), (moved("https://10.0.0.1/"), "Refused"),
-        (page("x" * 3000), "TooLarge"), (page("x", packing="gzip"), "Refused"),
+        (failing(404), "NotFound"), (failing(410), "NotFound"), (failing(403), "Unreadable"),
+        (moved("https://10.0.0.1/"), "Unreadable"),
+        (page("x" * 3000), "TooLarge"), (page("x", packing="gzip"), "Unreadable"),
         (failing(502), "Unreadable"),
     ],
 )  # fmt: skip
@@ -324,7 +329,7 @@ async def test_a_name_that_changes_its_meaning_gains_nothing(
     monkeypatch.setattr(socket, "getaddrinfo", lookup)
     loaded = await site.load(urls=["https://turning.example/a", "https://turning.example/c"])
     assert len(loaded.documents) == 1
-    assert [failure.reason for failure in loaded.failures] == ["Refused"]
+    assert ["is refused" in failure.message for failure in loaded.failures] == [True]
     assert {request.url.host for request in site.server.asked} == {HOST}
 
 

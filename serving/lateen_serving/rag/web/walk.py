@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Finds the pages of an `http` source, level by level, and keeps what has changed. Called by `sources.py`.
 
-A page that can't be read now keeps what is indexed of it, and the links it had. One that is gone, or that robots.txt
-forbids, leaves the index; it is a failure only if the spec names it.
+A page that can't be read now, or not by us, keeps what is indexed of it, and the links it had: that is a failure. One
+that does not exist, or that robots.txt forbids, leaves the index; it is a failure only if the spec names it.
 """
 
 import asyncio
@@ -49,11 +49,6 @@ _TEXT = (
 """Beginnings of content types that can become text; of others no document is made where only a link led to them."""
 
 _HTML = {"text/html", "application/xhtml+xml"}
-_GONE: dict[str, DocumentFailureReason] = {
-    "SourceNotFound": "NotFound",
-    "SourceUnauthorized": "Refused",
-    "SourceRefused": "Refused",
-}
 
 
 @dataclass(frozen=True)
@@ -120,7 +115,7 @@ class _Walk:
     read: int = 0
     left_out: int = 0
     incomplete: bool = False
-    """Whether a page could not be read whose links are not known either."""
+    """Whether a page could not be read of which nothing is known: what it leads to may still be there."""
 
     def __post_init__(self) -> None:
         self._before = unpacked(self.cursor.state)
@@ -221,10 +216,9 @@ class _Walk:
                 reply = await self.pages.read(address)  # it leads elsewhere now
         except (LoadError, Forbidden, TooLong) as error:
             self._failed(address, before, error, named=named)
-            if last or not _heals(error):
-                return []
-            self.incomplete = self.incomplete or before is None
-            return list(before.links) if before is not None else []
+            # Nothing tells where a page led that is not known: its document may have another name.
+            self.incomplete = self.incomplete or (before is None and _stays(error))
+            return list(before.links) if before is not None and _stays(error) and not last else []
         self.in_a_row = 0
         self.read += 1
         if reply.body is None:
@@ -294,19 +288,18 @@ class _Walk:
 
     def _failed(self, address: str, before: Seen | None, error: Exception, *, named: bool) -> None:
         key = self._key(before.address if before else address)
-        heals = _heals(error)
-        if before is not None and heals:
+        if before is not None and _stays(error):
             self.seen[address] = before
         else:
             self.seen[address] = Seen(address, document=False)
         if isinstance(error, LoadError):
             self.first = self.first or error
-            self.in_a_row += 1 if heals else 0
+            self.in_a_row += 1 if error.code == "SourceUnavailable" else 0
             if self.in_a_row >= MOST_FAILURES:
                 raise SourceFailure(
                     "SourceUnavailable", f"{MOST_FAILURES} pages in a row can't be read: {error.message}"
                 )
-        if heals or named or isinstance(error, TooLong):
+        if _stays(error) or named or isinstance(error, TooLong):
             reason = _reason(error)
             self.failures.append(DocumentFailure(document=key, reason=reason, message=str(error)[:512]))
 
@@ -318,14 +311,17 @@ def _address(url: str) -> str:
     return found
 
 
-def _heals(error: Exception) -> bool:
-    return isinstance(error, LoadError) and error.code == "SourceUnavailable"
+def _stays(error: Exception) -> bool:
+    """Whether the page may still be there: only 404 and 410 say that it is not."""
+    return isinstance(error, LoadError) and error.code != "SourceNotFound"
 
 
 def _reason(error: Exception) -> DocumentFailureReason:
     if isinstance(error, TooLong):
         return "TooLarge"
-    return _GONE.get(error.code, "Unreadable") if isinstance(error, LoadError) else "Refused"
+    if isinstance(error, LoadError):
+        return "NotFound" if error.code == "SourceNotFound" else "Unreadable"
+    return "Refused"
 
 
 async def _unread() -> bytes:
