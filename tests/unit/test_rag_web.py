@@ -333,6 +333,22 @@ async def test_a_name_that_changes_its_meaning_gains_nothing(
     assert {request.url.host for request in site.server.asked} == {HOST}
 
 
+async def test_a_page_on_a_foreign_site_keeps_the_name_that_was_asked_for(site: Site) -> None:
+    """A signed address, new with every redirect, is neither its id nor its uri nor kept; links in it are its own."""
+    elsewhere = "https://93.184.216.35/store/page"
+    site.server.pages["/store/page"] = page(f'<a href="b.md"><a href="{SITE}/d">')
+    wanted: dict[str, Any] = {"urls": [f"{SITE}/away"], "crawl": {"maxDepth": 1}}
+    for run in range(2):
+        site.server.pages["/away"] = moved(f"{elsewhere}?signature=secret{run}")
+        loaded = await site.load(**wanted)
+        assert ids(loaded) == ["away", "d"]
+        assert [item.uri for item in loaded.documents] == [f"{SITE}/away", f"{SITE}/d"]
+        assert [item.unchanged for item in loaded.documents] == [run > 0] * 2
+        assert "secret" not in str(loaded.state)
+    site.server.pages["/away"] = moved("/b.md")
+    assert ids(await site.load(**wanted)) == ["b.md"]
+
+
 async def test_credentials_go_to_the_named_sites_alone(site: Site) -> None:
     """A Secret's token is sent to them and not to where they redirect; without the Secret the source is refused."""
     wanted: dict[str, Any] = {"urls": [f"{SITE}/a", f"{SITE}/away"], "secretRef": {"name": "login"}}

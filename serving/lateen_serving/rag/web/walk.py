@@ -56,7 +56,7 @@ class Seen:
     """What is kept of a page until the next synchronization."""
 
     address: str
-    """Of its document, after redirects."""
+    """Of its document: after redirects, as long as they stay within the sites of the source."""
 
     etag: str = ""
     modified: str = ""
@@ -212,7 +212,7 @@ class _Walk:
         before = self._before.get(address)
         try:
             reply = await self.pages.read(address, self._known(before))
-            if reply.body is None and before is not None and reply.address != before.address:
+            if reply.body is None and before is not None and self._own(address, reply) != before.address:
                 reply = await self.pages.read(address)  # it leads elsewhere now
         except (LoadError, Forbidden, TooLong) as error:
             self._failed(address, before, error, named=named)
@@ -247,32 +247,36 @@ class _Walk:
 
     async def _taken(self, address: str, reply: Reply, *, named: bool, last: bool) -> list[str]:
         assert reply.body is not None
-        about = links.Links()
+        final, about = self._own(address, reply), links.Links()
         if reply.content_type in _HTML:
             about = await asyncio.to_thread(links.read, reply.body.decode("utf-8", "replace"), reply.address)
-        wanted = self._selection.takes(links.path(reply.address)) and about.indexed
+        wanted = self._selection.takes(links.path(final)) and about.indexed
         is_text = named or reply.content_type.startswith(_TEXT) or not reply.content_type
         own = [link for link in about.links if links.site(link) in self.sites] if self.source.crawl else []
         is_document = wanted and is_text
-        self.seen[address] = Seen(reply.address, reply.known.etag, reply.known.modified, own, is_document)
+        self.seen[address] = Seen(final, reply.known.etag, reply.known.modified, own, is_document)
         if is_document:
-            await self._keep(reply)
+            await self._keep(final, reply)
         return own if not last else []
 
-    async def _keep(self, reply: Reply) -> None:
+    def _own(self, address: str, reply: Reply) -> str:
+        """What the page at `address` is called: a foreign site's address may be signed, and new each time."""
+        return reply.address if links.site(reply.address) in self.sites else address
+
+    async def _keep(self, address: str, reply: Reply) -> None:
         assert reply.body is not None
-        path = self.place.folder / hashlib.sha256(reply.address.encode()).hexdigest()
+        path = self.place.folder / hashlib.sha256(address.encode()).hexdigest()
         await asyncio.to_thread(path.write_bytes, reply.body)
-        name = links.document(reply.address)
+        name = links.document(address)
         item = files.File(name, len(reply.body), path)
         read, known = partial(files.read, item), reply.known
-        key, updated = self._key(reply.address), moment(known.modified)
+        key, updated = self._key(address), moment(known.modified)
         self._add(
             Document(
                 key,
                 self.name,
                 name,
-                reply.address,
+                address,
                 item.size,
                 read,
                 version=known.version,
