@@ -2,6 +2,7 @@
 """Reads files in a plain child process: what a Ray task is to an index build. Some files of the tests harm it."""
 
 import asyncio
+import errno
 import os
 import signal
 from collections.abc import Sequence
@@ -77,6 +78,10 @@ def _read(raw: Raw) -> Parsed:
             held.append(bytearray(1 << 20))
     if raw.path == "recurses":
         return _read(raw)
+    if raw.path == "lacks":
+        raise ModuleNotFoundError("a library")
+    if raw.path == "starves":
+        raise OSError(errno.EMFILE, "too many open files")
     if raw.path == "surprises":
         raise OverflowError
     return reading.parse(raw)

@@ -32,6 +32,13 @@ async def test_bounds_are_kept_inside_the_process() -> None:
         assert runner.batches == [6]
 
 
+async def test_what_the_machine_lacks_is_no_fault_of_the_file() -> None:
+    """A missing library or too many open files count as a crash, which costs no document its passages."""
+    with ProcessRunner() as runner:
+        outcomes = await Isolated(runner, BOUNDS).parse(files("lacks", "starves", "a.txt"))
+        assert told(outcomes) == ["Crashed", "Crashed", "a.txt"]
+
+
 async def test_a_file_that_kills_its_process_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """The others of its batch are read again, one by one; what never comes back is stopped."""
     monkeypatch.setattr(isolation, "GRACE", 4.0)

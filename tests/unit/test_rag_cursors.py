@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What one synchronization tells the next, and what it says of each source."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,12 @@ import httpx
 import pytest
 
 from lateen_api.index_build import BuildReport, BuildRequest, SourceReport
+from lateen_api.rag_index import Pipeline
 from lateen_api.rag_sources import Source
 from lateen_serving.outbound import retrying
 from lateen_serving.rag import cursors, sidecars
 from lateen_serving.rag.cursors import Kept
+from lateen_serving.rag.parsing.parsed import Outcome, Raw, Refused
 from lateen_serving.rag.protocol import Cursor, Document, Entry, mark
 from lateen_serving.rag.sources import Surroundings
 from lateen_serving.rag.sync import Synchronization
@@ -32,6 +35,21 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retrying, "FIRST_PAUSE", 0.0)
 
 
+class Fragile(DirectParser):
+    """Some files kill it."""
+
+    def __init__(self, pipeline: Pipeline, crashing: set[bytes]) -> None:
+        super().__init__(pipeline)
+        self._crashing = crashing
+
+    async def parse(self, files: Sequence[Raw]) -> list[Outcome]:
+        outcomes = await super().parse(files)
+        return [
+            Refused("Crashed", "killed") if raw.data in self._crashing else outcome
+            for raw, outcome in zip(files, outcomes, strict=True)
+        ]
+
+
 class World:
     """A collection, its cursors and a web server whose pages have entity tags."""
 
@@ -41,6 +59,7 @@ class World:
         self.sent: list[str] = []
         self.folder, self.runs = folder, 0
         self.texts: dict[str, str] = {}
+        self.crashing: set[bytes] = set()
         self.write({"a.txt": "a", "b.txt": "b"})
 
     def write(self, texts: dict[str, str]) -> None:
@@ -72,7 +91,7 @@ class World:
             request,
             self.store,
             WordEmbedder(),
-            DirectParser(request.pipeline),
+            Fragile(request.pipeline, self.crashing),
             around,
             lambda: now,
             self.cursors,
@@ -94,6 +113,20 @@ async def test_what_has_not_changed_is_neither_sent_nor_embedded(world: World) -
     world.write({"a.txt": "a", "b.txt": "new"})
     report = await world.sync(WEB)
     assert (world.sent, report.embedded) == (["/b.txt"], 1)
+
+
+async def test_a_version_that_failed_is_read_again(world: World) -> None:
+    """What stays indexed of a page whose new version crashes the parser is not taken for the new version."""
+    await world.sync(WEB)
+    world.write({"a.txt": "a", "b.txt": "new"})
+    world.crashing.add(b"new")
+    for _ in range(2):
+        report = await world.sync(WEB)
+        assert (world.sent, report.failed, report.sources[0].failed) == (["/b.txt"], 1, 1)
+        assert sorted(world.store.texts().values()) == [["a"], ["b"]]
+    world.crashing.clear()
+    report = await world.sync(WEB)
+    assert (sorted(world.store.texts().values()), report.failed) == ([["a"], ["new"]], 0)
 
 
 async def test_killed_after_any_write_a_page_that_turned_back_is_right(world: World, tmp_path: Path) -> None:
@@ -171,6 +204,28 @@ async def test_nothing_goes_while_a_page_that_leads_to_it_is_away(world: World) 
     world.server.pages["/x"] = lambda _: httpx.Response(503)
     report = await world.sync(web)
     assert (report.documents, report.removed, report.failed) == (3, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("status", "stays"), [(401, True), (403, True), (418, True), (404, False), (410, False)]
+)
+async def test_a_page_leaves_only_when_it_does_not_exist(world: World, status: int, stays: bool) -> None:
+    """A page that is refused to us keeps its passages, and is reported."""
+    await world.sync(WEB)
+    world.server.pages["/b.txt"] = lambda _: httpx.Response(status)
+    report = await world.sync(WEB)
+    assert sorted(world.store.texts().values()) == ([["a"], ["b"]] if stays else [["a"]])
+    assert [item.reason for item in report.failures] == ["Unreadable" if stays else "NotFound"]
+
+
+async def test_a_page_that_redirected_stays_while_it_is_away(world: World) -> None:
+    """Its document has the name of where it led, which a run with other settings does not know."""
+    world.server.pages["/old"] = lambda _: httpx.Response(302, headers={"location": "/b.txt"})
+    web = {"name": "web", "http": {"urls": [f"{SITE}/a.txt", f"{SITE}/old"], "requestsPerSecond": 100}}
+    await world.sync(web)
+    world.server.pages["/old"] = lambda _: httpx.Response(503)
+    report = await world.sync({**web, "http": {**web["http"], "maxPages": 7}})  # type: ignore[dict-item]
+    assert (sorted(world.store.texts().values()), report.failed) == ([["a"], ["b"]], 1)
 
 
 async def test_other_settings_make_a_cursor_worthless(world: World) -> None:

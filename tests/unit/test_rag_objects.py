@@ -9,7 +9,7 @@ import pytest
 
 from lateen_api.rag_sources import Source
 from lateen_serving.outbound import retrying
-from lateen_serving.rag import files, sources
+from lateen_serving.rag import files, sidecars, sources
 from lateen_serving.rag.protocol import Cursor, Loaded, SourceFailure, mark
 from lateen_serving.rag.sources import NOTHING, Surroundings
 from lateen_serving.settings import ServingSettings
@@ -98,6 +98,25 @@ async def test_unchanged_objects_are_not_fetched_again(world: World, azure: Azur
     changed = [item for item in second.documents if not item.unchanged]
     assert [(item.id, await item.read()) for item in changed] == [("s/a.md", b"# New")]
     assert len([line for line in azure.asked if "docs/sub/b.txt" in line and "list" not in line]) == 0
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [("a.md", "a.md.metadata.json"), ("a.md.metadata.json", "a.md")]
+)
+async def test_what_gets_a_partner_is_fetched_again(
+    world: World, azure: Azure, first: str, second: str
+) -> None:
+    """An unchanged object beside which a sidecar file appears, and the other way round: both can be read."""
+    azure.objects = {f"docs/{first}": b'{"x": 1}'}
+    include = ["**/*.md", "**/*.json"]
+    before = await world.load(include=include)
+    cursor = Cursor({}, {item.id: mark(item.uri, item.version) for item in before.documents})
+    azure.objects[f"docs/{second}"] = b'{"y": 1}'
+    after = await world.load(cursor=cursor, include=include)
+    (found,) = sidecars.paired(after.documents, cursor)
+    assert (found.id, found.unchanged) == ("s/a.md", False)
+    assert found.sidecar is not None
+    assert {await found.read(), await found.sidecar.read()} == {b'{"x": 1}', b'{"y": 1}'}
 
 
 async def test_a_whole_bucket_and_a_missing_folder(world: World) -> None:

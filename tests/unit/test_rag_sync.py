@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bringing a collection to the state of its sources."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 from lateen_api.index_build import BuildReport, BuildRequest, SourceReport
+from lateen_serving.engine.protocol import Embeddings
 from lateen_serving.rag import sync
 from lateen_serving.rag.protocol import BuildFailure
 from lateen_serving.rag.sources import Surroundings
@@ -166,6 +168,24 @@ async def test_killed_after_any_write_the_next_run_completes(
                 break
             at += 1
         assert at > 20
+
+
+async def test_a_renamed_document_stays_while_nothing_can_be_embedded(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is gone is removed only after what is new is indexed."""
+    await world.sync(inline({"old.txt": "text"}))
+
+    async def gone(_embedder: WordEmbedder, _texts: Sequence[str]) -> Embeddings:
+        raise BuildFailure("ReferenceNotReady", "gone")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(WordEmbedder, "embed", gone)
+        with pytest.raises(BuildFailure):
+            await world.sync(inline({"new.txt": "text"}))
+    assert world.store.texts() == {"s/old.txt": ["text"]}
+    report = await world.sync(inline({"new.txt": "text"}))
+    assert (world.store.texts(), report.removed) == ({"s/new.txt": ["text"]}, 1)
 
 
 async def test_lost_chunks_are_noticed_and_written_again(world: World) -> None:

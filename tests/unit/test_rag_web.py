@@ -12,7 +12,7 @@ import pytest
 
 from lateen_api.rag_sources import Source
 from lateen_serving.outbound import retrying
-from lateen_serving.rag import sources
+from lateen_serving.rag import sidecars, sources
 from lateen_serving.rag.protocol import Cursor, Loaded, SourceFailure, mark
 from lateen_serving.rag.sources import Surroundings
 from lateen_serving.rag.web import pages, walk
@@ -159,6 +159,36 @@ async def test_unchanged_pages_are_not_sent_again(site: Site) -> None:
     assert [request.headers["if-none-match"] for request in site.server.asked if request.url.path == "/c"]
 
 
+@pytest.mark.parametrize(
+    ("first", "second"), [("x.md", "x.md.metadata.json"), ("x.md.metadata.json", "x.md")]
+)
+async def test_what_gets_a_partner_is_read_again(site: Site, first: str, second: str) -> None:
+    """An unchanged page beside which a sidecar file appears, and the other way round: both can be read."""
+    site.server.pages[f"/{first}"] = page('{"x": 1}', "text/plain")
+    wanted = {"urls": [f"{SITE}/{first}", f"{SITE}/{second}", f"{SITE}/b.md"]}
+    await site.load(**wanted)
+    site.server.pages[f"/{second}"] = page('{"y": 1}', "application/json")
+    loaded = await site.load(**wanted)
+    documents = sidecars.paired(loaded.documents, site.cursor)
+    assert [item.path for item in documents if item.unchanged] == [f"{HOST}/b.md"]
+    (found,) = [item for item in documents if item.sidecar is not None]
+    assert found.sidecar is not None
+    assert {await found.read(), await found.sidecar.read()} == {b'{"x": 1}', b'{"y": 1}'}
+
+
+async def test_a_page_that_got_a_partner_may_fail_the_second_time(site: Site) -> None:
+    """What was unchanged and can't be read again is Unreadable, and no document without content."""
+    site.server.pages["/x.md"] = page("x", "text/plain")
+    wanted = {"urls": [f"{SITE}/x.md", f"{SITE}/x.md.metadata.json"]}
+    await site.load(**wanted)
+    site.server.pages |= {
+        "/x.md.metadata.json": page("{}", "application/json"),
+        "/x.md": lambda request: httpx.Response(304 if "if-none-match" in request.headers else 503),
+    }
+    loaded = await site.load(**wanted)
+    assert (ids(loaded), failures(loaded)) == (["x.md.metadata.json"], {"x.md": "Unreadable"})
+
+
 async def test_what_is_not_indexed_is_sent_again(site: Site) -> None:
     """A page whose indexing was interrupted is asked for without conditions."""
     await site.load(urls=[f"{SITE}/a"])
@@ -167,21 +197,25 @@ async def test_what_is_not_indexed_is_sent_again(site: Site) -> None:
     assert [document.unchanged for document in loaded.documents] == [False]
 
 
-async def test_a_page_that_fails_for_now_keeps_its_place_and_its_links(site: Site) -> None:
+@pytest.mark.parametrize("status", [503, 401, 403, 418])
+async def test_a_page_that_fails_for_now_keeps_its_place_and_its_links(site: Site, status: int) -> None:
     """It is Unreadable, so that nothing of it is removed, and the pages behind it are still found."""
     wanted = {"urls": [f"{SITE}/"], "crawl": {"maxDepth": 3}}
     await site.load(**wanted)
-    site.server.pages["/a"] = failing(503)
+    site.server.pages["/a"] = failing(status)
     loaded = await site.load(**wanted)
     assert failures(loaded) == {"a": "Unreadable"}
     assert ids(loaded) == ["b.md", "c", "d", "index.html"]
 
 
 async def test_a_page_whose_links_nobody_knows_makes_the_walk_incomplete(site: Site) -> None:
-    """What lies behind it may be there: nothing is taken for removed. A page without followed links does not matter."""
+    """What lies behind it may be there: nothing is taken for removed. It may have redirected, so depth does not matter."""
     site.server.pages["/a"] = failing(503)
     loaded = await site.load(urls=[f"{SITE}/"], crawl={"maxDepth": 3})
     assert (failures(loaded), loaded.incomplete) == ({"a": "Unreadable"}, True)
+    site.cursor = Cursor()
+    assert (await site.load(urls=[f"{SITE}/"], crawl={"maxDepth": 1})).incomplete
+    site.server.pages["/a"] = failing(404)
     site.cursor = Cursor()
     assert not (await site.load(urls=[f"{SITE}/"], crawl={"maxDepth": 1})).incomplete
 
@@ -234,8 +268,9 @@ async def test_a_source_without_a_page_fails_as_a_whole(site: Site, answer: Answ
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        (failing(404), "NotFound"), (failing(403), "Refused"), (moved("https://10.0.0.1/"), "Refused"),
-        (page("x" * 3000), "TooLarge"), (page("x", packing="gzip"), "Refused"),
+        (failing(404), "NotFound"), (failing(410), "NotFound"), (failing(403), "Unreadable"),
+        (moved("https://10.0.0.1/"), "Unreadable"),
+        (page("x" * 3000), "TooLarge"), (page("x", packing="gzip"), "Unreadable"),
         (failing(502), "Unreadable"),
     ],
 )  # fmt: skip
@@ -294,8 +329,24 @@ async def test_a_name_that_changes_its_meaning_gains_nothing(
     monkeypatch.setattr(socket, "getaddrinfo", lookup)
     loaded = await site.load(urls=["https://turning.example/a", "https://turning.example/c"])
     assert len(loaded.documents) == 1
-    assert [failure.reason for failure in loaded.failures] == ["Refused"]
+    assert ["is refused" in failure.message for failure in loaded.failures] == [True]
     assert {request.url.host for request in site.server.asked} == {HOST}
+
+
+async def test_a_page_on_a_foreign_site_keeps_the_name_that_was_asked_for(site: Site) -> None:
+    """A signed address, new with every redirect, is neither its id nor its uri nor kept; links in it are its own."""
+    elsewhere = "https://93.184.216.35/store/page"
+    site.server.pages["/store/page"] = page(f'<a href="b.md"><a href="{SITE}/d">')
+    wanted: dict[str, Any] = {"urls": [f"{SITE}/away"], "crawl": {"maxDepth": 1}}
+    for run in range(2):
+        site.server.pages["/away"] = moved(f"{elsewhere}?signature=secret{run}")
+        loaded = await site.load(**wanted)
+        assert ids(loaded) == ["away", "d"]
+        assert [item.uri for item in loaded.documents] == [f"{SITE}/away", f"{SITE}/d"]
+        assert [item.unchanged for item in loaded.documents] == [run > 0] * 2
+        assert "secret" not in str(loaded.state)
+    site.server.pages["/away"] = moved("/b.md")
+    assert ids(await site.load(**wanted)) == ["b.md"]
 
 
 async def test_credentials_go_to_the_named_sites_alone(site: Site) -> None:

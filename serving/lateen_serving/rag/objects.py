@@ -17,7 +17,7 @@ from lateen_serving.outbound import buckets, retrying
 from lateen_serving.outbound.addresses import Allowed
 from lateen_serving.outbound.buckets import Bucket, Kind, Store
 from lateen_serving.outbound.credentials import Credentials
-from lateen_serving.rag import files
+from lateen_serving.rag import files, sidecars
 from lateen_serving.rag.bounded import each
 from lateen_serving.rag.globs import Selection
 from lateen_serving.rag.protocol import Cursor, Document, Loaded, SourceFailure
@@ -67,7 +67,8 @@ class _Walk:
         documents: dict[str, Document] = {}
 
         async def take(path: str) -> None:
-            taken = await retrying.insist(lambda: self._taken(store, path, items[path]))
+            alone = not sidecars.belongs(path, items)
+            taken = await retrying.insist(lambda: self._taken(store, path, items[path], alone=alone))
             if taken is not None:
                 documents[path] = taken
 
@@ -94,11 +95,14 @@ class _Walk:
             raise SourceFailure("SourceNotFound", f"{self.bucket.where} holds no objects")
         return found
 
-    async def _taken(self, store: Store, path: str, item: Any) -> Document | None:
-        """The object as a document, fetched if need be; None when it is gone by now. Raises LoadError."""
+    async def _taken(self, store: Store, path: str, item: Any, *, alone: bool) -> Document | None:
+        """The object as a document, fetched if need be; None when it is gone by now. Raises LoadError.
+
+        `alone`: it has no sidecar file and is none.
+        """
         key, uri, version = f"{self.name}/{path}", f"{self.bucket.where}/{path}", buckets.version(item)
         file = self.place.folder / hashlib.sha256(path.encode()).hexdigest()
-        known = self.cursor.knows(key, uri, version)
+        known = alone and self.cursor.knows(key, uri, version)
         size = item["size"]
         if not known and size <= self.place.largest:
             fetched = await self._fetched(store, item["path"], file)

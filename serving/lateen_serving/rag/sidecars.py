@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds the sidecar files among a source's documents. Pure; called by `sync.py`."""
+"""Finds the sidecar files among a source's documents. Pure; called by `sync.py` and the sources."""
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import replace
 
 from lateen_serving.rag.parsing.metadata import SIDECAR
@@ -21,6 +21,14 @@ def paired(documents: Iterable[Document], cursor: Cursor) -> list[Document]:
         for key, document in by_id.items()
         if owners.get(key) not in taken
     ]
+
+
+def belongs(name: str, names: Container[str]) -> bool:
+    """Whether the file has its sidecar file among `names`, or is the sidecar file of one there.
+
+    Such files are always fetched: that one is as it was does not tell that both are indexed together.
+    """
+    return name + SIDECAR in names or (name.endswith(SIDECAR) and name.removesuffix(SIDECAR) in names)
 
 
 def _both(document: Document, sidecar: Document, cursor: Cursor) -> Document:

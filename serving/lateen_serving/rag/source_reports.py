@@ -39,10 +39,13 @@ def kept(
         return old.model_copy(update={"pending_since": old.pending_since or old.read_at or now})
     if loaded.unchanged and before is not None:
         return before.model_copy(update={"read_at": now, "pending_since": None})
+    failed = {failure.document for failure in failures}
+    # What is indexed of a document that failed is of an older version than this one.
+    good = [document for document in loaded.documents if document.id not in failed]
     return Kept(
         settings=settings,
         state=dict(loaded.state),
-        documents=cursors.documents(loaded.documents, ledger),
+        documents=cursors.documents(good, ledger),
         whole=not failures,
         read_at=now,
         pending_since=_pending(before, loaded, failures, now),

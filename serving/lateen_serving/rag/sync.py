@@ -136,10 +136,8 @@ class Synchronization:
         todo = planning.plan(self._tally.ledger, digests, unreadable=unreadable, kept_sources=keep)
         log.info("planned", changed=len(todo.changed), removed=len(todo.removed), kept=len(todo.kept))
         self._sieve.remember(self._tally.ledger[key] for key in todo.kept)
-        try:
-            await self._index([documents[key] for key in todo.changed])
-        finally:
-            await self._remove(todo.removed)
+        await self._index([documents[key] for key in todo.changed])
+        await self._remove(todo.removed)  # only now: a renamed document is found under one name or the other
         report = self._report(started)
         if self._remembered is not None:
             await self._remembered.write(cursors.encode(self._kept))

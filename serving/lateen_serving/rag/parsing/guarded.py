@@ -71,7 +71,9 @@ def _outcome(raw: Raw, bounds: Bounds, parser: Callable[[Raw], Outcome]) -> Outc
     except RecursionError:
         return Refused("Bomb", "it is nested too deeply")
     except Exception as error:  # noqa: BLE001 - whatever a library raises over one file must not end the others
-        return Refused("Malformed", f"it can't be read: {type(error).__name__}")
+        # A file is read from memory: what the machine lacks is no fault of the file.
+        is_ours = isinstance(error, ImportError | OSError)
+        return Refused("Crashed" if is_ours else "Malformed", f"it can't be read: {type(error).__name__}")
 
 
 @contextmanager

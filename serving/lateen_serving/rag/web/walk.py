@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Finds the pages of an `http` source, level by level, and keeps what has changed. Called by `sources.py`.
 
-A page that can't be read now keeps what is indexed of it, and the links it had. One that is gone, or that robots.txt
-forbids, leaves the index; it is a failure only if the spec names it.
+A page that can't be read now, or not by us, keeps what is indexed of it, and the links it had: that is a failure. One
+that does not exist, or that robots.txt forbids, leaves the index; it is a failure only if the spec names it.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from lateen_serving.outbound import client, credentials
 from lateen_serving.outbound.addresses import Allowed
 from lateen_serving.outbound.credentials import Credentials
 from lateen_serving.outbound.wording import shown
-from lateen_serving.rag import files
+from lateen_serving.rag import files, sidecars
 from lateen_serving.rag.bounded import each
 from lateen_serving.rag.globs import Selection, matches
 from lateen_serving.rag.protocol import Cursor, Document, Loaded, SourceFailure
@@ -49,11 +49,6 @@ _TEXT = (
 """Beginnings of content types that can become text; of others no document is made where only a link led to them."""
 
 _HTML = {"text/html", "application/xhtml+xml"}
-_GONE: dict[str, DocumentFailureReason] = {
-    "SourceNotFound": "NotFound",
-    "SourceUnauthorized": "Refused",
-    "SourceRefused": "Refused",
-}
 
 
 @dataclass(frozen=True)
@@ -61,7 +56,7 @@ class Seen:
     """What is kept of a page until the next synchronization."""
 
     address: str
-    """Of its document, after redirects."""
+    """Of its document: after redirects, as long as they stay within the sites of the source."""
 
     etag: str = ""
     modified: str = ""
@@ -120,7 +115,7 @@ class _Walk:
     read: int = 0
     left_out: int = 0
     incomplete: bool = False
-    """Whether a page could not be read whose links are not known either."""
+    """Whether a page could not be read of which nothing is known: what it leads to may still be there."""
 
     def __post_init__(self) -> None:
         self._before = unpacked(self.cursor.state)
@@ -132,6 +127,7 @@ class _Walk:
         for steps_left in range(self.source.crawl.max_depth if self.source.crawl else 0, -1, -1):
             links_found = await self._level(self._within_bound(level), named, last=steps_left == 0)
             level = [link for link in links_found if self._is_new(link, known)]
+        await self._fetch_pairs()
         if self.first is not None and not self.read:
             raise self.first
         found_now = list(self.documents.values())
@@ -152,6 +148,22 @@ class _Walk:
 
         await each(level, visit, _AT_ONCE)
         return [link for address in level for link in found[address]]
+
+    async def _fetch_pairs(self) -> None:
+        """Read unchanged pages that have a sidecar file now, or are one now: both are needed."""
+        addresses = {one.address: address for address, one in self.seen.items() if one.document}
+        pairs = [item for item in self.documents.values() if sidecars.belongs(item.id, self.documents)]
+
+        async def fetch(document: Document) -> None:
+            del self.documents[document.id]
+            address = addresses[document.uri]
+            before = self.seen[address]
+            try:
+                await self._taken(address, await self.pages.read(address), named=True, last=True)
+            except (LoadError, Forbidden, TooLong) as error:
+                self._failed(address, before, error, named=True)
+
+        await each([item for item in pairs if item.unchanged], fetch, _AT_ONCE)
 
     def _within_bound(self, level: Sequence[str]) -> list[str]:
         room = self.source.max_pages - len(self.seen)
@@ -200,14 +212,13 @@ class _Walk:
         before = self._before.get(address)
         try:
             reply = await self.pages.read(address, self._known(before))
-            if reply.body is None and before is not None and reply.address != before.address:
+            if reply.body is None and before is not None and self._own(address, reply) != before.address:
                 reply = await self.pages.read(address)  # it leads elsewhere now
         except (LoadError, Forbidden, TooLong) as error:
             self._failed(address, before, error, named=named)
-            if last or not _heals(error):
-                return []
-            self.incomplete = self.incomplete or before is None
-            return list(before.links) if before is not None else []
+            # Nothing tells where a page led that is not known: its document may have another name.
+            self.incomplete = self.incomplete or (before is None and _stays(error))
+            return list(before.links) if before is not None and _stays(error) and not last else []
         self.in_a_row = 0
         self.read += 1
         if reply.body is None:
@@ -236,32 +247,36 @@ class _Walk:
 
     async def _taken(self, address: str, reply: Reply, *, named: bool, last: bool) -> list[str]:
         assert reply.body is not None
-        about = links.Links()
+        final, about = self._own(address, reply), links.Links()
         if reply.content_type in _HTML:
             about = await asyncio.to_thread(links.read, reply.body.decode("utf-8", "replace"), reply.address)
-        wanted = self._selection.takes(links.path(reply.address)) and about.indexed
+        wanted = self._selection.takes(links.path(final)) and about.indexed
         is_text = named or reply.content_type.startswith(_TEXT) or not reply.content_type
         own = [link for link in about.links if links.site(link) in self.sites] if self.source.crawl else []
         is_document = wanted and is_text
-        self.seen[address] = Seen(reply.address, reply.known.etag, reply.known.modified, own, is_document)
+        self.seen[address] = Seen(final, reply.known.etag, reply.known.modified, own, is_document)
         if is_document:
-            await self._keep(reply)
+            await self._keep(final, reply)
         return own if not last else []
 
-    async def _keep(self, reply: Reply) -> None:
+    def _own(self, address: str, reply: Reply) -> str:
+        """What the page at `address` is called: a foreign site's address may be signed, and new each time."""
+        return reply.address if links.site(reply.address) in self.sites else address
+
+    async def _keep(self, address: str, reply: Reply) -> None:
         assert reply.body is not None
-        path = self.place.folder / hashlib.sha256(reply.address.encode()).hexdigest()
+        path = self.place.folder / hashlib.sha256(address.encode()).hexdigest()
         await asyncio.to_thread(path.write_bytes, reply.body)
-        name = links.document(reply.address)
+        name = links.document(address)
         item = files.File(name, len(reply.body), path)
         read, known = partial(files.read, item), reply.known
-        key, updated = self._key(reply.address), moment(known.modified)
+        key, updated = self._key(address), moment(known.modified)
         self._add(
             Document(
                 key,
                 self.name,
                 name,
-                reply.address,
+                address,
                 item.size,
                 read,
                 version=known.version,
@@ -277,19 +292,18 @@ class _Walk:
 
     def _failed(self, address: str, before: Seen | None, error: Exception, *, named: bool) -> None:
         key = self._key(before.address if before else address)
-        heals = _heals(error)
-        if before is not None and heals:
+        if before is not None and _stays(error):
             self.seen[address] = before
         else:
             self.seen[address] = Seen(address, document=False)
         if isinstance(error, LoadError):
             self.first = self.first or error
-            self.in_a_row += 1 if heals else 0
+            self.in_a_row += 1 if error.code == "SourceUnavailable" else 0
             if self.in_a_row >= MOST_FAILURES:
                 raise SourceFailure(
                     "SourceUnavailable", f"{MOST_FAILURES} pages in a row can't be read: {error.message}"
                 )
-        if heals or named or isinstance(error, TooLong):
+        if _stays(error) or named or isinstance(error, TooLong):
             reason = _reason(error)
             self.failures.append(DocumentFailure(document=key, reason=reason, message=str(error)[:512]))
 
@@ -301,14 +315,17 @@ def _address(url: str) -> str:
     return found
 
 
-def _heals(error: Exception) -> bool:
-    return isinstance(error, LoadError) and error.code == "SourceUnavailable"
+def _stays(error: Exception) -> bool:
+    """Whether the page may still be there: only 404 and 410 say that it is not."""
+    return isinstance(error, LoadError) and error.code != "SourceNotFound"
 
 
 def _reason(error: Exception) -> DocumentFailureReason:
     if isinstance(error, TooLong):
         return "TooLarge"
-    return _GONE.get(error.code, "Unreadable") if isinstance(error, LoadError) else "Refused"
+    if isinstance(error, LoadError):
+        return "NotFound" if error.code == "SourceNotFound" else "Unreadable"
+    return "Refused"
 
 
 async def _unread() -> bytes:
