@@ -83,10 +83,11 @@ ENTITIES = b'<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><urlset><url><
     [
         b"", b"no xml", b"<html></html>", ENTITIES, b"<urlset>", gzip.compress(SITEMAP)[:-20] + b"x" * 12,
         gzip.compress(b" " * (sitemaps.MAX_BYTES + 1)), b"<urlset>" + b"<a>" * 100 + b"</a>" * 100 + b"</urlset>",
+        b'<?xml version="1.0" encoding="nonsense"?><urlset/>', b'<?xml version="1.0" encoding="shift_jis"?><urlset/>',
     ],
 )  # fmt: skip
 def test_what_is_no_sitemap_is_refused(data: bytes) -> None:
-    """HTML, broken files, entities, bombs and deep nesting."""
+    """HTML, broken files, entities, bombs, deep nesting and encodings that can't be read."""
     with pytest.raises(sitemaps.Malformed):
         sitemaps.parse(data)
 

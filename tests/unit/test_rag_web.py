@@ -218,6 +218,14 @@ async def test_sitemaps_list_pages_of_their_own_site(site: Site) -> None:
     assert (await site.failure(sitemap=f"{SITE}/none.xml")).reason == "SourceNotFound"
 
 
+async def test_a_date_beyond_the_calendar_is_no_date(site: Site) -> None:
+    """The page whose last change lies after the year 9999 in UTC is a document without a time."""
+    headers = {"last-modified": "Fri, 31 Dec 9999 23:59:59 -0100"}
+    site.server.pages["/late"] = lambda _: httpx.Response(200, headers=headers, text="x")
+    loaded = await site.load(urls=[f"{SITE}/late"])
+    assert [(item.path, item.updated_at) for item in loaded.documents] == [(f"{HOST}/late", "")]
+
+
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
@@ -235,6 +243,7 @@ async def test_a_source_without_a_page_fails_as_a_whole(site: Site, answer: Answ
     ("answer", "reason"),
     [
         (failing(404), "NotFound"), (failing(403), "Refused"), (moved("https://10.0.0.1/"), "Refused"),
+        (moved(f"{SITE}:99999/"), "Refused"),
         (page("x" * 3000), "TooLarge"), (page("x", packing="gzip"), "Refused"),
         (failing(502), "Unreadable"),
     ],

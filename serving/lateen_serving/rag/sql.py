@@ -196,7 +196,10 @@ def _text(value: Any) -> str:
 def _moment(value: Any) -> str:
     if not isinstance(value, datetime):
         return ""
-    return (value if value.tzinfo else value.replace(tzinfo=UTC)).astimezone(UTC).isoformat()
+    try:
+        return (value if value.tzinfo else value.replace(tzinfo=UTC)).astimezone(UTC).isoformat()
+    except OverflowError:  # in UTC it is beyond the year 9999
+        return ""
 
 
 def _later(one: Any, other: Any) -> Any:

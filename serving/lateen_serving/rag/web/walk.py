@@ -319,7 +319,7 @@ def moment(date: str) -> str:
     """An HTTP date in RFC 3339, UTC; empty for anything else."""
     try:
         return parsedate_to_datetime(date).astimezone(UTC).isoformat()
-    except ValueError:
+    except (ValueError, OverflowError):  # the latter: in UTC it is beyond the year 9999
         return ""
 
 
