@@ -119,6 +119,31 @@ def test_links_are_found_and_wishes_obeyed() -> None:
 
 
 @pytest.mark.parametrize(
+    "html",
+    [
+        "<a b='\"" * 50_000, "<a b='" * 33_000, "<" * 200_000, "<!--" * 50_000, "<![foo[x]]>", "&" * 200_000, "", "\0",
+        "<a " + "x " * 100_000, "<div>" * 40_000, '<?xml version="1.0" encoding="nonsense"?><html/>',
+    ],
+    ids=range(11),
+)  # fmt: skip
+def test_no_page_keeps_the_reading_of_links(html: str) -> None:
+    """What makes parsers slow, or fail, is read in a moment and has no links."""
+    assert links.read(html, "https://a.example/") == links.Links()
+
+
+def test_links_of_sloppy_pages_are_found() -> None:
+    """In XHTML, below unclosed elements, beside broken declarations, in attributes that are said twice."""
+    html = (
+        '<?xml version="1.0" encoding="ISO-8859-1"?><html xmlns="http://www.w3.org/1999/xhtml"><body><font>'
+        + "<p><b>" * 200
+        + "<div>" * 1000
+        + '<a href="a" href="x">A</a><![foo[x]]><![CDATA[x]]><a href="/\u00e9&amp;b">B</a><!-- <a href="no"> -->'
+    )
+    found = links.read(html, "https://a.example/d/")
+    assert found.links == ("https://a.example/d/a", "https://a.example/\u00e9&b")
+
+
+@pytest.mark.parametrize(
     ("address", "name", "path"),
     [
         ("https://a.example/", "a.example/index.html", ""),
