@@ -225,7 +225,7 @@ async def test_databases_that_must_not_be_opened(world: World, url: str, reason:
 
 
 async def test_postgresql_is_connected_to_at_the_checked_address(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By TLS, read only, with bounded statements; the host's name stays for the certificate."""
+    """By TLS, read only, with bounded statements, as no one but the Secret's user; the name stays for the certificate."""
     seen: dict[str, Any] = {}
     monkeypatch.setattr(databases, "_engine", lambda url, arguments: seen.update(arguments, host=url.host))
     secret = Credentials("team/db", {"url": f"postgresql://u:p@{PUBLIC}/d"})
@@ -237,9 +237,10 @@ async def test_postgresql_is_connected_to_at_the_checked_address(monkeypatch: py
         "/dev/null",
     )
     assert seen["options"] == "-c default_transaction_read_only=on -c statement_timeout=7000"
-    plain = Credentials("team/db", {"url": "postgresql://u:p@127.0.0.1:5433/d?sslmode=disable"})
+    assert (seen["password"], seen["sslcert"], seen["sslkey"]) == ("p", "/dev/null/none", "/dev/null/none")
+    plain = Credentials("team/db", {"url": "postgresql://u@127.0.0.1:5433/d?sslmode=disable"})
     await databases.database(plain, [], Allowed.of(["http://127.0.0.1:5433"]), 7)
-    assert seen["sslmode"] == "disable"
+    assert (seen["sslmode"], seen["password"]) == ("disable", "")
 
 
 class Said(Exception):
