@@ -83,10 +83,11 @@ ENTITIES = b'<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><urlset><url><
     [
         b"", b"no xml", b"<html></html>", ENTITIES, b"<urlset>", gzip.compress(SITEMAP)[:-20] + b"x" * 12,
         gzip.compress(b" " * (sitemaps.MAX_BYTES + 1)), b"<urlset>" + b"<a>" * 100 + b"</a>" * 100 + b"</urlset>",
+        b'<?xml version="1.0" encoding="nonsense"?><urlset/>', b'<?xml version="1.0" encoding="shift_jis"?><urlset/>',
     ],
 )  # fmt: skip
 def test_what_is_no_sitemap_is_refused(data: bytes) -> None:
-    """HTML, broken files, entities, bombs and deep nesting."""
+    """HTML, broken files, entities, bombs, deep nesting and encodings that can't be read."""
     with pytest.raises(sitemaps.Malformed):
         sitemaps.parse(data)
 
@@ -115,6 +116,31 @@ def test_links_are_found_and_wishes_obeyed() -> None:
     assert found.indexed
     closed = links.read('<meta name="Robots" content="NOINDEX, nofollow"><a href="/x">', "https://a.example/")
     assert closed == links.Links((), indexed=False)
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        "<a b='\"" * 50_000, "<a b='" * 33_000, "<" * 200_000, "<!--" * 50_000, "<![foo[x]]>", "&" * 200_000, "", "\0",
+        "<a " + "x " * 100_000, "<div>" * 40_000, '<?xml version="1.0" encoding="nonsense"?><html/>',
+    ],
+    ids=range(11),
+)  # fmt: skip
+def test_no_page_keeps_the_reading_of_links(html: str) -> None:
+    """What makes parsers slow, or fail, is read in a moment and has no links."""
+    assert links.read(html, "https://a.example/") == links.Links()
+
+
+def test_links_of_sloppy_pages_are_found() -> None:
+    """In XHTML, below unclosed elements, beside broken declarations, in attributes that are said twice."""
+    html = (
+        '<?xml version="1.0" encoding="ISO-8859-1"?><html xmlns="http://www.w3.org/1999/xhtml"><body><font>'
+        + "<p><b>" * 200
+        + "<div>" * 1000
+        + '<a href="a" href="x">A</a><![foo[x]]><![CDATA[x]]><a href="/\u00e9&amp;b">B</a><!-- <a href="no"> -->'
+    )
+    found = links.read(html, "https://a.example/d/")
+    assert found.links == ("https://a.example/d/a", "https://a.example/\u00e9&b")
 
 
 @pytest.mark.parametrize(

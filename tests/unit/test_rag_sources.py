@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Finding the documents of sources."""
 
+import asyncio
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +159,27 @@ async def test_refused_repositories_never_reach_git(
         await load(around, git={"url": url})
     assert failure.value.reason == "SourceRefused"
     assert "secret" not in str(failure.value)
+
+
+async def test_what_nobody_foresaw_fails_the_source_alone(
+    around: Surroundings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Any error is a SourceFailure that names its kind and nothing of its text; a build that is ended stays ended."""
+
+    def broken(error: BaseException) -> Callable[..., None]:
+        def listing(*_: object, **__: object) -> None:
+            raise error
+
+        return listing
+
+    (around.settings.volumes / "docs").mkdir()
+    monkeypatch.setattr(files, "listing", broken(OverflowError("hunter2")))
+    with pytest.raises(SourceFailure, match="OverflowError") as failure:
+        await load(around, pvc={"claimName": "docs"})
+    assert (failure.value.reason, "hunter2" in str(failure.value)) == ("SourceUnavailable", False)
+    monkeypatch.setattr(files, "listing", broken(asyncio.CancelledError()))
+    with pytest.raises(asyncio.CancelledError):
+        await load(around, pvc={"claimName": "docs"})
 
 
 @pytest.mark.parametrize(

@@ -166,6 +166,40 @@ async def test_time_and_size_are_bounded(world: World, monkeypatch: pytest.Monke
     assert (await world.failure()).reason == "TooLarge"
 
 
+async def test_no_more_is_fetched_at_once_than_the_bound(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many rows as fit with texts of the greatest length, one at least."""
+    sizes: list[int] = []
+    batches = sql._Reading._batches
+
+    def counted(self: Any, connection: Any) -> Any:
+        for rows in batches(self, connection):
+            sizes.append(len(rows))
+            yield rows
+
+    monkeypatch.setattr(sql._Reading, "_batches", counted)
+    for most, expected in ((2100, [2, 1]), (100, [1, 1, 1]), (2**26, [3])):
+        sizes.clear()
+        monkeypatch.setattr(sql, "_TEXT_BYTES", most)
+        assert len((await world.load()).documents) == 3
+        assert sizes == expected
+
+
+async def test_ids_and_times_have_a_bound(world: World) -> None:
+    """A row with a long id is refused; one with a long value in the column of changes is read each time."""
+    for value in ("9" * 2048, "9" * 2049, b"\0" * 2049):
+        world.run("UPDATE articles SET updated = ? WHERE id = 1", value)
+        loaded = await world.load(indexed(await world.load()))
+        first = next(item for item in loaded.documents if item.id == "s/1.txt")
+        assert (first.unchanged, loaded.position) == (
+            (True, value) if len(value) == 2048 else (False, "2026-01-03")
+        )
+    query = "SELECT CASE id WHEN 1 THEN hex(zeroblob({})) ELSE id END AS id, text, updated FROM articles"
+    assert len((await world.load(query=query.format(1024))).documents) == 3
+    assert (await world.failure(query=query.format(1025))).reason == "SourceRefused"
+
+
 @pytest.mark.parametrize(
     ("url", "reason"),
     [
@@ -191,7 +225,7 @@ async def test_databases_that_must_not_be_opened(world: World, url: str, reason:
 
 
 async def test_postgresql_is_connected_to_at_the_checked_address(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By TLS, read only, with bounded statements; the host's name stays for the certificate."""
+    """By TLS, read only, with bounded statements, as no one but the Secret's user; the name stays for the certificate."""
     seen: dict[str, Any] = {}
     monkeypatch.setattr(databases, "_engine", lambda url, arguments: seen.update(arguments, host=url.host))
     secret = Credentials("team/db", {"url": f"postgresql://u:p@{PUBLIC}/d"})
@@ -203,9 +237,10 @@ async def test_postgresql_is_connected_to_at_the_checked_address(monkeypatch: py
         "/dev/null",
     )
     assert seen["options"] == "-c default_transaction_read_only=on -c statement_timeout=7000"
-    plain = Credentials("team/db", {"url": "postgresql://u:p@127.0.0.1:5433/d?sslmode=disable"})
+    assert (seen["password"], seen["sslcert"], seen["sslkey"]) == ("p", "/dev/null/none", "/dev/null/none")
+    plain = Credentials("team/db", {"url": "postgresql://u@127.0.0.1:5433/d?sslmode=disable"})
     await databases.database(plain, [], Allowed.of(["http://127.0.0.1:5433"]), 7)
-    assert seen["sslmode"] == "disable"
+    assert (seen["sslmode"], seen["password"]) == ("disable", "")
 
 
 class Said(Exception):

@@ -12,7 +12,7 @@ import pytest
 
 from lateen_api.rag_sources import Source
 from lateen_serving.outbound import retrying
-from lateen_serving.rag import sidecars, sources
+from lateen_serving.rag import files, sidecars, sources
 from lateen_serving.rag.protocol import Cursor, Loaded, SourceFailure, mark
 from lateen_serving.rag.sources import Surroundings
 from lateen_serving.rag.web import pages, walk
@@ -252,6 +252,56 @@ async def test_sitemaps_list_pages_of_their_own_site(site: Site) -> None:
     assert (await site.failure(sitemap=f"{SITE}/none.xml")).reason == "SourceNotFound"
 
 
+async def test_a_date_beyond_the_calendar_is_no_date(site: Site) -> None:
+    """The page whose last change lies after the year 9999 in UTC is a document without a time."""
+    headers = {"last-modified": "Fri, 31 Dec 9999 23:59:59 -0100"}
+    site.server.pages["/late"] = lambda _: httpx.Response(200, headers=headers, text="x")
+    loaded = await site.load(urls=[f"{SITE}/late"])
+    assert [(item.path, item.updated_at) for item in loaded.documents] == [(f"{HOST}/late", "")]
+
+
+async def test_sitemaps_are_read_until_there_are_pages_enough(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not one more once they list `maxPages`, nor more than the bound; what is left unread is counted."""
+    listed = "".join(f"<sitemap><loc>{SITE}/{name}.xml</loc></sitemap>" for name in "abcd")
+    site.server.pages["/sitemap.xml"] = f"<sitemapindex>{listed}</sitemapindex>".encode()
+    for name in "abcd":
+        urls = "".join(f"<url><loc>{SITE}/{url}</loc></url>" for url in (name, name, f"{name}2", "no"))
+        site.server.pages |= {f"/{name}.xml": f"<urlset>{urls}</urlset>".encode(), f"/{name}": page(name)}
+    wanted: dict[str, Any] = {"sitemap": f"{SITE}/sitemap.xml", "exclude": ["no"]}
+    loaded = await site.load(**wanted, maxPages=3)
+    assert ids(loaded) == ["a", "b"]
+    assert [path for path in site.paths() if path.endswith(".xml")] == ["/sitemap.xml", "/a.xml", "/b.xml"]
+    assert loaded.left_out == len(["b2", "c.xml", "d.xml"])
+    monkeypatch.setattr(walk, "_MAX_SITEMAPS", 2)
+    loaded = await site.load(**wanted)
+    assert (ids(loaded), loaded.left_out) == (["a"], len(["b.xml", "c.xml", "d.xml"]))
+
+
+async def test_the_pages_of_a_source_have_a_bound(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Together they may have no more bytes than the files of any other source: then the source fails as a whole."""
+    wanted: dict[str, Any] = {"urls": [f"{SITE}/a", f"{SITE}/b.md"]}
+    monkeypatch.setattr(files, "MAX_BYTES", sum(item.size for item in (await site.load(**wanted)).documents))
+    site.cursor = Cursor()
+    assert len((await site.load(**wanted)).documents) == 2
+    site.cursor = Cursor()
+    monkeypatch.setattr(files, "MAX_BYTES", files.MAX_BYTES - 1)
+    assert (await site.failure(**wanted)).reason == "TooLarge"
+
+
+async def test_no_more_addresses_are_remembered_than_the_bound(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of the pages whose links are not followed now, and of unchanged ones."""
+    monkeypatch.setattr(walk, "_MAX_KNOWN", 3)
+    wanted: dict[str, Any] = {"urls": [f"{SITE}/"], "crawl": {"maxDepth": 1}}
+    for left_out in (1, 0):  # the second time the page is unchanged, and the link is not remembered
+        loaded = await site.load(**wanted)
+        assert (ids(loaded), loaded.left_out) == (["a", "b.md", "index.html"], left_out)
+        assert set(loaded.state["addresses"]) == {f"{SITE}/", f"{SITE}/a", f"{SITE}/b.md"}
+
+
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
@@ -269,7 +319,7 @@ async def test_a_source_without_a_page_fails_as_a_whole(site: Site, answer: Answ
     ("answer", "reason"),
     [
         (failing(404), "NotFound"), (failing(410), "NotFound"), (failing(403), "Unreadable"),
-        (moved("https://10.0.0.1/"), "Unreadable"),
+        (moved("https://10.0.0.1/"), "Unreadable"), (moved(f"{SITE}:99999/"), "Unreadable"),
         (page("x" * 3000), "TooLarge"), (page("x", packing="gzip"), "Unreadable"),
         (failing(502), "Unreadable"),
     ],

@@ -17,6 +17,7 @@ from lateen_serving.outbound.wording import shown
 _CHUNK = 2**20
 _TIMEOUT = httpx.Timeout(10.0, read=60.0)
 _MOST_REDIRECTS = 5
+_LAST_PORT = 65535
 _TRANSIENT = frozenset({408, 425, 429, *range(500, 600)})
 
 
@@ -37,6 +38,8 @@ class CheckedTransport(httpx.AsyncBaseTransport):
         port = request.url.port or (443 if scheme == "https" else 80)
         if scheme != "https" and not (scheme == "http" and self._allowed.plain(host, port)):
             raise addresses.Forbidden(f"{scheme}://{host} is refused: only https is spoken")
+        if port > _LAST_PORT:
+            raise addresses.Forbidden(f"{host}:{port} is refused: there is no such port")
         failure: httpx.ConnectError | None = None
         for address in await addresses.resolve(host, port, self._allowed):
             try:

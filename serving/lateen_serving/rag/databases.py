@@ -24,6 +24,9 @@ from lateen_serving.outbound.credentials import Credentials
 from lateen_serving.rag.protocol import SourceFailure
 
 _CONNECT_SECONDS = 10
+_NO_FILE = "/dev/null/none"
+"""A path where there can't be a file: one that exists, /dev/null too, libpq would read as a certificate, and fail."""
+
 _STEPS = 20_000
 """Instructions of SQLite between two looks at the clock."""
 
@@ -138,7 +141,11 @@ async def _postgresql(url: URL, credentials: Credentials, allowed: Allowed, seco
         "hostaddr": str(first),  # the address that was checked; the name stays for TLS
         "sslmode": mode,
         "connect_timeout": _CONNECT_SECONDS,
+        # Without these libpq takes what the node has, from its environment and its home: none of it is the Secret's.
+        "password": url.password or "",
         "passfile": "/dev/null",
+        "sslcert": _NO_FILE,
+        "sslkey": _NO_FILE,
         "keepalives_idle": 30,
         "tcp_user_timeout": 60_000,
         "options": f"-c default_transaction_read_only=on -c statement_timeout={seconds * 1000}",

@@ -22,12 +22,15 @@ from lateen_serving.outbound.credentials import Credentials, basic
 from lateen_serving.rag import files
 from lateen_serving.rag.globs import Selection
 from lateen_serving.rag.protocol import SourceFailure
-from lateen_serving.rag.subprocesses import Failed, run
+from lateen_serving.rag.subprocesses import Failed, TooMuch, run
 
 FETCH_SECONDS = 300.0
 READ_SECONDS = 120.0
 MAX_PACK_BYTES = 2 * 2**30
 """Largest file git may write, and with it the largest repository snapshot."""
+
+_MAX_PRINTED = 64 * 2**20
+"""Bytes that git may print, besides the content of one large file."""
 
 _BATCH_BYTES = 32 * 2**20
 _HOST = re.compile(r"[A-Za-z0-9.:-]{1,253}")
@@ -139,12 +142,23 @@ class _Repository:
     def __init__(self, folder: Path, source: GitSource, access: Access) -> None:
         self._folder, self._source, self._access = folder, source, access
 
-    async def git(self, *arguments: str, limit: float = READ_SECONDS, given: bytes = b"") -> bytes:
-        """What `git ARGUMENTS` prints; raises SourceFailure."""
+    async def git(
+        self, *arguments: str, limit: float = READ_SECONDS, given: bytes = b"", content: int = 0
+    ) -> bytes:
+        """What `git ARGUMENTS` prints, `content` bytes of it that of a file; raises SourceFailure."""
         command = ("git", "--git-dir", str(self._folder / "git"), *arguments)
         environment = _environment(self._folder) | _login(self._source.url, self._access.header())
         try:
-            return await run(command, environment, given=given, limit=limit, file_bytes=MAX_PACK_BYTES)
+            return await run(
+                command,
+                environment,
+                given=given,
+                limit=limit,
+                file_bytes=MAX_PACK_BYTES,
+                most=_MAX_PRINTED + content,
+            )
+        except TooMuch as error:
+            raise SourceFailure("TooLarge", f"git {arguments[0]}: {error}") from error
         except Failed as error:
             raise _failure(error, self._access.credentials) from error
 
@@ -174,12 +188,13 @@ class _Repository:
         blobs = self._folder / "blobs"
         await asyncio.to_thread(blobs.mkdir)
         for batch in _batches({blob: size for _, blob, size in wanted if size <= largest}):
-            await self._copy(batch, blobs)
+            await self._copy(batch, blobs, largest)
         found = [files.File(path, size, blobs / blob) for path, blob, size in wanted]
         return Tree(commit, files.Listing(found), {path: blob for path, blob, _ in wanted})
 
-    async def _copy(self, names: Sequence[str], blobs: Path) -> None:
-        printed = await self.git("cat-file", "--batch", given="".join(f"{name}\n" for name in names).encode())
+    async def _copy(self, names: Sequence[str], blobs: Path, largest: int) -> None:
+        given = "".join(f"{name}\n" for name in names).encode()
+        printed = await self.git("cat-file", "--batch", given=given, content=largest)
         await asyncio.to_thread(_write, printed, blobs)
 
 

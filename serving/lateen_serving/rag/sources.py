@@ -5,12 +5,14 @@ Every source is bounded, and a source that can't be read raises SourceFailure: i
 """
 
 import asyncio
+import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import httpx
+import structlog
 
 from lateen_api.index_build import CONFIGMAP_FOLDER, DocumentFailure, SourceFailureReason
 from lateen_api.rag_sources import (
@@ -33,6 +35,8 @@ from lateen_serving.rag.protocol import Cursor, Document, Loaded, SourceFailure
 from lateen_serving.rag.web import walk
 from lateen_serving.rag.web.walk import Place
 from lateen_serving.settings import ServingSettings
+
+log = structlog.get_logger()
 
 NOTHING = Cursor()
 _REASONS: dict[str, SourceFailureReason] = {
@@ -80,6 +84,13 @@ async def load(source: Source, around: Surroundings, cursor: Cursor = NOTHING) -
         return _distinct(await _load(source, around, cursor))
     except LoadError as error:
         raise SourceFailure(_REASONS.get(error.code, "SourceUnavailable"), error.message) from error
+    except SourceFailure:
+        raise
+    except Exception as error:  # what nobody foresaw in one source must not end the build of the others
+        # Where it happened, without the values: documents and addresses are not for logs.
+        where = traceback.format_tb(error.__traceback__)
+        log.error("unforeseen", source=source.name, error=type(error).__name__, where=where)
+        raise SourceFailure("SourceUnavailable", f"it can't be read ({type(error).__name__})") from error
 
 
 async def _load(source: Source, around: Surroundings, cursor: Cursor) -> Loaded:

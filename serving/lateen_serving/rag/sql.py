@@ -27,6 +27,12 @@ from lateen_serving.rag.protocol import Cursor, Document, Loaded, SourceFailure
 _ROWS = 200
 """Rows that are fetched at once, and asked for by their ids."""
 
+_TEXT_BYTES = 64 * 2**20
+"""Of the texts that are fetched at once, unless one alone has more."""
+
+_KEY_BYTES = 2048
+"""Longest id and value of the column that says what has changed; longer ones are fetched as NULL."""
+
 _MOST_ASKED = 2000
 """Changed rows up to which only they are asked for: with more, all are read and the others passed over."""
 
@@ -99,7 +105,10 @@ class _Reading:
 
     def _note(self, identity: Any, updated: Any) -> None:
         if identity is None:
-            raise SourceFailure("SourceRefused", f"a row has no {self.source.id_column}")
+            raise SourceFailure(
+                "SourceRefused",
+                f"a row has no {self.source.id_column}, or one of more than {_KEY_BYTES} bytes",
+            )
         key = self._key(identity)
         if key in self.versions:
             raise SourceFailure("SourceRefused", f"two rows have one {self.source.id_column}")
@@ -126,11 +135,12 @@ class _Reading:
     def _rows(
         self, connection: Connection, columns: Sequence[str], *, cut: int = 0, ids: Sequence[Any] = ()
     ) -> Iterator[Sequence[Any]]:
-        """Columns of the query's rows, all but the first one cut after `cut` characters if it is not 0."""
+        """Columns of the query's rows: the id and, cut after `cut` characters, texts; if it is 0, other short ones."""
         quoted = [connection.dialect.identifier_preparer.quote(name) for name in columns]
+        short = partial(_short, connection.dialect.name)
         named = [
-            quoted[0],
-            *(f"substr(CAST({name} AS TEXT), 1, {cut})" if cut else name for name in quoted[1:]),
+            short(quoted[0]),
+            *(f"substr(CAST({name} AS TEXT), 1, {cut})" if cut else short(name) for name in quoted[1:]),
         ]
         mark = "?" if connection.dialect.paramstyle == "qmark" else "%s"
         query = self.source.query.strip()
@@ -139,9 +149,11 @@ class _Reading:
             query = query.replace("%", "%%")
         # On lines of its own: the query may end with a comment.
         statement = f"SELECT {', '.join(named)} FROM (\n{query}\n) AS lateen_rows{where}"  # noqa: S608 - in a transaction that can't write
-        options = {"stream_results": True, "yield_per": _ROWS}
+        options = {"stream_results": True}
+        at_once = max(1, min(_ROWS, _TEXT_BYTES // cut)) if cut else _ROWS
         with connection.exec_driver_sql(statement, tuple(ids) or None, execution_options=options) as found:
-            for rows in found.partitions():
+            # Not by the execution option of this name, which counts for no statement that is text.
+            for rows in found.yield_per(at_once).partitions():
                 if time.monotonic() > self._end:
                     raise SourceFailure(
                         "SourceUnavailable", f"not read within timeoutSeconds = {self.source.timeout_seconds}"
@@ -150,7 +162,7 @@ class _Reading:
 
     def _take(self, row: Sequence[Any]) -> None:
         key = self._key(row[0])
-        if key not in self.changed:
+        if row[0] is None or key not in self.changed:
             return
         text, title = str(row[1] or ""), str(row[2] or "") if len(row) > 2 else ""
         head = (f"# {title}\n\n" if self.source.format == "Markdown" else f"{title}\n\n") if title else ""
@@ -185,6 +197,12 @@ class _Reading:
         return f"sql:{key}"
 
 
+def _short(dialect: str, name: str) -> str:
+    """The column, NULL where its value is too long; of its own type."""
+    size = f"length(CAST({name} AS BLOB))" if dialect == "sqlite" else f"octet_length(CAST({name} AS TEXT))"
+    return f"CASE WHEN {size} <= {_KEY_BYTES} THEN {name} END"
+
+
 def _hash(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
@@ -196,7 +214,10 @@ def _text(value: Any) -> str:
 def _moment(value: Any) -> str:
     if not isinstance(value, datetime):
         return ""
-    return (value if value.tzinfo else value.replace(tzinfo=UTC)).astimezone(UTC).isoformat()
+    try:
+        return (value if value.tzinfo else value.replace(tzinfo=UTC)).astimezone(UTC).isoformat()
+    except OverflowError:  # in UTC it is beyond the year 9999
+        return ""
 
 
 def _later(one: Any, other: Any) -> Any:

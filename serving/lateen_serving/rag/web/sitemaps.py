@@ -30,7 +30,7 @@ def parse(data: bytes) -> Sitemap:
     reading = _Reading()
     try:
         reading.parser.Parse(_unpacked(data), True)
-    except (expat.ExpatError, zlib.error) as error:
+    except (expat.ExpatError, zlib.error, LookupError, ValueError) as error:  # the latter: of its encoding
         raise Malformed(f"it is not an XML sitemap: {error}") from error
     if not reading.is_sitemap:
         raise Malformed("it is neither a urlset nor a sitemapindex")

@@ -114,19 +114,24 @@ class _Walk:
     in_a_row: int = 0
     read: int = 0
     left_out: int = 0
+    bytes: int = 0
+    """Of the pages that were kept."""
     incomplete: bool = False
     """Whether a page could not be read of which nothing is known: what it leads to may still be there."""
 
     def __post_init__(self) -> None:
         self._before = unpacked(self.cursor.state)
+        self._addresses: dict[str, str] = {}
         self._selection = Selection(self.source.include, self.source.exclude)
 
     async def run(self, starts: Sequence[str], sitemap: str | None) -> Loaded:
         level = list(dict.fromkeys([*starts, *(await self._listed(sitemap) if sitemap else ())]))
-        named, known = frozenset(starts), set(level)
+        named, placed = frozenset(starts), set(level)
+        self._addresses.update(zip(level, level, strict=True))
         for steps_left in range(self.source.crawl.max_depth if self.source.crawl else 0, -1, -1):
             links_found = await self._level(self._within_bound(level), named, last=steps_left == 0)
-            level = [link for link in links_found if self._is_new(link, known)]
+            level = [link for link in dict.fromkeys(links_found) if link not in placed]
+            placed.update(level)
         await self._fetch_pairs()
         if self.first is not None and not self.read:
             raise self.first
@@ -170,33 +175,44 @@ class _Walk:
         self.left_out += max(0, len(level) - room)
         return list(level[:room])
 
-    def _is_new(self, link: str, known: set[str]) -> bool:
-        if link in known or links.site(link) not in self.sites or self._is_excluded(link):
-            return False
-        if len(known) >= _MAX_KNOWN:
-            self.left_out += 1
-            return False
-        known.add(link)
-        return True
+    def _own(self, found: Sequence[str], *, last: bool) -> list[str]:
+        """Of the links those that may be followed, each of them one string however many pages have it."""
+        own = []
+        for link in found:
+            if link not in self._addresses:
+                if links.site(link) not in self.sites or self._is_excluded(link):
+                    continue
+                if len(self._addresses) >= _MAX_KNOWN:
+                    self.left_out += 0 if last else 1
+                    continue
+                self._addresses[link] = link
+            own.append(self._addresses[link])
+        return own
 
     def _is_excluded(self, address: str) -> bool:
         return any(matches(links.path(address), pattern) for pattern in self.source.exclude)
 
     async def _listed(self, address: str) -> list[str]:
         """The pages in the sitemap and those it lists, of its own site; raises SourceFailure and LoadError."""
-        waiting, found, known = [address], [], {address}
-        for _ in range(_MAX_SITEMAPS):
-            if not waiting:
-                break
+        waiting, known = [address], {address}
+        found: dict[str, None] = {}
+        while waiting and len(found) < self.source.max_pages:
             one = await self._sitemap(waiting.pop(0))
             own = [link for text in one.pages if (link := links.normal(text)) is not None]
-            found += [link for link in own if links.site(link) == links.site(address)]
+            found |= dict.fromkeys(
+                link
+                for link in own
+                if links.site(link) == links.site(address) and not self._is_excluded(link)
+            )
             more = [link for text in one.sitemaps if (link := links.normal(text)) is not None]
-            new = [link for link in more if links.site(link) == links.site(address) and link not in known]
-            known.update(new)
-            waiting += dict.fromkeys(new)
+            own = [link for link in more if links.site(link) == links.site(address)]
+            new = [link for link in dict.fromkeys(own) if link not in known]
+            room = _MAX_SITEMAPS - len(known)
+            self.left_out += len(new[room:])
+            known.update(new[:room])
+            waiting += new[:room]
         self.left_out += len(waiting)
-        return [link for link in found if not self._is_excluded(link)]
+        return list(found)
 
     async def _sitemap(self, address: str) -> sitemaps.Sitemap:
         try:
@@ -212,19 +228,20 @@ class _Walk:
         before = self._before.get(address)
         try:
             reply = await self.pages.read(address, self._known(before))
-            if reply.body is None and before is not None and self._own(address, reply) != before.address:
+            if reply.body is None and before is not None and self._called(address, reply) != before.address:
                 reply = await self.pages.read(address)  # it leads elsewhere now
         except (LoadError, Forbidden, TooLong) as error:
             self._failed(address, before, error, named=named)
             # Nothing tells where a page led that is not known: its document may have another name.
             self.incomplete = self.incomplete or (before is None and _stays(error))
-            return list(before.links) if before is not None and _stays(error) and not last else []
+            stays = before is not None and _stays(error) and not last
+            return self._own(before.links, last=False) if before is not None and stays else []
         self.in_a_row = 0
         self.read += 1
         if reply.body is None:
             assert before is not None
             self._same(address, before)
-            return list(before.links) if not last else []
+            return self._own(before.links, last=False) if not last else []
         return await self._taken(address, reply, named=named, last=last)
 
     def _known(self, before: Seen | None) -> Known:
@@ -247,24 +264,27 @@ class _Walk:
 
     async def _taken(self, address: str, reply: Reply, *, named: bool, last: bool) -> list[str]:
         assert reply.body is not None
-        final, about = self._own(address, reply), links.Links()
+        final, about = self._called(address, reply), links.Links()
         if reply.content_type in _HTML:
             about = await asyncio.to_thread(links.read, reply.body.decode("utf-8", "replace"), reply.address)
         wanted = self._selection.takes(links.path(final)) and about.indexed
         is_text = named or reply.content_type.startswith(_TEXT) or not reply.content_type
-        own = [link for link in about.links if links.site(link) in self.sites] if self.source.crawl else []
+        own = self._own(about.links, last=last) if self.source.crawl else []
         is_document = wanted and is_text
         self.seen[address] = Seen(final, reply.known.etag, reply.known.modified, own, is_document)
         if is_document:
             await self._keep(final, reply)
         return own if not last else []
 
-    def _own(self, address: str, reply: Reply) -> str:
+    def _called(self, address: str, reply: Reply) -> str:
         """What the page at `address` is called: a foreign site's address may be signed, and new each time."""
         return reply.address if links.site(reply.address) in self.sites else address
 
     async def _keep(self, address: str, reply: Reply) -> None:
         assert reply.body is not None
+        self.bytes += len(reply.body)
+        if self.bytes > files.MAX_BYTES:
+            raise SourceFailure("TooLarge", f"the pages have more than {files.MAX_BYTES >> 30} GiB")
         path = self.place.folder / hashlib.sha256(address.encode()).hexdigest()
         await asyncio.to_thread(path.write_bytes, reply.body)
         name = links.document(address)
@@ -336,7 +356,7 @@ def moment(date: str) -> str:
     """An HTTP date in RFC 3339, UTC; empty for anything else."""
     try:
         return parsedate_to_datetime(date).astimezone(UTC).isoformat()
-    except ValueError:
+    except (ValueError, OverflowError):  # the latter: in UTC it is beyond the year 9999
         return ""
 
 
