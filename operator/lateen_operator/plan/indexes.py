@@ -295,7 +295,7 @@ def _verdict(made: IndexPlan, builds: BuildState, world: World) -> Report:
         return Report(
             Verdict("False", Reason.BUILDING, f"building {made.collection}.{keeps}"), True, again=1.0
         )
-    served = world.served_catalog
+    served = world.answering
     if served is None or entry not in served.indexes:
         verdict = Verdict("False", Reason.PROGRESSING, "waiting for the gateway to take the catalog")
         return Report(verdict, reconciling=True, again=0.3)

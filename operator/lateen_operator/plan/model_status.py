@@ -90,7 +90,7 @@ def _said(resource: Resource, made: ModelPlan, figures: Figures) -> _Said:
     if entry is None or made.words:
         verdict = Verdict("False", Reason.PROGRESSING, made.words or "nothing serves yet")
         return _Said(verdict, reconciling=True, again=made.again or 0.5)
-    served = figures.world.served_catalog
+    served = figures.world.answering
     if served is None or entry not in served.models:
         verdict = Verdict("False", Reason.PROGRESSING, "waiting for the gateway to take the catalog")
         return _Said(verdict, reconciling=True, again=0.3)

@@ -38,10 +38,10 @@ class IndexReconciler:
 
     async def _sweep(self, resource: Resource, made: indexes.IndexPlan, view: View) -> float | None:
         """Delete collections that nothing queries any more; returns seconds until more may go."""
-        served = view.world.served_catalog
-        if made.entry is None or made.entry.collection != made.collection or served is None:
+        reachable = view.world.reachable
+        if made.entry is None or made.entry.collection != made.collection or reachable is None:
             return None
-        used = {entry.collection for entry in served.indexes} | {made.collection}
+        used = {entry.collection for each in reachable for entry in each.indexes} | {made.collection}
         old = [name for name in self._chunk_collections(resource, view) if name not in used]
         drains = self._drains.setdefault(resource.uid, Drains(seconds=5.0))
         drains.watch(old, view.world.now)
