@@ -1,6 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What goes on while catalogs are on their way to a gateway that answers from an earlier one."""
 
+from dataclasses import replace
+
+import pytest
+
+from lateen_api import names
 from lateen_api.catalog import ApiKey, Catalog
 from lateen_operator.plan.reading import Reader
 from lateen_operator.seams import Kind
@@ -71,6 +76,36 @@ async def test_what_a_catalog_on_its_way_refers_to_does_not_go() -> None:
     assert second in world.collections
     await operator.settle()
     assert second not in world.collections
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+async def test_an_index_is_deleted_once_the_gateway_answers_without_it(is_known: bool) -> None:
+    """Its collections stay for as long as requests may be sent to them, also while nobody knows the gateway's catalog."""
+    world, operator = await settled()
+    collections = set(world.collections)
+    world.delete(INDEX)
+    if not is_known:
+        world.served_catalog = None
+    for _ in range(3):  # the gateway has not taken the catalog yet
+        await operator.once()
+    assert world.collections == collections
+    assert INDEX in world.resources
+    world.tick()
+    await operator.once()
+    assert world.collections == set()
+    assert INDEX not in world.resources
+
+
+async def test_a_gateway_that_fails_holds_no_deletion_up() -> None:
+    """It will not take the catalog without the index, so that is not waited for."""
+    world, operator = await settled()
+    world.delete(INDEX)
+    await operator.once()
+    gateway = world.applications[names.GATEWAY_APPLICATION]
+    world.applications[names.GATEWAY_APPLICATION] = replace(gateway, status="DEPLOY_FAILED")
+    world.served_catalog = None
+    await operator.once()
+    assert INDEX not in world.resources
 
 
 def test_catalogs_are_known_in_the_order_they_were_applied() -> None:

@@ -4,6 +4,7 @@
 from lateen_api import names
 from lateen_api.conditions import Reason
 from lateen_operator.plan import indexes
+from lateen_operator.plan.world import World
 from lateen_operator.reconcile.builds import Builds
 from lateen_operator.reconcile.convergence import Convergence, View
 from lateen_operator.reconcile.drains import Drains
@@ -65,11 +66,8 @@ class IndexReconciler:
         if names.FINALIZER not in resource.finalizers:
             return None
         view = await self._convergence.run()
-        wanted = names.client_id(resource.key.namespace, resource.key.name)
-        served = view.world.served_catalog
-        is_served = served is not None and any(entry.id == wanted for entry in served.indexes)
         is_building = await self._builds.abandon(resource)
-        if is_served or is_building:
+        if _may_be_served(resource, view.world) or is_building:
             verdict = Verdict("False", Reason.PROGRESSING, "taking the index out of service")
             await tell(self._cluster, resource, Report(verdict, reconciling=True), view.world.now)
             return 0.3
@@ -88,3 +86,13 @@ class IndexReconciler:
         for name in sorted(view.world.store.collections):
             if name.startswith(start):
                 await self._store.delete_collection(name)
+
+
+def _may_be_served(resource: Resource, world: World) -> bool:
+    """Whether requests may meet a catalog with this index, also one that nobody knows; not while there is no gateway."""
+    if world.is_gateway_down:
+        return False
+    wanted = names.client_id(resource.key.namespace, resource.key.name)
+    return world.reachable is None or any(
+        entry.id == wanted for each in world.reachable for entry in each.indexes
+    )
