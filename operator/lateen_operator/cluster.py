@@ -255,7 +255,7 @@ class KubernetesCluster:
         raise Unavailable(f"{kind.plural} {key.namespace}/{key.name} changes too often to set its finalizers")
 
     async def _change_revision(self, namespace: str, name: str, patch: _Body) -> StoredRevision | None:
-        changed = await self._merge(_REVISIONS, namespace, name, patch)
+        changed = await self._merge(_REVISIONS, namespace, name, patch, accept=(_GONE,))
         return manifests.stored_revision(changed) if changed else None
 
     async def _post(self, resource: Resource, event: Event, times: int) -> int:
@@ -307,7 +307,14 @@ class KubernetesCluster:
             accept=(_CONFLICT,),
         )
 
-    async def _merge(self, kind: _Type, namespace: str, name: str, body: _Body) -> _Body | None:
+    async def _merge(
+        self,
+        kind: _Type,
+        namespace: str,
+        name: str,
+        body: _Body,
+        accept: tuple[int, ...] = (_GONE, _CONFLICT),
+    ) -> _Body | None:
         """The object after the merge patch; None when it is gone, or has changed since the version in `body`."""
         return await self._ask(
             "patch",
@@ -317,7 +324,7 @@ class KubernetesCluster:
             query={"fieldManager": names.FIELD_MANAGER},
             body=body,
             content_type=_MERGE,
-            accept=(_GONE, _CONFLICT),
+            accept=accept,
         )
 
     async def _list(self, kind: _Type, **selectors: str) -> _Bodies:
