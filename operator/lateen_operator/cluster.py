@@ -115,10 +115,10 @@ class KubernetesCluster:
         """All resources of a kind in the watched namespaces, straight from the API server."""
         return [manifests.resource(kind, item) for item in await self._list(_ours(kind))]
 
-    async def apply_status(self, resource: Resource, status: Mapping[str, Any]) -> None:
-        """Server-side apply `status` as the whole of what this operator says; a resource that is gone is no error."""
+    async def apply_status(self, resource: Resource, status: Mapping[str, Any]) -> Resource | None:
+        """Server-side apply `status` as the whole of what this operator says; the resource with it, None: it is gone."""
         kind, key = _ours(resource.key.kind), resource.key
-        await self._ask(
+        found = await self._ask(
             "apply",
             f"{kind.plural}/status",
             "PATCH",
@@ -128,6 +128,7 @@ class KubernetesCluster:
             content_type=_APPLY,
             accept=(_GONE,),
         )
+        return manifests.resource(key.kind, found) if found else None
 
     async def add_finalizer(self, resource: Resource) -> None:
         """Put `names.FINALIZER` on a resource that is not being deleted."""

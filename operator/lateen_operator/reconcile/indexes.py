@@ -8,7 +8,7 @@ from lateen_operator.plan.world import World
 from lateen_operator.reconcile.builds import Builds
 from lateen_operator.reconcile.convergence import Convergence, View
 from lateen_operator.reconcile.drains import Drains
-from lateen_operator.reconcile.reporting import tell
+from lateen_operator.reconcile.reporting import Reporter
 from lateen_operator.seams import Backoff, Cluster, Event, Resource, Store, Wish
 from lateen_operator.status import Report, Verdict
 
@@ -16,8 +16,11 @@ from lateen_operator.status import Report, Verdict
 class IndexReconciler:
     """Reconciles RAGIndexes; remembers only since when old collections are unused."""
 
-    def __init__(self, cluster: Cluster, store: Store, builds: Builds, convergence: Convergence) -> None:
+    def __init__(
+        self, cluster: Cluster, store: Store, builds: Builds, convergence: Convergence, reporter: Reporter
+    ) -> None:
         self._cluster, self._store, self._builds, self._convergence = cluster, store, builds, convergence
+        self._reporter = reporter
         self._drains: dict[str, Drains] = {}
 
     async def reconcile(self, resource: Resource) -> Wish:
@@ -33,7 +36,7 @@ class IndexReconciler:
         state = await self._builds.advance(resource, made, view.world)
         swept = await self._sweep(resource, made, view)
         report = indexes.report(resource, made, state, view.world)
-        again = await tell(self._cluster, resource, report, view.world.now)
+        again = await self._reporter.tell(resource, report, view.world.now)
         wishes = [wish for wish in (again, swept) if wish is not None]
         return min(wishes, key=lambda wish: wish.first if isinstance(wish, Backoff) else wish, default=None)
 
@@ -69,7 +72,7 @@ class IndexReconciler:
         is_building = await self._builds.abandon(resource)
         if _may_be_served(resource, view.world) or is_building:
             verdict = Verdict("False", Reason.PROGRESSING, "taking the index out of service")
-            await tell(self._cluster, resource, Report(verdict, reconciling=True), view.world.now)
+            await self._reporter.tell(resource, Report(verdict, reconciling=True), view.world.now)
             return 0.3
         await self._delete_all(resource, view)
         await self._cluster.post_event(
