@@ -199,7 +199,8 @@ class Targets(SpecType):
     index_refs: Annotated[
         list[IndexReference], Field(max_length=MAX_TARGETS, json_schema_extra=named_items())
     ] = Field(default=[])
-    """RAGIndexes. Each counts with `retrieval.limit` passages of `chunking.size` tokens, where they can't give way."""
+    """RAGIndexes. Each counts with `retrieval.limit` passages of `chunking.size` tokens, as many again for each neighbour on
+    either side (`retrieval.neighbours`), at most `retrieval.maxContextTokens`, where they can't give way."""
 
 
 class PromptTemplateSpec(SpecType):

@@ -4,21 +4,27 @@
 import asyncio
 import json
 import os
+import sys
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from lateen_api import crd, names
+from lateen_api.conditions import ConditionType, Reason
+from lateen_api.index_build import SourceFailureReason
 from lateen_api.status_types import RAGIndexStatus
 from lateen_cli import kept
 from lateen_cli.kubectl import Kubectl, Refused
 from lateen_cli.revisions import Namespace, State
 from lateen_cli.state import Unusable
+from lateen_cli.terminal import tell, visible
 
 POLL_SECONDS = 0.5
+_FAILURES = {*get_args(SourceFailureReason), Reason.DOCUMENTS_FAILED.value}
 _KIND = crd.RAG_INDEX
 _RESOURCE = f"{_KIND.plural}.{names.GROUP}"
 _WORDS = (_KIND.short, _KIND.name.lower(), _KIND.plural, _RESOURCE)
@@ -44,7 +50,10 @@ def sync(
     except Refused as error:
         raise Unusable(str(error)) from error
     Console().print(table(status))
-    raise typer.Exit(1 if status.failed else 0)
+    held = is_held(status)
+    if held:
+        tell(_ready(status), sys.stderr)
+    raise typer.Exit(1 if status.failed or held else 0)
 
 
 def named(text: str) -> str:
@@ -63,8 +72,22 @@ def table(status: RAGIndexStatus) -> Table:
         documents = [item for item in status.failures or () if item.document.startswith(f"{source.name}/")]
         first = f"{documents[0].document}: {documents[0].message}" if documents else ""
         why = f"{source.reason}: {source.message}" if source.reason else first
-        made.add_row(source.name, *map(str, counts), why)
+        made.add_row(*(Text(visible(each)) for each in (source.name, *map(str, counts), why)))
     return made
+
+
+def is_held(status: RAGIndexStatus) -> bool:
+    """Whether what was built does not answer, or answers without a source or a document; Ready says why."""
+    ready = next((each for each in status.conditions or () if each.type == ConditionType.READY), None)
+    return ready is not None and ready.status == "False" and ready.reason in _FAILURES
+
+
+def is_answered(handled: str | None, asked: str) -> bool:
+    """Whether a build took note of the request `asked`, or of a later one that replaced it."""
+    try:
+        return handled is not None and datetime.fromisoformat(handled) >= datetime.fromisoformat(asked)
+    except (ValueError, TypeError):  # somebody has written another kind of value, or a time without a zone
+        return False
 
 
 class _Asking:
@@ -89,7 +112,7 @@ class _Asking:
         status = RAGIndexStatus()
         try:
             async with asyncio.timeout(seconds):
-                while status.last_handled_sync != value:
+                while not is_answered(status.last_handled_sync, value):
                     await asyncio.sleep(POLL_SECONDS)
                     status = RAGIndexStatus.model_validate((await self._resource()).get("status", {}))
         except TimeoutError as error:

@@ -126,6 +126,15 @@ class ResourceCache:
         """Remember `resource` unless a newer state of the same object is known; True when it changed anything."""
         return self._kinds[resource.key.kind].put(resource)
 
+    def wrote_status(self, resource: Resource) -> None:
+        """Remember what the API server answered to a write of the status, so that the next look starts from it.
+
+        Where the answer shows another change as well it is left to the watch, which has yet to tell of that.
+        """
+        known = self.get(resource.key)
+        if known is not None and not matters(known, resource):
+            self.put(resource)
+
     def remove(self, key: Key, uid: str | None = None) -> bool:
         """Forget a resource that is gone; True when it was known.
 
@@ -154,3 +163,11 @@ def _newer(one: Versioned, other: Versioned) -> bool:
     if one.resource_version.isdecimal() and other.resource_version.isdecimal():
         return int(one.resource_version) > int(other.resource_version)
     return one.resource_version != other.resource_version
+
+
+def matters(before: Resource, after: Resource) -> bool:
+    """Whether more than the status changed: that is ours, and drift in it can wait for the resync."""
+    return any(
+        getattr(before, name) != getattr(after, name)
+        for name in ("uid", "generation", "annotations", "finalizers", "deleting")
+    )

@@ -115,10 +115,10 @@ class KubernetesCluster:
         """All resources of a kind in the watched namespaces, straight from the API server."""
         return [manifests.resource(kind, item) for item in await self._list(_ours(kind))]
 
-    async def apply_status(self, resource: Resource, status: Mapping[str, Any]) -> None:
-        """Server-side apply `status` as the whole of what this operator says; a resource that is gone is no error."""
+    async def apply_status(self, resource: Resource, status: Mapping[str, Any]) -> Resource | None:
+        """Server-side apply `status` as the whole of what this operator says; the resource with it, None: it is gone."""
         kind, key = _ours(resource.key.kind), resource.key
-        await self._ask(
+        found = await self._ask(
             "apply",
             f"{kind.plural}/status",
             "PATCH",
@@ -128,6 +128,7 @@ class KubernetesCluster:
             content_type=_APPLY,
             accept=(_GONE,),
         )
+        return manifests.resource(key.kind, found) if found else None
 
     async def add_finalizer(self, resource: Resource) -> None:
         """Put `names.FINALIZER` on a resource that is not being deleted."""
@@ -255,7 +256,7 @@ class KubernetesCluster:
         raise Unavailable(f"{kind.plural} {key.namespace}/{key.name} changes too often to set its finalizers")
 
     async def _change_revision(self, namespace: str, name: str, patch: _Body) -> StoredRevision | None:
-        changed = await self._merge(_REVISIONS, namespace, name, patch)
+        changed = await self._merge(_REVISIONS, namespace, name, patch, accept=(_GONE,))
         return manifests.stored_revision(changed) if changed else None
 
     async def _post(self, resource: Resource, event: Event, times: int) -> int:
@@ -307,7 +308,14 @@ class KubernetesCluster:
             accept=(_CONFLICT,),
         )
 
-    async def _merge(self, kind: _Type, namespace: str, name: str, body: _Body) -> _Body | None:
+    async def _merge(
+        self,
+        kind: _Type,
+        namespace: str,
+        name: str,
+        body: _Body,
+        accept: tuple[int, ...] = (_GONE, _CONFLICT),
+    ) -> _Body | None:
         """The object after the merge patch; None when it is gone, or has changed since the version in `body`."""
         return await self._ask(
             "patch",
@@ -317,7 +325,7 @@ class KubernetesCluster:
             query={"fieldManager": names.FIELD_MANAGER},
             body=body,
             content_type=_MERGE,
-            accept=(_GONE, _CONFLICT),
+            accept=accept,
         )
 
     async def _list(self, kind: _Type, **selectors: str) -> _Bodies:

@@ -2,7 +2,8 @@
 """What kopf calls, and how kopf is set up; no logic. Wired by `main.py`.
 
 Only low-level event handlers: kopf then writes nothing at all, neither annotations nor finalizers, and no state of
-its own decides what is reconciled.
+its own decides what is reconciled. They are coroutines, for kopf runs anything else in a thread pool, and cache and
+queue belong to the loop.
 """
 
 import itertools
@@ -51,14 +52,14 @@ def registry(on_event: OnEvent, on_revision: OnRevision) -> kopf.OperatorRegistr
     for kind in Kind:
 
         @kopf.on.event(names.GROUP, names.VERSION, kind.plural, registry=handlers, param=kind)
-        def seen(*, param: Any = kind, type: str | None, body: kopf.Body, **_: Any) -> None:  # noqa: A002  # kopf's name
+        async def seen(*, param: Any = kind, type: str | None, body: kopf.Body, **_: Any) -> None:  # noqa: A002  # kopf's name
             """Pass a watch event on."""
             on_event(param, type, dict(body))
 
     @kopf.on.event(
         "apps", "v1", "controllerrevisions", labels={names.OWNER_LABEL: kopf.PRESENT}, registry=handlers
     )
-    def seen_revision(*, type: str | None, body: kopf.Body, **_: Any) -> None:  # noqa: A002  # kopf's name
+    async def seen_revision(*, type: str | None, body: kopf.Body, **_: Any) -> None:  # noqa: A002  # kopf's name
         """Pass a watch event on."""
         on_revision(type, dict(body))
 

@@ -11,11 +11,11 @@ from typing import Any
 import structlog
 
 from lateen_operator import manifests
-from lateen_operator.cache import Repair, ResourceCache
+from lateen_operator.cache import Repair, ResourceCache, matters
 from lateen_operator.health import Vitals
 from lateen_operator.metrics import Metrics
 from lateen_operator.revisions import Revisions
-from lateen_operator.seams import REVISIONS, Cluster, Key, Kind, Resource, Unavailable
+from lateen_operator.seams import REVISIONS, Cluster, Key, Kind, Unavailable
 
 log = structlog.get_logger(__name__)
 
@@ -54,7 +54,7 @@ class Informer:
                 self._enqueue(resource.key)
             return
         known = self._cache.get(resource.key)
-        if self._cache.put(resource) and (known is None or _matters(known, resource)):
+        if self._cache.put(resource) and (known is None or matters(known, resource)):
             self._enqueue(resource.key)
 
     def seen_revision(self, change: str | None, body: dict[str, Any]) -> None:
@@ -101,11 +101,3 @@ class Informer:
             self._metrics.repaired(kind, missed)
         else:
             self._vitals.watched(kind)
-
-
-def _matters(before: Resource, after: Resource) -> bool:
-    """Whether more than the status changed: that is ours, and drift in it can wait for the resync."""
-    return any(
-        getattr(before, name) != getattr(after, name)
-        for name in ("uid", "generation", "annotations", "finalizers", "deleting")
-    )

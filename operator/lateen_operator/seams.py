@@ -126,8 +126,8 @@ class Cluster(Protocol):
         """All resources of a kind in the watched namespaces, straight from the API server."""
         ...
 
-    async def apply_status(self, resource: Resource, status: Mapping[str, Any]) -> None:
-        """Server-side apply `status` as the whole of what this operator says; a resource that is gone is no error."""
+    async def apply_status(self, resource: Resource, status: Mapping[str, Any]) -> Resource | None:
+        """Server-side apply `status` as the whole of what this operator says; the resource with it, None: it is gone."""
         ...
 
     async def add_finalizer(self, resource: Resource) -> None:

@@ -205,11 +205,14 @@ class FakeCluster:
     async def list(self, kind: Kind) -> list[Resource]:
         return [item for item in self.world.resources.values() if item.key.kind is kind]
 
-    async def apply_status(self, resource: Resource, status: Mapping[str, Any]) -> None:
+    async def apply_status(self, resource: Resource, status: Mapping[str, Any]) -> Resource | None:
         present = self.world.resources.get(resource.key)
         if present is not None:
-            self.world.resources[resource.key] = replace(present, status=json.loads(json.dumps(status)))
+            self.world.resources[resource.key] = replace(
+                present, status=json.loads(json.dumps(status)), resource_version=self._version()
+            )
         self.world.wrote(f"status {resource.key.name}")
+        return self.world.resources.get(resource.key)
 
     async def add_finalizer(self, resource: Resource) -> None:
         present = self.world.resources[resource.key]

@@ -85,11 +85,53 @@ def test_the_end_is_waited_for_and_told(cluster: Cluster, failed: int, status: i
     ]
 
 
+WHEN = {"lastTransitionTime": "2026-01-01T00:00:00Z", "observedGeneration": 1}
+
+
+def test_what_was_built_but_does_not_answer_is_a_failure(cluster: Cluster) -> None:
+    """A build that lacks a source stays behind the one before, which failed in nothing; the reason is told."""
+    condition = {
+        "type": "Ready",
+        "status": "False",
+        "reason": "SourceUnavailable",
+        "message": "no host",
+        **WHEN,
+    }
+    cluster.index(lastHandledSync="ASKED", failed=0, conditions=[condition])
+    shown = CliRunner().invoke(application, ["sync", "rag/handbook", "--wait"])
+    assert shown.exit_code == 1
+    assert "Ready is False (SourceUnavailable): no host" in shown.output
+
+
+@pytest.mark.parametrize(
+    ("handled", "expected"),
+    [
+        (None, False),
+        ("2026-01-01T00:00:00.000001+00:00", True),
+        ("2026-01-01T00:00:00.000002+00:00", True),
+        ("2026-01-01T00:00:00.000000+00:00", False),
+        ("2027-01-01", False),
+        ("now", False),
+    ],
+)
+def test_a_later_request_answers_an_earlier_one(handled: str | None, expected: bool) -> None:
+    """Two who ask at the same time share a build, which knows the later value only."""
+    assert syncing.is_answered(handled, "2026-01-01T00:00:00.000001+00:00") is expected
+
+
+def test_names_of_documents_are_shown_as_they_are(cluster: Cluster) -> None:
+    """Whoever writes the documents neither colours nor steers the terminal."""
+    failure = {"document": "book/[red]a[/red].md", "reason": "Unreadable", "message": "a\x1b[2Jb"}
+    source = {"name": "book", "documents": 1, "failed": 1}
+    cluster.index(lastHandledSync="ASKED", failed=1, sources=[source], failures=[failure])
+    shown = CliRunner().invoke(application, ["sync", "rag/handbook", "--wait"])
+    assert "book/[red]a[/red].md: a\\x1b[2Jb" in shown.output
+
+
 def test_waiting_has_an_end(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     """Which says how the index stands."""
     monkeypatch.setattr(syncing, "POLL_SECONDS", 0.01)
-    when = {"lastTransitionTime": "2026-01-01T00:00:00Z", "observedGeneration": 1}
-    condition = {"type": "Ready", "status": "False", "reason": "BuildFailed", "message": "no memory", **when}
+    condition = {"type": "Ready", "status": "False", "reason": "BuildFailed", "message": "no memory", **WHEN}
     cluster.index(lastHandledSync="earlier", conditions=[condition])
     shown = CliRunner().invoke(application, ["sync", "rag/handbook", "--wait", "--timeout", "1"])
     assert isinstance(shown.exception, Unusable)

@@ -297,3 +297,16 @@ async def test_a_resync_repairs_the_revisions_too() -> None:
     assert b'lateen_operator_missed_events_total{kind="ControllerRevision"} 2.0' in desk.metrics.text()
     await desk.informer.resync()
     assert desk.vitals.watch_age(REVISIONS) == 0
+
+
+def test_the_answer_to_a_write_of_the_status_hides_no_other_change() -> None:
+    """A spec that changed just before is left to the watch, which tells that it did; what is gone stays gone."""
+    cache, before = ResourceCache(), resource()
+    cache.wrote_status(before)
+    assert cache.get(before.key) is None
+    cache.put(before)
+    cache.wrote_status(replace(before, status={"version": "2"}, generation=9, resource_version="3"))
+    assert cache.get(before.key) == before
+    told = replace(before, status={"version": "1"}, resource_version="3")
+    cache.wrote_status(told)
+    assert cache.get(before.key) == told

@@ -68,6 +68,11 @@ def rag(name: str, limit: int, size: int, **more: Any) -> Resource:
     return Resource(key, name, 1, "1", 0, given, {}, {}, (), False)
 
 
+def handing(**retrieval: Any) -> Resource:
+    """An index with passages of 200 tokens."""
+    return rag("handbook", 0, 200, retrieval=retrieval)
+
+
 TARGETS = Targets.model_validate({"modelRefs": [{"name": "llm"}], "indexRefs": [{"name": "handbook"}]})
 WHOLE: dict[str, Any] = {"maxPromptTokens": 400, "reserveOutputTokens": 113}
 OPEN: dict[str, Any] = {"reserveOutputTokens": 112}
@@ -96,6 +101,13 @@ def judged(
         (OPEN, [llm("llm", 513)], [BOOK], ""),
         (OPEN, [llm("llm", 512)], [BOOK],
          f"Incompatible the prompt with RAGIndex handbook (2 passages of 200 tokens) needs {NEED}, but ModelDeployment"),
+        (WHOLE, [llm("llm", 513)], [handing(limit=1, neighbours=1)],
+         "Incompatible passages of RAGIndex handbook (1 passages of 600 tokens) = 600 leave no room in spec."),
+        (WHOLE, [llm("llm", 513)], [handing(limit=9, maxContextTokens=399)], ""),
+        (WHOLE, [llm("llm", 513)], [handing(limit=9, maxContextTokens=400)],
+         "Incompatible passages of RAGIndex handbook (9 passages of 200 tokens, at most 400) = 400 leave no room in spec."),
+        (WHOLE, [llm("llm", 513)], [handing(limit=9, neighbours=1, maxContextTokens=16)],
+         "Incompatible passages of RAGIndex handbook (9 passages of 600 tokens, at most 600) = 600 leave no room in spec."),
         (OPEN | CUTTING, [llm("llm", 113)], [BOOK], ""),
         (None, [llm("llm", 402)], [BOOK], ""),
         (None, [llm("llm", 401)], [BOOK], "Incompatible "),

@@ -56,6 +56,18 @@ async def test_steady_state_writes_nothing() -> None:
     assert world.writes[before:] == []
 
 
+async def test_the_next_look_starts_from_the_status_that_was_written() -> None:
+    """What was put right before the watch told of the status is told, too."""
+    world, operator = await settled()
+    application = world.resources[LLM].status["application"]
+    world.crash(application)
+    await operator.reconciler.reconcile(LLM)
+    assert ready(world, LLM) == ("False", "ReplicaFailed")
+    world.heal(application)
+    await operator.reconciler.reconcile(LLM)
+    assert ready(world, LLM) == ("True", "Ready")
+
+
 async def test_a_restarted_operator_rewrites_nothing_that_is_right() -> None:
     """A new process with an empty memory finds a settled world and leaves it alone."""
     world, operator = await settled()

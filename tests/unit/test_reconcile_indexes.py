@@ -171,12 +171,15 @@ async def test_an_unreachable_source_never_replaces_a_complete_index() -> None:
     world.failing_documents = (
         DocumentFailure(document="repo", reason="SourceUnavailable", message="no answer."),
     )
-    world.put(Kind.RAG_INDEX, "handbook", index(size=100))
+    world.put(Kind.RAG_INDEX, "handbook", index(size=100), annotations={names.SYNC_ANNOTATION: "now"})
     for _ in range(6):
         await operator.once()
         world.tick()
     assert catalog(world).indexes[0].collection == old
     assert ready(world, INDEX) == ("False", "SourceUnavailable")
+    assert (
+        world.resources[INDEX].status["lastHandledSync"] == "now"
+    )  # who waits for it learns that it has ended
     world.failing_documents = ()
     world.tick(600)
     await operator.settle()

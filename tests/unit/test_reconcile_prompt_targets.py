@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from lateen_operator.seams import Key, Kind
+from lateen_operator.seams import Backoff, Key, Kind
 from unit.operator_fakes import FakeOperator, FakeWorld, ready
 from unit.operator_specs import INDEX, LLM, PROMPT, catalog, everything, index, model, prompt
 
@@ -64,6 +64,22 @@ async def test_what_does_not_fit_its_targets_is_not_live_until_it_does() -> None
     await operator.settle()
     assert ready(world, PROMPT) == ("True", "Ready")
     assert versions(world) == ["2", "1"]
+
+
+async def test_a_prompt_that_waits_for_its_targets_is_looked_at_every_three_seconds() -> None:
+    """No event of a model or an index wakes it; one that waits for something else is looked at ever later."""
+    world, operator = await with_targets("1", 100)
+    world.put(Kind.PROMPT_TEMPLATE, "answer", targeted("2", 101))
+    await operator.settle()
+    wish = await operator.reconciler.reconcile(PROMPT)
+    assert isinstance(wish, Backoff)
+    assert wish.longest == 3.0
+    include = {"include": {"name": "none", "version": "1"}}
+    world.put(Kind.PROMPT_TEMPLATE, "answer", prompt("3") | {"messages": [include]})
+    await operator.once()
+    wish = await operator.reconciler.reconcile(PROMPT)
+    assert isinstance(wish, Backoff)
+    assert wish.longest == 30.0
 
 
 @pytest.mark.parametrize("missing", [LLM, INDEX], ids=["model", "index"])

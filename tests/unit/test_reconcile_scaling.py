@@ -9,7 +9,7 @@ import pytest
 from lateen_api import names
 from lateen_api.gateway_report import AdapterFact
 from lateen_api.serve_config import AdapterArguments
-from lateen_operator.seams import Kind, Node
+from lateen_operator.seams import Backoff, Kind, Node
 from unit.operator_fake_ray import FACTS
 from unit.operator_fakes import FakeOperator, FakeWorld, ready
 from unit.operator_specs import LLM, catalog, model
@@ -157,6 +157,22 @@ async def test_replicas_without_room_are_told_and_heal(
     world.is_full = False
     await operator.settle()
     assert (ready(world, LLM), scaled(world)) == (("True", "Ready"), "")
+
+
+async def test_replicas_that_find_no_room_are_looked_at_ever_later() -> None:
+    """They may lack it for days; those that start are looked at each second."""
+    world, operator, application = await started(replicas=2)
+    world.autoscale(application, 1)
+    world.autoscale(application, 2)
+    await operator.once()
+    assert await operator.reconciler.reconcile(LLM) == 1.0
+    world.is_full = True
+    world.autoscale(application, 1)
+    world.autoscale(application, 2)
+    world.tick(40)
+    await operator.once()
+    assert scaled(world)
+    assert await operator.reconciler.reconcile(LLM) == Backoff(1.0, 30.0, "Unschedulable")
 
 
 async def test_a_woken_model_that_finds_no_room_may_fall_asleep_again() -> None:

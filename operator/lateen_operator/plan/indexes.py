@@ -262,6 +262,8 @@ class BuildState:
 
     live: BuildReport | None = None
     """Report of the collection that queries use."""
+    built: BuildReport | None = None
+    """Report of the wanted collection, which may be held back from queries."""
     building: bool = False
     """A job is at work, or about to be."""
     failure: Verdict | None = None
@@ -295,7 +297,7 @@ def _verdict(made: IndexPlan, builds: BuildState, world: World) -> Report:
         return Report(
             Verdict("False", Reason.BUILDING, f"building {made.collection}.{keeps}"), True, again=1.0
         )
-    served = world.served_catalog
+    served = world.answering
     if served is None or entry not in served.indexes:
         verdict = Verdict("False", Reason.PROGRESSING, "waiting for the gateway to take the catalog")
         return Report(verdict, reconciling=True, again=0.3)
@@ -328,12 +330,13 @@ def _synced(live: BuildReport | None) -> dict[ConditionType, Verdict]:
 
 
 def _fields(resource: Resource, made: IndexPlan, builds: BuildState, world: World) -> dict[str, Any]:
-    entry, live = made.entry, builds.live
+    entry, live, newest = made.entry, builds.live, builds.built or builds.live
     fields: dict[str, Any] = {
         "vectorStoreId": names.client_id(resource.key.namespace, resource.key.name),
         "revision": entry.revision if entry else None,
         "collection": entry.collection if entry else None,
         "nextSyncTime": _next_sync(made.spec, world.now),
+        "lastHandledSync": newest.asked or None if newest else None,
     }
     if builds.building and made.spec and made.embedder:
         fields["building"] = made.spec.revision(made.embedder.revision)
@@ -364,7 +367,6 @@ def _counts(live: BuildReport, tick: float) -> dict[str, Any]:
         "pipeline": live.pipeline.dump(),
         "fingerprint": live.fingerprint,
         "lastSyncTime": live.finished_at,
-        "lastHandledSync": live.asked or None,
         "lag": f"{max(0, round(unix(live.finished_at) - since))}s",
     }
 

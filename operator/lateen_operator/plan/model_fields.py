@@ -54,7 +54,7 @@ class Figures:
     @cached_property
     def served(self) -> catalog.Model | None:
         """What the gateway serves; None when nothing, or when that is not known."""
-        document = self.world.served_catalog
+        document = self.world.answering
         return next(
             (entry for entry in (document.models if document else ()) if entry.id == self.model_id), None
         )
@@ -62,14 +62,14 @@ class Figures:
     @property
     def application(self) -> str | None:
         """The application that serves; the last known one while the gateway does not say."""
-        if self.world.served_catalog is None:
+        if self.world.answering is None:
             return self.before.application
         return self.served.application if self.served else None
 
     @property
     def revision(self) -> str | None:
         """The revision that serves, likewise."""
-        if self.world.served_catalog is None:
+        if self.world.answering is None:
             return self.before.revision
         return self.served.revision if self.served else None
 
@@ -106,7 +106,7 @@ class Figures:
         if spec is None:
             return self.before.adapters or []
         known = {each.name: each for each in self.before.adapters or []}
-        if self.world.served_catalog is not None or not self.is_same:
+        if self.world.answering is not None or not self.is_same:
             known = {}
         names_ = sorted(adapter.name for adapter in spec.adapters)
         found = adapters.standings(entry, self.resource, spec, self.world) if entry is not None else {}
@@ -166,7 +166,7 @@ class Figures:
         return [each for each in found if each is not None]
 
     def _traffic(self) -> list[TrafficShare] | None:
-        if self.world.served_catalog is None:
+        if self.world.answering is None:
             return self.before.traffic
         if self.served is None:
             return None

@@ -12,7 +12,7 @@ from lateen_operator.plan import placement
 from lateen_operator.plan.model_fields import Figures
 from lateen_operator.plan.models import ModelPlan, users
 from lateen_operator.plan.world import World
-from lateen_operator.seams import Event, Resource
+from lateen_operator.seams import Backoff, Event, Resource, Wish
 from lateen_operator.status import MAX_MESSAGE, Report, Verdict, ready_condition, timestamp
 
 FOLLOW_SECONDS = 2.0
@@ -33,7 +33,7 @@ class _Said:
     ready: Verdict
     reconciling: bool = False
     stalled: bool = False
-    again: float | None = None
+    again: Wish = None
 
 
 def report(resource: Resource, made: ModelPlan, world: World) -> Report:
@@ -90,7 +90,7 @@ def _said(resource: Resource, made: ModelPlan, figures: Figures) -> _Said:
     if entry is None or made.words:
         verdict = Verdict("False", Reason.PROGRESSING, made.words or "nothing serves yet")
         return _Said(verdict, reconciling=True, again=made.again or 0.5)
-    served = figures.world.served_catalog
+    served = figures.world.answering
     if served is None or entry not in served.models:
         verdict = Verdict("False", Reason.PROGRESSING, "waiting for the gateway to take the catalog")
         return _Said(verdict, reconciling=True, again=0.3)
@@ -112,8 +112,16 @@ def _serving(made: ModelPlan, entry: catalog.Model, figures: Figures) -> _Said:
     return _adapted(entry, figures) or _Said(
         Verdict("True", Reason.READY, f"serving as model {entry.id!r}"),
         reconciling=figures.ready < figures.target,
-        again=1.0 if figures.ready < figures.target else follow,
+        again=_next_look(made, figures, follow),
     )
+
+
+def _next_look(made: ModelPlan, figures: Figures, follow: float | None) -> Wish:
+    """Replicas that start are looked at often; those that lack something may do so for days."""
+    if figures.ready >= figures.target:
+        return follow
+    short = _short(made, figures)
+    return 1.0 if short is None else follow or Backoff(1.0, 30.0, short.reason.value)
 
 
 def _without_replicas(sleeps: bool, entry: catalog.Model, figures: Figures) -> _Said:

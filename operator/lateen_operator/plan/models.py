@@ -209,7 +209,7 @@ def _change(
         present=world.serve.applications.get(wanted.application),
         main=_in_place(main, spec),
         stored=model_revisions.find(world.revisions.get(resource.uid, ()), wanted.revision),
-        served=_find(resource, world.served_catalog),
+        served=_find(resource, world.answering),
         pinned=main.application in _pinned(world),
         traffic=world.serve.traffic.get(wanted.application, Traffic()),
         now=world.now,

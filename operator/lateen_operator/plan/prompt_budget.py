@@ -39,7 +39,7 @@ def budget(spec: PromptTemplateSpec, passages: int = 0) -> Budget:
 
     Args:
         spec: The prompt; its own text counts as one token, because only a model's tokenizer knows more.
-        passages: Tokens that an index hands it at most: `retrieval.limit` passages of `chunking.size`.
+        passages: Tokens that an index hands it at most, as `prompt_targets.py` counts them.
 
     """
     window = spec.context_window

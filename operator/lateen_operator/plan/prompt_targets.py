@@ -20,6 +20,8 @@ from lateen_operator.status import Verdict
 
 _MODELS, _INDEXES = "spec.targets.modelRefs: ModelDeployment", "spec.targets.indexRefs: RAGIndex"
 
+_LESS = "the index's retrieval.limit, retrieval.neighbours, retrieval.maxContextTokens or chunking.size"
+
 
 @dataclass(frozen=True)
 class _Passages:
@@ -28,13 +30,18 @@ class _Passages:
     index: str
     number: int = 0
     size: int = 0
+    """Tokens of one, its neighbours included."""
+    bound: int | None = None
+    """Most tokens of all of them; the best passage is handed over in any case."""
 
     @property
     def tokens(self) -> int:
-        return self.number * self.size
+        every = self.number * self.size
+        return every if self.bound is None else min(every, max(self.bound, self.size))
 
     def __str__(self) -> str:
-        return f"RAGIndex {self.index} ({self.number} passages of {self.size} tokens)"
+        bounded = f", at most {self.tokens}" if self.tokens < self.number * self.size else ""
+        return f"RAGIndex {self.index} ({self.number} passages of {self.size} tokens{bounded})"
 
 
 def misfit(namespace: str, spec: PromptTemplateSpec, targets: Targets | None, world: World) -> Verdict | None:
@@ -102,7 +109,9 @@ def _passages(name: str, index: Resource) -> _Passages | None:
         spec = RAGIndexSpec.model_validate(index.spec)
     except ValidationError:
         return None
-    return _Passages(name, spec.retrieval.limit, spec.chunking.size)
+    retrieval = spec.retrieval
+    size = spec.chunking.size * (1 + 2 * retrieval.neighbours)
+    return _Passages(name, retrieval.limit, size, retrieval.max_context_tokens)
 
 
 def _context(model: Resource) -> int | None:
@@ -119,7 +128,7 @@ def _beyond_bound(spec: PromptTemplateSpec, handed: _Passages | None) -> Iterato
         return
     message = (
         f"passages of {handed} = {handed.tokens} leave no room in spec.contextWindow.maxPromptTokens: {bound}; raise"
-        " it, lower the index's retrieval.limit or chunking.size, or name the passages' variable in"
+        f" it, lower {_LESS}, or name the passages' variable in"
         " spec.contextWindow.priority."
     )
     yield Verdict("False", Reason.INCOMPATIBLE, message)
@@ -130,7 +139,7 @@ def _beyond_models(
 ) -> Iterator[Verdict]:
     need = prompt_budget.budget(spec, handed.tokens if handed else 0)
     source = f" with {handed}" if need.passages else ""
-    less = "the index's retrieval.limit or chunking.size, " if need.passages else ""
+    less = f"{_LESS}, " if need.passages else ""
     for name, context in contexts.items():
         if context is not None and context < need.total:
             message = (

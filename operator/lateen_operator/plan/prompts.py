@@ -21,6 +21,10 @@ from lateen_operator.plan.world import World
 from lateen_operator.seams import Backoff, Event, Resource
 from lateen_operator.status import Report, Verdict, timestamp
 
+_OF_TARGETS = (Reason.REFERENCE_NOT_READY, Reason.INCOMPATIBLE)
+_TARGET_SECONDS = 3.0
+"""Seconds between looks at a prompt that waits for its targets, at most: no event of theirs tells that they fit now."""
+
 
 @dataclass(frozen=True)
 class PromptPlan:
@@ -145,7 +149,10 @@ def _report(resource: Resource, made: PromptPlan, world: World) -> Report:
         verdict = Verdict("False", problem.reason, problem.message + keeps)
         waiting = problem.reason is Reason.REFERENCE_NOT_READY
         heals = problem.reason in (Reason.REFERENCE_NOT_FOUND, Reason.INCOMPATIBLE)
-        again = Backoff(1.0, 30.0, f"{resource.generation} {problem.message}") if waiting or heals else None
+        longest = _TARGET_SECONDS if resource.spec.get("targets") and problem.reason in _OF_TARGETS else 30.0
+        again = (
+            Backoff(1.0, longest, f"{resource.generation} {problem.message}") if waiting or heals else None
+        )
         return Report(verdict, reconciling=waiting, stalled=not waiting, fields=fields, again=again)
     if problem is not None and (is_served or entry is None):
         verdict = Verdict("True" if entry else "False", problem.reason, problem.message)

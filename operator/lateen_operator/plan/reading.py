@@ -74,11 +74,16 @@ class Reader:
             except ValidationError:
                 found = None
             self._catalog = (document, found)
+            if found is not None:
+                self._remember(found)
         return found
 
     def applied(self, document: Any, catalog: Catalog) -> None:
         """Know the catalog that was just given to Ray, before it is read back."""
         self._catalog = (document, catalog)
+        self._remember(catalog)
+
+    def _remember(self, catalog: Catalog) -> None:
         self._applied.pop(catalog.revision, None)
         self._applied[catalog.revision] = catalog
         while len(self._applied) > REMEMBERED_CATALOGS:
@@ -87,3 +92,9 @@ class Reader:
     def earlier(self, revision: str) -> Catalog | None:
         """The catalog of that revision, if it was given to Ray lately."""
         return self._applied.get(revision)
+
+    def after(self, revision: str) -> tuple[Catalog, ...]:
+        """The catalogs given to Ray after the one of that revision, the oldest first; none if it is not known."""
+        known = list(self._applied)
+        later = known[known.index(revision) + 1 :] if revision in known else []
+        return tuple(self._applied[each] for each in later)

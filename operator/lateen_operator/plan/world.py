@@ -85,13 +85,31 @@ class World:
         return deployed if deployed is not None and deployed.revision == self.serve.served_catalog else None
 
     @cached_property
-    def served_prompts(self) -> Mapping[str, Prompt] | None:
-        """The prompts that the gateway answers from right now, by id; None while that is not known.
+    def answering(self) -> Catalog | None:
+        """The catalog that the gateway answers from right now; None while that is not known.
 
-        Where catalogs follow each other fast they are those of an earlier one: what is live in it is live.
+        While newer ones are on their way to it, it is an earlier one: what is live in it is live.
         """
-        found = self.served_catalog or self.reader.earlier(self.serve.served_catalog or "")
-        return _by_id(found) if found is not None else None
+        return self.served_catalog or self.reader.earlier(self.serve.served_catalog or "")
+
+    @cached_property
+    def reachable(self) -> tuple[Catalog, ...] | None:
+        """The catalogs that requests may meet from now on, from `answering` to the newest; None while that is not known."""
+        if self.answering is None:
+            return None
+        return (self.answering, *self.reader.after(self.answering.revision))
+
+    @property
+    def is_gateway_down(self) -> bool:
+        """Whether the gateway is absent or can't take the last applied catalog: nothing is to be waited for."""
+        gateway = self.serve.applications.get(names.GATEWAY_APPLICATION)
+        is_broken = gateway is None or gateway.status == "DEPLOY_FAILED"
+        return is_broken and self.served_catalog is None
+
+    @cached_property
+    def served_prompts(self) -> Mapping[str, Prompt] | None:
+        """The prompts that the gateway answers from right now, by id; None while that is not known."""
+        return _by_id(self.answering) if self.answering is not None else None
 
 
 def _by_id(document: Catalog | None) -> dict[str, Prompt]:

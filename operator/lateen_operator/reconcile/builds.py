@@ -47,13 +47,15 @@ class Builds:
         if built is not None:
             moved = await self._go_live(resource, made, built, world)
             if moved:
-                return BuildState(live=built, building=True, fingerprint=wanted, again=0.1)
+                return BuildState(built, built, building=True, fingerprint=wanted, again=0.1)
         jobs = await self._own_jobs(resource)
         held = _held(made, built)
         if not _is_due(resource, built, wanted, world):
             await self._tidy(jobs)
-            return BuildState(live=live, failure=held, fingerprint=wanted, again=5.0 if held else None)
-        return await self._build(_Work(resource, made, config_maps, wanted, live, held), jobs, world.now)
+            return BuildState(live, built, failure=held, fingerprint=wanted, again=5.0 if held else None)
+        return await self._build(
+            _Work(resource, made, config_maps, wanted, live, built, held), jobs, world.now
+        )
 
     async def abandon(self, resource: Resource) -> bool:
         """Stop and forget all builds of an index; True while one is still at work."""
@@ -106,7 +108,7 @@ class Builds:
                 await self._serve.forget(job.id)
 
     async def _build(self, work: "_Work", jobs: Mapping[str, Job], now: float) -> BuildState:
-        building = BuildState(work.live, True, work.held, work.wanted, again=0.5)
+        building = BuildState(work.live, work.built, True, work.held, work.wanted, again=0.5)
         active = [job for job in jobs.values() if job.status in ACTIVE]
         for job in active:
             if not job.id.startswith(work.revision_stem):
@@ -118,7 +120,9 @@ class Builds:
         if last is not None and last.status is not JobStatus.SUCCEEDED:
             failures = sum(job.status is not JobStatus.SUCCEEDED for job in tries)
             wait = last.ended_at + problems.backoff(failures - 1) - now
-            building = BuildState(work.live, False, _failure(last), work.wanted, again=max(wait, 0.5))
+            building = BuildState(
+                work.live, work.built, False, _failure(last), work.wanted, again=max(wait, 0.5)
+            )
             if wait > 0:
                 return building
         await self._submit(work, 0 if last is None else _number(last.id) + 1)
@@ -146,6 +150,7 @@ class _Work:
     config_maps: ConfigMaps
     wanted: str
     live: BuildReport | None
+    built: BuildReport | None
     held: Verdict | None
 
     @property

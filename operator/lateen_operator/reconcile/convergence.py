@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import structlog
 
-from lateen_api import names
 from lateen_api.conditions import Reason
 from lateen_operator.cache import ResourceCache
 from lateen_operator.mirror import SecretsMirror
@@ -158,9 +157,9 @@ class Convergence:
         return serving.compose(world, self._options, drained) if drained else first
 
     def _unused(self, world: World, plan: serving.ServingPlan) -> Iterable[str]:
-        """Unreferenced applications that the gateway does not send traffic to either."""
-        gateway = world.serve.applications.get(names.GATEWAY_APPLICATION)
-        is_broken = gateway is None or gateway.status == "DEPLOY_FAILED"
-        if world.served_catalog is None:
-            return plan.unreferenced if is_broken else ()
-        return plan.unreferenced - serving.referenced(world.served_catalog)
+        """Unreferenced applications that the gateway does not send traffic to either, nor is about to."""
+        if world.is_gateway_down:
+            return plan.unreferenced
+        if world.reachable is None:
+            return ()
+        return plan.unreferenced.difference(*map(serving.referenced, world.reachable))

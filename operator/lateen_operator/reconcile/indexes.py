@@ -4,10 +4,11 @@
 from lateen_api import names
 from lateen_api.conditions import Reason
 from lateen_operator.plan import indexes
+from lateen_operator.plan.world import World
 from lateen_operator.reconcile.builds import Builds
 from lateen_operator.reconcile.convergence import Convergence, View
 from lateen_operator.reconcile.drains import Drains
-from lateen_operator.reconcile.reporting import tell
+from lateen_operator.reconcile.reporting import Reporter
 from lateen_operator.seams import Backoff, Cluster, Event, Resource, Store, Wish
 from lateen_operator.status import Report, Verdict
 
@@ -15,8 +16,11 @@ from lateen_operator.status import Report, Verdict
 class IndexReconciler:
     """Reconciles RAGIndexes; remembers only since when old collections are unused."""
 
-    def __init__(self, cluster: Cluster, store: Store, builds: Builds, convergence: Convergence) -> None:
+    def __init__(
+        self, cluster: Cluster, store: Store, builds: Builds, convergence: Convergence, reporter: Reporter
+    ) -> None:
         self._cluster, self._store, self._builds, self._convergence = cluster, store, builds, convergence
+        self._reporter = reporter
         self._drains: dict[str, Drains] = {}
 
     async def reconcile(self, resource: Resource) -> Wish:
@@ -32,16 +36,16 @@ class IndexReconciler:
         state = await self._builds.advance(resource, made, view.world)
         swept = await self._sweep(resource, made, view)
         report = indexes.report(resource, made, state, view.world)
-        again = await tell(self._cluster, resource, report, view.world.now)
+        again = await self._reporter.tell(resource, report, view.world.now)
         wishes = [wish for wish in (again, swept) if wish is not None]
         return min(wishes, key=lambda wish: wish.first if isinstance(wish, Backoff) else wish, default=None)
 
     async def _sweep(self, resource: Resource, made: indexes.IndexPlan, view: View) -> float | None:
         """Delete collections that nothing queries any more; returns seconds until more may go."""
-        served = view.world.served_catalog
-        if made.entry is None or made.entry.collection != made.collection or served is None:
+        reachable = view.world.reachable
+        if made.entry is None or made.entry.collection != made.collection or reachable is None:
             return None
-        used = {entry.collection for entry in served.indexes} | {made.collection}
+        used = {entry.collection for each in reachable for entry in each.indexes} | {made.collection}
         old = [name for name in self._chunk_collections(resource, view) if name not in used]
         drains = self._drains.setdefault(resource.uid, Drains(seconds=5.0))
         drains.watch(old, view.world.now)
@@ -65,13 +69,10 @@ class IndexReconciler:
         if names.FINALIZER not in resource.finalizers:
             return None
         view = await self._convergence.run()
-        wanted = names.client_id(resource.key.namespace, resource.key.name)
-        served = view.world.served_catalog
-        is_served = served is not None and any(entry.id == wanted for entry in served.indexes)
         is_building = await self._builds.abandon(resource)
-        if is_served or is_building:
+        if _may_be_served(resource, view.world) or is_building:
             verdict = Verdict("False", Reason.PROGRESSING, "taking the index out of service")
-            await tell(self._cluster, resource, Report(verdict, reconciling=True), view.world.now)
+            await self._reporter.tell(resource, Report(verdict, reconciling=True), view.world.now)
             return 0.3
         await self._delete_all(resource, view)
         await self._cluster.post_event(
@@ -88,3 +89,13 @@ class IndexReconciler:
         for name in sorted(view.world.store.collections):
             if name.startswith(start):
                 await self._store.delete_collection(name)
+
+
+def _may_be_served(resource: Resource, world: World) -> bool:
+    """Whether requests may meet a catalog with this index, also one that nobody knows; not while there is no gateway."""
+    if world.is_gateway_down:
+        return False
+    wanted = names.client_id(resource.key.namespace, resource.key.name)
+    return world.reachable is None or any(
+        entry.id == wanted for each in world.reachable for entry in each.indexes
+    )

@@ -8,16 +8,16 @@ from collections.abc import Callable
 
 from lateen_operator.plan import prompt_includes, prompts
 from lateen_operator.reconcile.convergence import Convergence
-from lateen_operator.reconcile.reporting import tell
+from lateen_operator.reconcile.reporting import Reporter
 from lateen_operator.revisions import Revisions
-from lateen_operator.seams import Cluster, Key, Resource, Wish
+from lateen_operator.seams import Key, Resource, Wish
 
 
 async def reconcile(
     resource: Resource,
-    cluster: Cluster,
     revisions: Revisions,
     convergence: Convergence,
+    reporter: Reporter,
     enqueue: Callable[[Key], None],
 ) -> Wish:
     """Observe, plan, execute, report; returns when it wants to be called again."""
@@ -34,7 +34,7 @@ async def reconcile(
     await revisions.delete(resource.key.namespace, made.forget)
     for use in made.uses:
         await revisions.note_use(resource.key.namespace, use.name, use.when)
-    return await tell(cluster, resource, prompts.report(resource, made, view.world), view.world.now)
+    return await reporter.tell(resource, prompts.report(resource, made, view.world), view.world.now)
 
 
 async def _keep(resource: Resource, made: prompts.PromptPlan, revisions: Revisions) -> None:

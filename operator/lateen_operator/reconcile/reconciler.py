@@ -12,7 +12,7 @@ from lateen_operator.reconcile import models, prompts
 from lateen_operator.reconcile.builds import Builds
 from lateen_operator.reconcile.convergence import Convergence
 from lateen_operator.reconcile.indexes import IndexReconciler
-from lateen_operator.reconcile.reporting import tell
+from lateen_operator.reconcile.reporting import Reporter
 from lateen_operator.revisions import Revisions
 from lateen_operator.seams import (
     Cluster,
@@ -52,9 +52,12 @@ class Reconciler:
         )
         self._cluster, self._cache, self._revisions, self._clock = cluster, cache, revisions, clock
         self._enqueue = enqueue
+        self._reporter = Reporter(cluster, cache)
         mirror = SecretsMirror(Path(settings.secrets_folder)) if settings.secrets_folder else None
         self._convergence = Convergence(cluster, serve, store, cache, revisions, options, clock, mirror)
-        self._indexes = IndexReconciler(cluster, store, Builds(cluster, serve, store), self._convergence)
+        self._indexes = IndexReconciler(
+            cluster, store, Builds(cluster, serve, store), self._convergence, self._reporter
+        )
 
     async def resync(self) -> None:
         """Compare the desired Serve config with the real one, also while there is no resource at all."""
@@ -86,10 +89,12 @@ class Reconciler:
     async def _dispatch(self, resource: Resource) -> Wish:
         match resource.key.kind:
             case Kind.MODEL_DEPLOYMENT:
-                return await models.reconcile(resource, self._cluster, self._revisions, self._convergence)
+                return await models.reconcile(
+                    resource, self._cluster, self._revisions, self._convergence, self._reporter
+                )
             case Kind.PROMPT_TEMPLATE:
                 return await prompts.reconcile(
-                    resource, self._cluster, self._revisions, self._convergence, self._enqueue
+                    resource, self._revisions, self._convergence, self._reporter, self._enqueue
                 )
             case Kind.RAG_INDEX:
                 return await self._indexes.reconcile(resource)
@@ -100,6 +105,6 @@ class Reconciler:
         known = {"observedGeneration", "conditions"}
         fields = {name: value for name, value in resource.status.items() if name not in known}
         if ready_condition(resource).get("reason") != reason.value:
-            await tell(
-                self._cluster, resource, Report(verdict, reconciling=True, fields=fields), self._clock()
+            await self._reporter.tell(
+                resource, Report(verdict, reconciling=True, fields=fields), self._clock()
             )
