@@ -1,27 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Web sites as sources, behind a transport that answers from memory."""
+"""Web sites as sources: what is read of them, and what is read again."""
 
-import hashlib
-import socket
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from lateen_api.rag_sources import Source
 from lateen_serving.outbound import retrying
-from lateen_serving.rag import files, sidecars, sources
-from lateen_serving.rag.protocol import Cursor, Loaded, SourceFailure, mark
-from lateen_serving.rag.sources import Surroundings
-from lateen_serving.rag.web import pages, walk
-from lateen_serving.settings import ServingSettings
-from unit.weights_fakes import Server
-
-HOST = "93.184.216.34"
-SITE = f"https://{HOST}"
-Answer = bytes | Callable[[httpx.Request], httpx.Response]
+from lateen_serving.rag import files, sidecars
+from lateen_serving.rag.protocol import Cursor
+from lateen_serving.rag.web import walk
+from unit.rag_site import HOST, SITE, Site, failing, failures, ids, linked, page
 
 
 @pytest.fixture(autouse=True)
@@ -30,85 +20,10 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retrying, "FIRST_PAUSE", 0.0)
 
 
-def page(text: str, kind: str = "text/html", packing: str = "identity") -> Answer:
-    """A page with an entity tag, sent only to those who don't know it."""
-    tag = hashlib.sha256(text.encode()).hexdigest()[:8]
-
-    def answer(request: httpx.Request) -> httpx.Response:
-        if request.headers.get("if-none-match") == tag:
-            return httpx.Response(304)
-        headers = {"content-type": kind, "etag": tag, "content-encoding": packing}
-        return httpx.Response(200, headers=headers, text=text)
-
-    return answer
-
-
-def moved(to: str) -> Answer:
-    """A redirect."""
-    return lambda _: httpx.Response(302, headers={"location": to})
-
-
-def failing(status: int) -> Answer:
-    """An error."""
-    return lambda _: httpx.Response(status)
-
-
-class Site:
-    """A server, and the synchronizations with it as far as sources go."""
-
-    def __init__(self, folder: Path, **answers: Answer) -> None:
-        self.server = Server({})
-        self.folder, self.runs = folder, 0
-        self.settings = ServingSettings(secrets=folder / "secrets")
-        self.cursor = Cursor()
-
-    async def load(self, **http: Any) -> Loaded:
-        """One run of source `s`; the next one knows what it has read."""
-        self.runs += 1
-        self.server.asked.clear()
-        around = Surroundings(
-            self.settings, self.folder, self.folder / f"scratch{self.runs}", 2000, "team", self.server
-        )
-        source = Source.model_validate({"name": "s", "http": {"requestsPerSecond": 100} | http})
-        loaded = await sources.load(source, around, self.cursor)
-        known = {item.id: mark(item.uri, item.version) for item in loaded.documents}
-        self.cursor = Cursor(loaded.state, known)
-        return loaded
-
-    async def failure(self, **http: Any) -> SourceFailure:
-        """The failure of a run."""
-        with pytest.raises(SourceFailure) as caught:
-            await self.load(**http)
-        return caught.value
-
-    def paths(self) -> list[str]:
-        """What was asked for, without robots.txt."""
-        return [request.url.path for request in self.server.asked if request.url.path != "/robots.txt"]
-
-
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
     """A site with four pages that link to each other."""
-    made = Site(tmp_path)
-    made.server.pages |= {
-        "/": page('<a href="/a"><a href="/b.md"><a href="https://93.184.216.35/x"><a href="/logo.png">'),
-        "/a": page('<a href="/c"><a href="/"><a href="/gone">'),
-        "/b.md": page("# B", "text/markdown; charset=utf-8"),
-        "/c": page('<a href="/d">'),
-        "/d": page("d"),
-        "/logo.png": page("binary", "image/png"),
-    }
-    return made
-
-
-def ids(loaded: Loaded) -> list[str]:
-    """Document names, sorted, without the host."""
-    return sorted(document.id.removeprefix(f"s/{HOST}/") for document in loaded.documents)
-
-
-def failures(loaded: Loaded) -> dict[str, str]:
-    """Reason by document."""
-    return {item.document.removeprefix(f"s/{HOST}/"): item.reason for item in loaded.failures}
+    return linked(tmp_path)
 
 
 async def test_listed_pages_are_documents(site: Site) -> None:
@@ -300,113 +215,3 @@ async def test_no_more_addresses_are_remembered_than_the_bound(
         loaded = await site.load(**wanted)
         assert (ids(loaded), loaded.left_out) == (["a", "b.md", "index.html"], left_out)
         assert set(loaded.state["addresses"]) == {f"{SITE}/", f"{SITE}/a", f"{SITE}/b.md"}
-
-
-@pytest.mark.parametrize(
-    ("answer", "reason"),
-    [
-        (failing(404), "SourceNotFound"), (failing(401), "SourceUnauthorized"), (failing(403), "SourceUnauthorized"),
-        (failing(503), "SourceUnavailable"), (failing(418), "SourceRefused"), (moved("/a"), "SourceRefused"),
-    ],
-)  # fmt: skip
-async def test_a_source_without_a_page_fails_as_a_whole(site: Site, answer: Answer, reason: str) -> None:
-    """Missing, refused, broken, turning in circles: each has its reason."""
-    site.server.pages["/a"] = answer
-    assert (await site.failure(urls=[f"{SITE}/a"])).reason == reason
-
-
-@pytest.mark.parametrize(
-    ("answer", "reason"),
-    [
-        (failing(404), "NotFound"), (failing(410), "NotFound"), (failing(403), "Unreadable"),
-        (moved("https://10.0.0.1/"), "Unreadable"), (moved(f"{SITE}:99999/"), "Unreadable"),
-        (page("x" * 3000), "TooLarge"), (page("x", packing="gzip"), "Unreadable"),
-        (failing(502), "Unreadable"),
-    ],
-)  # fmt: skip
-async def test_a_listed_page_fails_alone(site: Site, answer: Answer, reason: str) -> None:
-    """Its failure is listed, the others are read."""
-    site.server.pages["/a"] = answer
-    loaded = await site.load(urls=[f"{SITE}/a", f"{SITE}/b.md"])
-    assert (ids(loaded), failures(loaded)) == (["b.md"], {"a": reason})
-
-
-async def test_a_dead_server_is_given_up(site: Site) -> None:
-    """After some pages in a row that can't be read, nothing more is asked."""
-    site.server.pages |= {f"/{number}": failing(503) for number in range(40)}
-    failure = await site.failure(urls=[f"{SITE}/b.md", *(f"{SITE}/{number}" for number in range(40))])
-    assert failure.reason == "SourceUnavailable"
-    assert len(set(site.paths())) <= walk.MOST_FAILURES + 5
-
-
-async def test_a_page_that_never_ends_is_given_up(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its time is bounded."""
-    monkeypatch.setattr(pages, "PAGE_SECONDS", 0.0)
-    assert (await site.failure(urls=[f"{SITE}/a"])).reason == "SourceUnavailable"
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "https://127.0.0.1/", "https://[::1]/", "https://10.0.0.1/", "https://169.254.169.254/latest/meta-data",
-        "https://2130706433/", "https://0177.0.0.1/", "https://0x7f.1/", "https://[::ffff:127.0.0.1]/",
-        "https://[::ffff:10.0.0.1]/", "https://[64:ff9b::a00:1]/", "https://0.0.0.0/", "http://93.184.216.34/",
-    ],
-)  # fmt: skip
-@pytest.mark.parametrize("way", ["listed", "redirect", "sitemap"])
-async def test_private_addresses_are_never_asked(site: Site, url: str, way: str) -> None:
-    """In every way to write them, named by the spec or by a server: refused before anything is sent there."""
-    site.server.pages["/away"] = moved(url)
-    wanted: dict[str, dict[str, Any]] = {
-        "listed": {"urls": [url]},
-        "redirect": {"urls": [f"{SITE}/away"]},
-        "sitemap": {"sitemap": url},
-    }
-    assert (await site.failure(**wanted[way])).reason == "SourceRefused"
-    assert {request.url.host for request in site.server.asked} <= {HOST}
-    assert {request.url.scheme for request in site.server.asked} <= {"https"}
-
-
-async def test_a_name_that_changes_its_meaning_gains_nothing(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The address is checked when it is connected to: what the name meant before does not count (rebinding)."""
-    answers = iter([HOST, HOST, "10.0.0.1"])
-
-    def lookup(name: str, port: int, *_: object, **__: object) -> list[object]:
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (next(answers, "10.0.0.1"), port))]
-
-    monkeypatch.setattr(socket, "getaddrinfo", lookup)
-    loaded = await site.load(urls=["https://turning.example/a", "https://turning.example/c"])
-    assert len(loaded.documents) == 1
-    assert ["is refused" in failure.message for failure in loaded.failures] == [True]
-    assert {request.url.host for request in site.server.asked} == {HOST}
-
-
-async def test_a_page_on_a_foreign_site_keeps_the_name_that_was_asked_for(site: Site) -> None:
-    """A signed address, new with every redirect, is neither its id nor its uri nor kept; links in it are its own."""
-    elsewhere = "https://93.184.216.35/store/page"
-    site.server.pages["/store/page"] = page(f'<a href="b.md"><a href="{SITE}/d">')
-    wanted: dict[str, Any] = {"urls": [f"{SITE}/away"], "crawl": {"maxDepth": 1}}
-    for run in range(2):
-        site.server.pages["/away"] = moved(f"{elsewhere}?signature=secret{run}")
-        loaded = await site.load(**wanted)
-        assert ids(loaded) == ["away", "d"]
-        assert [item.uri for item in loaded.documents] == [f"{SITE}/away", f"{SITE}/d"]
-        assert [item.unchanged for item in loaded.documents] == [run > 0] * 2
-        assert "secret" not in str(loaded.state)
-    site.server.pages["/away"] = moved("/b.md")
-    assert ids(await site.load(**wanted)) == ["b.md"]
-
-
-async def test_credentials_go_to_the_named_sites_alone(site: Site) -> None:
-    """A Secret's token is sent to them and not to where they redirect; without the Secret the source is refused."""
-    wanted: dict[str, Any] = {"urls": [f"{SITE}/a", f"{SITE}/away"], "secretRef": {"name": "login"}}
-    assert (await site.failure(**wanted)).reason == "SourceUnauthorized"
-    folder = site.settings.secrets / "team" / "login"
-    folder.mkdir(parents=True)
-    (folder / "token").write_text("hunter2\n")
-    site.server.pages["/away"] = moved("https://93.184.216.35/a")
-    await site.load(**wanted)
-    sent = {request.url.host: request.headers.get("authorization") for request in site.server.asked}
-    assert sent == {HOST: "Bearer hunter2", "93.184.216.35": None}
