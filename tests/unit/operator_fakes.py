@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A small simulated world behind the operator's three seams.
 
-Time and progress move only when a test says so (`World.tick`): applications start, the gateway takes its catalog,
-jobs finish. Every write is recorded and can be made the last one before a crash.
+Time and progress move only when a test says so (`World.tick`). Every write is recorded and can be the last before a crash.
 """
 
 import json
