@@ -119,6 +119,8 @@ class _Run:
         self._live: dict[tuple[int, str], float] = {}
         self._news = asyncio.Event()
         self._load = _Load()
+        self._ended = 0
+        """Watches that ended."""
 
     async def measure(self) -> dict[str, Any]:
         timeout = aiohttp.ClientTimeout(total=None, connect=10)
@@ -173,24 +175,34 @@ class _Run:
 
     async def _wait_live(self, numbers: Iterable[int], version: str) -> list[float]:
         wanted = [(number, version) for number in numbers]
-        async with asyncio.timeout(WAVE_SECONDS):
-            while not all(each in self._live for each in wanted):
-                self._news.clear()
-                await self._news.wait()
+        try:
+            async with asyncio.timeout(WAVE_SECONDS):
+                while not all(each in self._live for each in wanted):
+                    self._news.clear()
+                    await self._news.wait()
+        except TimeoutError:
+            missing = [each for each in wanted if each not in self._live]
+            raise AssertionError(
+                f"not live: {missing[:5]} of {len(missing)}; {self._ended} watches ended"
+            ) from None
         return [self._live[each] - self._sent[each[0]] for each in wanted]
 
     async def _watch(self, session: aiohttp.ClientSession) -> None:
-        """Note when each version was first Ready."""
-        async with session.get(f"{self._api}{_PATH}?watch=1", read_bufsize=2**24) as reply:
-            async for line in reply.content:
-                item = json.loads(line)["object"]
-                status = item.get("status") or {}
-                ready = condition(item)
-                is_current = ready.get("observedGeneration") == item["metadata"]["generation"]
-                if ready.get("status") == "True" and is_current and status.get("version"):
-                    number = int(item["metadata"]["name"].rpartition("-")[2])
-                    self._live.setdefault((number, status["version"]), time.monotonic())
-                    self._news.set()
+        """Note when each version was first Ready. A watch that ends is begun again, and then tells of everything anew."""
+        while True:
+            async with session.get(f"{self._api}{_PATH}?watch=1", read_bufsize=2**24) as reply:
+                async for line in reply.content:
+                    self._note(json.loads(line)["object"])
+            self._ended += 1
+
+    def _note(self, item: dict[str, Any]) -> None:
+        status = item.get("status") or {}
+        ready = condition(item)
+        is_current = ready.get("observedGeneration") == item["metadata"]["generation"]
+        if ready.get("status") == "True" and is_current and status.get("version"):
+            number = int(item["metadata"]["name"].rpartition("-")[2])
+            self._live.setdefault((number, status["version"]), time.monotonic())
+            self._news.set()
 
     async def _client(self) -> None:
         """Dry runs of one prompt after the other."""
