@@ -5,7 +5,6 @@ import base64
 import os
 import ssl
 import subprocess
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from urllib.parse import urlsplit
 
 from lateen_cli import credentials
 from lateen_cli.credentials import Pki
+from stack import http_server
 
 LOGIN = ("reader", "correct horse")
 
@@ -47,14 +47,8 @@ def serving(repositories: Path, folder: Path, *, private: bool = True) -> Iterat
     server.socket = context.wrap_socket(server.socket, server_side=True)
     made = GitServer(f"https://127.0.0.1:{server.server_port}", pki.authority)
     server.asked = made.asked  # type: ignore[attr-defined]
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
+    with http_server.running(server):
         yield made
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def _handler(repositories: Path, private: bool) -> type[BaseHTTPRequestHandler]:

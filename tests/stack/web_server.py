@@ -2,12 +2,13 @@
 """A web server on loopback whose pages have entity tags. Started by tests."""
 
 import hashlib
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from stack import http_server
 
 
 @dataclass
@@ -34,14 +35,8 @@ def serving(pages: dict[str, str]) -> Iterator[WebServer]:
     made = WebServer(dict(pages))
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(made))
     made.port = server.server_port
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
+    with http_server.running(server):
         yield made
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def _handler(site: WebServer) -> type[BaseHTTPRequestHandler]:
