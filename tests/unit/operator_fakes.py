@@ -5,11 +5,12 @@ Time and progress move only when a test says so (`World.tick`). Every write is r
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lateen_api import names
+from lateen_api.catalog import Catalog
 from lateen_api.gateway_report import Facts, Traffic
 from lateen_api.index_build import BuildReport, DocumentFailure, PipelineCounts, SourceReport
 from lateen_operator.cache import ResourceCache
@@ -21,6 +22,7 @@ from lateen_operator.seams import (
     JobStatus,
     Key,
     Kind,
+    ListedRevisions,
     Node,
     Resource,
     ServeApplication,
@@ -164,8 +166,6 @@ class FakeWorld:
         self.applications[name] = self._started(self.applications[name])
 
     def _gateway_catalog(self) -> str | None:
-        from lateen_api.catalog import Catalog
-
         gateway = self.applications.get(names.GATEWAY_APPLICATION)
         if gateway is None or gateway.status != "RUNNING" or gateway.config is None:
             return None
@@ -234,9 +234,9 @@ class FakeCluster:
     async def api_keys(self) -> Mapping[str, str]:
         return {"default": "0" * 64}
 
-    async def revisions(self) -> Sequence[StoredRevision]:
+    async def revisions(self, namespace: str) -> ListedRevisions:
         self.world.revision_lists += 1
-        return list(self.world.stored)
+        return ListedRevisions(list(self.world.stored), str(self.world.version))
 
     async def store_revision(
         self, owner: Resource, revision: str, number: int, data: Mapping[str, Any]
@@ -349,7 +349,7 @@ class FakeOperator:
 
     async def once(self) -> None:
         """Reconcile everything once, as a resync does."""
-        await self.revisions.relist()
+        await self.revisions.relist("")
         for kind in Kind:
             listed = [item for item in self.world.resources.values() if item.key.kind is kind]
             self.cache.replace(kind, listed)
