@@ -5,7 +5,7 @@ Time and progress move only when a test says so (`World.tick`). Every write is r
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -25,14 +25,15 @@ from lateen_operator.seams import (
     ListedRevisions,
     Node,
     Resource,
+    RevisionChange,
     ServeApplication,
     StoredRevision,
-    StoreState,
     Unavailable,
 )
 from lateen_operator.settings import OperatorSettings
 from lateen_operator.status import timestamp
 from unit.operator_fake_ray import FakeServe
+from unit.operator_fake_store import FakeStore
 
 QUIET_ROUNDS = 7
 """Rounds of one second without a write after which nothing is on its way: longer than any drain."""
@@ -238,6 +239,9 @@ class FakeCluster:
         self.world.revision_lists += 1
         return ListedRevisions(list(self.world.stored), str(self.world.version))
 
+    async def watch_revisions(self, namespace: str, since: str) -> AsyncGenerator[RevisionChange, None]:
+        yield RevisionChange(since)
+
     async def store_revision(
         self, owner: Resource, revision: str, number: int, data: Mapping[str, Any]
     ) -> StoredRevision:
@@ -294,32 +298,6 @@ class FakeCluster:
     async def delete_revision(self, namespace: str, name: str) -> None:
         self.world.stored = [item for item in self.world.stored if item.name != name]
         self.world.wrote(f"no revision {name}")
-
-
-class FakeStore:
-    """Weaviate of a FakeWorld."""
-
-    def __init__(self, world: FakeWorld) -> None:
-        self.world = world
-
-    async def observe(self) -> StoreState:
-        return StoreState(frozenset(self.world.collections), dict(self.world.aliases))
-
-    async def report(self, collection: str) -> BuildReport | None:
-        return self.world.reports.get(collection)
-
-    async def point_alias(self, alias: str, collection: str) -> None:
-        self.world.aliases[alias] = collection
-        self.world.wrote(f"alias {collection}")
-
-    async def delete_alias(self, alias: str) -> None:
-        self.world.aliases.pop(alias, None)
-        self.world.wrote(f"no alias {alias}")
-
-    async def delete_collection(self, collection: str) -> None:
-        self.world.collections.discard(collection)
-        self.world.reports.pop(collection, None)
-        self.world.wrote(f"no collection {collection}")
 
 
 class FakeOperator:
