@@ -15,7 +15,7 @@ import openai
 from pydantic import SecretStr
 from starlette.applications import Starlette
 
-from lateen_api import names
+from lateen_api import names, packing
 from lateen_api.gateway_report import Facts
 from lateen_serving.engine.protocol import (
     Counted,
@@ -135,6 +135,11 @@ def catalog(**changes: Any) -> dict[str, Any]:
         "indexes": [index("handbook"), index("notes", mode="Keyword", limit=1)],
     }
     return document | changes
+
+
+def sent(document: dict[str, Any]) -> dict[str, Any]:
+    """A catalog document as the operator sends it: the gateway's `user_config`."""
+    return {"catalog": packing.pack(document)}
 
 
 def passage(document_id: str, text: str, score: float = 0.9, heading: str = "") -> Passage:
@@ -291,7 +296,7 @@ class World:
 
     def accept(self, **changes: Any) -> None:
         """Switch to another catalog."""
-        arrived = self.state.read({"catalog": catalog(**changes)})
+        arrived = self.state.read(sent(catalog(**changes)))
         if arrived is not None:
             self.state.switch(arrived)
 

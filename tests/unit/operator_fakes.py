@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from lateen_api import names
+from lateen_api import names, packing
+from lateen_api.catalog import Catalog
 from lateen_api.gateway_report import Facts, Traffic
 from lateen_api.index_build import BuildReport, DocumentFailure, PipelineCounts, SourceReport
 from lateen_operator.cache import ResourceCache
@@ -164,12 +165,11 @@ class FakeWorld:
         self.applications[name] = self._started(self.applications[name])
 
     def _gateway_catalog(self) -> str | None:
-        from lateen_api.catalog import Catalog
-
         gateway = self.applications.get(names.GATEWAY_APPLICATION)
         if gateway is None or gateway.status != "RUNNING" or gateway.config is None:
             return None
-        return Catalog.parse(gateway.config["deployments"][0]["user_config"]["catalog"]).revision
+        text = gateway.config["deployments"][0]["user_config"]["catalog"]
+        return Catalog.parse(packing.unpack(text)).revision
 
     def _ended(self, job: Job) -> Job:
         if self.failing_jobs is not None:

@@ -7,6 +7,7 @@ import pytest
 
 from lateen_api import names
 from lateen_api.catalog import ApiKey, Catalog
+from lateen_api.packing import pack
 from lateen_operator.plan.reading import Reader
 from lateen_operator.seams import Kind
 from unit.operator_specs import EMBEDDER, INDEX, LLM, PROMPT, catalog, index, model, prompt, settled
@@ -113,7 +114,7 @@ def test_catalogs_are_known_in_the_order_they_were_applied() -> None:
     reader = Reader()
     catalogs = [Catalog(keys=[ApiKey(name=name, digest="0" * 64)]) for name in "abc"]
     for each in (*catalogs, catalogs[0]):
-        reader.applied(each.dump(), each)
+        reader.applied(pack(each.dump()), each)
     assert reader.after(catalogs[1].revision) == (catalogs[2], catalogs[0])
     assert reader.after("unknown") == ()
     assert reader.after(catalogs[0].revision) == ()

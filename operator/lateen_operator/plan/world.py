@@ -47,16 +47,20 @@ class World:
     """Remembers what was read in earlier passes."""
 
     @cached_property
-    def deployed_catalog(self) -> Catalog | None:
-        """The catalog of the last applied Serve config; None when there is none that this version can read."""
+    def deployed_text(self) -> str:
+        """The catalog of the last applied Serve config, packed; empty when there is none."""
         gateway = self.serve.applications.get(names.GATEWAY_APPLICATION)
-        if gateway is None or gateway.config is None:
-            return None
-        for deployment in gateway.config.get("deployments") or []:
-            document = (deployment.get("user_config") or {}).get("catalog")
-            if deployment.get("name") == names.GATEWAY_DEPLOYMENT and document is not None:
-                return self.reader.catalog(document)
-        return None
+        deployments = (gateway.config or {}).get("deployments") or [] if gateway is not None else []
+        for deployment in deployments:
+            text = (deployment.get("user_config") or {}).get("catalog")
+            if deployment.get("name") == names.GATEWAY_DEPLOYMENT and isinstance(text, str):
+                return text
+        return ""
+
+    @cached_property
+    def deployed_catalog(self) -> Catalog | None:
+        """The same, read; None when there is none that this version can read."""
+        return self.reader.catalog(self.deployed_text) if self.deployed_text else None
 
     @cached_property
     def prompt_history(self) -> Mapping[str, tuple[Kept, ...]]:
