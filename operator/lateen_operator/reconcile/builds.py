@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 from lateen_api.conditions import Reason
 from lateen_api.index_build import BUILD_ENTRYPOINT, CONFIGMAP_FOLDER, REQUEST_FILE, BuildReport
-from lateen_operator.plan import indexes, problems
-from lateen_operator.plan.indexes import BuildState, IndexPlan
+from lateen_operator.plan import index_gate, indexes, problems
+from lateen_operator.plan.index_status import BuildState
+from lateen_operator.plan.indexes import IndexPlan
 from lateen_operator.plan.world import World
 from lateen_operator.seams import Cluster, Event, Job, JobStatus, Resource, Serve, Store
 from lateen_operator.status import Verdict, unready_seconds
@@ -89,7 +90,7 @@ class Builds:
         present = world.store.aliases.get(alias)
         if present == made.collection or made.collection is None:
             return False
-        if not indexes.may_go_live(built, replaces=made.entry is not None):
+        if not index_gate.may_go_live(built, replaces=made.entry is not None):
             return False
         await self._store.point_alias(alias, made.collection)
         drifted = made.collection == resource.status.get("collection")
@@ -169,17 +170,17 @@ class _Work:
 def _held(made: IndexPlan, built: BuildReport | None) -> Verdict | None:
     """Why a complete build does not go live: it lacks a source, and would replace what has it."""
     is_live = made.entry is not None and made.entry.collection == made.collection
-    if built is None or is_live or indexes.may_go_live(built, replaces=made.entry is not None):
+    if built is None or is_live or index_gate.may_go_live(built, replaces=made.entry is not None):
         return None
-    first = next((f for f in built.failures if f.reason in indexes.SOURCE_FAILURES), built.failures[0])
-    reason = Reason(first.reason) if first.reason in indexes.SOURCE_FAILURES else Reason.DOCUMENTS_FAILED
+    first = next((f for f in built.failures if f.reason in index_gate.SOURCE_FAILURES), built.failures[0])
+    reason = Reason(first.reason) if first.reason in index_gate.SOURCE_FAILURES else Reason.DOCUMENTS_FAILED
     return Verdict("False", reason, f"{first.document}: {first.message}")
 
 
 def _is_due(resource: Resource, built: BuildReport | None, wanted: str, world: World) -> bool:
     if built is None or built.fingerprint != wanted:
         return True
-    return indexes.retry_due(built, world.now, unready_seconds(resource, world.now))
+    return index_gate.retry_due(built, world.now, unready_seconds(resource, world.now))
 
 
 def _stem(resource: Resource) -> str:
