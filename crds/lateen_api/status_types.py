@@ -309,6 +309,25 @@ class PipelineStatus(StatusType):
     """Indexed documents of which some bytes could not be read and were replaced by U+FFFD."""
 
 
+class QualityStatus(StatusType):
+    """What the last build found in the live collection; see `spec.quality`."""
+
+    recall: str | None = None
+    """Share of the nearest passages that searches find, such as `0.9870`; measured before queries went to the collection."""
+
+    samples: Count | None = None
+    """Passages whose neighbours were searched for that."""
+
+    k: Count | None = None
+    """Neighbours of each."""
+
+    objects: Count | None = None
+    """Passages in the collection."""
+
+    dimension: Count | None = None
+    """Length of their vectors."""
+
+
 class RAGIndexStatus(Status):
     """What a RAGIndex has become."""
 
@@ -353,6 +372,9 @@ class RAGIndexStatus(Status):
 
     pipeline: PipelineStatus | None = None
     """What the steps before embedding did; see `spec.pipeline`."""
+
+    quality: QualityStatus | None = None
+    """What the last build found in the live collection; see `spec.quality`."""
 
     fingerprint: str | None = None
     """Identifies what the last synchronization indexed; it differs while something newer waits."""

@@ -12,7 +12,7 @@ from typing import Any
 from lateen_api import names, packing
 from lateen_api.catalog import Catalog
 from lateen_api.gateway_report import Facts, Traffic
-from lateen_api.index_build import BuildReport, DocumentFailure, PipelineCounts, SourceReport
+from lateen_api.index_build import BuildReport, DocumentFailure, SourceReport
 from lateen_operator.cache import ResourceCache
 from lateen_operator.reconcile.reconciler import Reconciler
 from lateen_operator.revisions import Revisions
@@ -26,12 +26,11 @@ from lateen_operator.seams import (
     Resource,
     ServeApplication,
     StoredRevision,
-    StoreState,
     Unavailable,
 )
 from lateen_operator.settings import OperatorSettings
-from lateen_operator.status import timestamp
 from unit.operator_fake_ray import FakeServe
+from unit.operator_fake_store import FakeStore, built
 
 QUIET_ROUNDS = 7
 """Rounds of one second without a write after which nothing is on its way: longer than any drain."""
@@ -66,6 +65,10 @@ class FakeWorld:
     requests: dict[str, dict[str, Any]] = field(default_factory=dict)
     failing_documents: tuple[DocumentFailure, ...] = ()
     source_reports: tuple[SourceReport, ...] = ()
+    recall: float = 1.0
+    """What builds measure."""
+    lost_objects: int = 0
+    """Passages that builds find missing in the collection."""
     failing_jobs: str | None = None
     """Message that jobs fail with; None: they succeed."""
     collections: set[str] = field(default_factory=set)
@@ -177,21 +180,7 @@ class FakeWorld:
         request = self.requests[job.id]
         collection = request["collection"]
         self.collections |= {collection, names.ledger_collection(collection)}
-        self.reports[collection] = BuildReport(
-            fingerprint=request["fingerprint"],
-            asked=request["asked"],
-            started_at=timestamp(self.now - 1),
-            finished_at=timestamp(self.now),
-            documents=5,
-            chunks=9,
-            tokens=99,
-            embedded=9,
-            removed=0,
-            failed=len(self.failing_documents),
-            failures=list(self.failing_documents),
-            sources=list(self.source_reports),
-            pipeline=PipelineCounts(duplicates=2),
-        )
+        self.reports[collection] = built(self, request)
         return replace(job, status=JobStatus.SUCCEEDED, ended_at=self.now)
 
 
@@ -294,32 +283,6 @@ class FakeCluster:
     async def delete_revision(self, namespace: str, name: str) -> None:
         self.world.stored = [item for item in self.world.stored if item.name != name]
         self.world.wrote(f"no revision {name}")
-
-
-class FakeStore:
-    """Weaviate of a FakeWorld."""
-
-    def __init__(self, world: FakeWorld) -> None:
-        self.world = world
-
-    async def observe(self) -> StoreState:
-        return StoreState(frozenset(self.world.collections), dict(self.world.aliases))
-
-    async def report(self, collection: str) -> BuildReport | None:
-        return self.world.reports.get(collection)
-
-    async def point_alias(self, alias: str, collection: str) -> None:
-        self.world.aliases[alias] = collection
-        self.world.wrote(f"alias {collection}")
-
-    async def delete_alias(self, alias: str) -> None:
-        self.world.aliases.pop(alias, None)
-        self.world.wrote(f"no alias {alias}")
-
-    async def delete_collection(self, collection: str) -> None:
-        self.world.collections.discard(collection)
-        self.world.reports.pop(collection, None)
-        self.world.wrote(f"no collection {collection}")
 
 
 class FakeOperator:

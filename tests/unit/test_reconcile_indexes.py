@@ -6,7 +6,7 @@ from dataclasses import replace
 from lateen_api import names
 from lateen_api.index_build import DocumentFailure, SourceReport
 from lateen_api.status_types import RAGIndexStatus, SourceStatus
-from lateen_operator.plan import indexes
+from lateen_operator.plan import index_status
 from lateen_operator.seams import Kind
 from lateen_operator.status import timestamp, unix
 from unit.operator_fakes import FakeOperator, FakeWorld, ready
@@ -151,7 +151,7 @@ async def test_each_source_is_in_the_status() -> None:
         ),
     ]  # fmt: skip
     assert status.oldest_unindexed_change == since
-    assert list(indexes.lags([world.resources[INDEX]], unix(since) + 60)) == [(INDEX, 60.0)]
+    assert list(index_status.lags([world.resources[INDEX]], unix(since) + 60)) == [(INDEX, 60.0)]
 
 
 async def test_another_delete_policy_is_a_synchronization() -> None:

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 from lateen_api.conditions import Reason
 from lateen_api.index_build import BUILD_ENTRYPOINT, CONFIGMAP_FOLDER, REQUEST_FILE, BuildReport
-from lateen_operator.plan import indexes, problems
-from lateen_operator.plan.indexes import BuildState, IndexPlan
+from lateen_operator.plan import index_gate, indexes, problems
+from lateen_operator.plan.index_status import BuildState
+from lateen_operator.plan.indexes import IndexPlan
 from lateen_operator.plan.world import World
 from lateen_operator.seams import Cluster, Event, Job, JobStatus, Resource, Serve, Store
 from lateen_operator.status import Verdict, unready_seconds
@@ -49,8 +50,8 @@ class Builds:
             if moved:
                 return BuildState(built, built, building=True, fingerprint=wanted, again=0.1)
         jobs = await self._own_jobs(resource)
-        held = _held(made, built)
-        if not _is_due(resource, built, wanted, world):
+        held = index_gate.held(made, built)
+        if not _is_due(resource, made, built, wanted, world):
             await self._tidy(jobs)
             return BuildState(live, built, failure=held, fingerprint=wanted, again=5.0 if held else None)
         return await self._build(
@@ -89,7 +90,7 @@ class Builds:
         present = world.store.aliases.get(alias)
         if present == made.collection or made.collection is None:
             return False
-        if not indexes.may_go_live(built, replaces=made.entry is not None):
+        if index_gate.held(made, built) is not None:
             return False
         await self._store.point_alias(alias, made.collection)
         drifted = made.collection == resource.status.get("collection")
@@ -129,7 +130,9 @@ class Builds:
         return building
 
     async def _submit(self, work: "_Work", number: int) -> None:
-        request = indexes.request(work.resource, work.made, work.wanted)
+        request = indexes.request(
+            work.resource, work.made, work.wanted, index_gate.measured(work.made, work.built)
+        )
         files = {REQUEST_FILE: json.dumps(request.dump()).encode()}
         for source, content in work.config_maps.items():
             # The folder says that the ConfigMap exists, also when it is empty.
@@ -166,20 +169,12 @@ class _Work:
         return f"{self.revision_stem}{self.wanted}-"
 
 
-def _held(made: IndexPlan, built: BuildReport | None) -> Verdict | None:
-    """Why a complete build does not go live: it lacks a source, and would replace what has it."""
-    is_live = made.entry is not None and made.entry.collection == made.collection
-    if built is None or is_live or indexes.may_go_live(built, replaces=made.entry is not None):
-        return None
-    first = next((f for f in built.failures if f.reason in indexes.SOURCE_FAILURES), built.failures[0])
-    reason = Reason(first.reason) if first.reason in indexes.SOURCE_FAILURES else Reason.DOCUMENTS_FAILED
-    return Verdict("False", reason, f"{first.document}: {first.message}")
-
-
-def _is_due(resource: Resource, built: BuildReport | None, wanted: str, world: World) -> bool:
+def _is_due(
+    resource: Resource, made: IndexPlan, built: BuildReport | None, wanted: str, world: World
+) -> bool:
     if built is None or built.fingerprint != wanted:
         return True
-    return indexes.retry_due(built, world.now, unready_seconds(resource, world.now))
+    return index_gate.retry_due(made, built, world.now, unready_seconds(resource, world.now))
 
 
 def _stem(resource: Resource) -> str:

@@ -3,7 +3,7 @@
 
 from lateen_api import names
 from lateen_api.conditions import Reason
-from lateen_operator.plan import indexes
+from lateen_operator.plan import index_status, indexes
 from lateen_operator.plan.world import World
 from lateen_operator.reconcile.builds import Builds
 from lateen_operator.reconcile.convergence import Convergence, View
@@ -35,7 +35,7 @@ class IndexReconciler:
             return 0.1
         state = await self._builds.advance(resource, made, view.world)
         swept = await self._sweep(resource, made, view)
-        report = indexes.report(resource, made, state, view.world)
+        report = index_status.report(resource, made, state, view.world)
         again = await self._reporter.tell(resource, report, view.world.now)
         wishes = [wish for wish in (again, swept) if wish is not None]
         return min(wishes, key=lambda wish: wish.first if isinstance(wish, Backoff) else wish, default=None)
