@@ -101,5 +101,5 @@ def test_catalogs_that_were_given_to_ray_lately_are_remembered() -> None:
     ]
     for each in catalogs:
         reader.applied(pack(each.dump()), each)
-    assert reader.earlier(catalogs[1].revision) is catalogs[1]
-    assert reader.earlier(catalogs[0].revision) is None
+    assert reader.oldest([catalogs[1].revision]) is catalogs[1]
+    assert reader.oldest([catalogs[0].revision]) is None

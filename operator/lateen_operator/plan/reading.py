@@ -4,7 +4,7 @@
 A memo and nothing more: what it answers follows from its arguments alone. It holds what the last pass listed.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from lateen_api import packing
@@ -88,9 +88,11 @@ class Reader:
         while len(self._applied) > REMEMBERED_CATALOGS:
             del self._applied[next(iter(self._applied))]
 
-    def earlier(self, revision: str) -> Catalog | None:
-        """The catalog of that revision, if it was given to Ray lately."""
-        return self._applied.get(revision)
+    def oldest(self, revisions: Collection[str]) -> Catalog | None:
+        """Of the catalogs of these revisions the one that was given to Ray first; None where one of them is not known."""
+        if any(each not in self._applied for each in revisions):
+            return None
+        return next((found for each, found in self._applied.items() if each in revisions), None)
 
     def after(self, revision: str) -> tuple[Catalog, ...]:
         """The catalogs given to Ray after the one of that revision, the oldest first; none if it is not known."""

@@ -86,15 +86,18 @@ class World:
     def served_catalog(self) -> Catalog | None:
         """The last applied catalog, once the gateway answers from it; None until then and while that is not known."""
         deployed = self.deployed_catalog
-        return deployed if deployed is not None and deployed.revision == self.serve.served_catalog else None
+        is_served = deployed is not None and self.serve.served_catalogs == {deployed.revision}
+        return deployed if is_served else None
 
     @cached_property
     def answering(self) -> Catalog | None:
         """The catalog that the gateway answers from right now; None while that is not known.
 
-        While newer ones are on their way to it, it is an earlier one: what is live in it is live.
+        While newer ones are on their way to it, it is an earlier one: what is live in it is live. Of those that replicas
+        answer from it is the one that was applied first: they only go forward, so it never goes back, and what it
+        has in common with the newest is live everywhere.
         """
-        return self.served_catalog or self.reader.earlier(self.serve.served_catalog or "")
+        return self.served_catalog or self.reader.oldest(self.serve.served_catalogs)
 
     @cached_property
     def reachable(self) -> tuple[Catalog, ...] | None:

@@ -200,6 +200,11 @@ class RequestContext:
             self.prompt_tokens += now[0] - before[0]
             self.cached_tokens += now[1] - before[1]
 
+    @property
+    def has_searched(self) -> bool:
+        """Whether passages were looked for, and so are to be told of."""
+        return bool(self.indexes)
+
     def passages_read(self) -> list[Passage]:
         """The passages that the model was given: those found but for what was cut."""
         kept = [cut["after"] for cut in self.cut if cut["unit"] == "passages"]
