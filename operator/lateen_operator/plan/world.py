@@ -12,16 +12,21 @@ from lateen_operator.plan.prompt_revisions import Kept
 from lateen_operator.plan.reading import Reader
 from lateen_operator.seams import Resource, ServeState, StoredRevision, StoreState
 
+PLACEMENT_SECONDS = 30.0
+"""A process takes seconds to start where there is room."""
+
 
 @dataclass(frozen=True)
 class ServingOptions:
-    """How the gateway is to be run."""
+    """How the gateway is to be run, and how patient everybody is with Ray."""
 
     host: str = "127.0.0.1"
     port: int = 8000
     gateway_replicas: int = 1
     gateway_url: str = ""
     """Base URL of the API as clients reach it; empty: not known."""
+    placement_seconds: float = PLACEMENT_SECONDS
+    """How long a replica may wait for a node before no node has room."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,8 @@ class World:
     """Namespace and name of the Secrets that specs refer to and nobody has made."""
     gateway_url: str = ""
     """Base URL of the API as clients reach it; empty: not known."""
+    placement_seconds: float = PLACEMENT_SECONDS
+    """How long a replica may wait for a node before no node has room."""
     now: float = 0.0
     """Unix time, seconds."""
     reader: Reader = field(default_factory=Reader, compare=False)

@@ -134,6 +134,7 @@ class Convergence:
             store=store,
             missing_secrets=missing,
             gateway_url=self._options.gateway_url,
+            placement_seconds=self._options.placement_seconds,
             now=self._clock(),
             reader=self._reader,
         )
