@@ -42,9 +42,7 @@ class ModelCaller(Protocol):
     """
 
     def generate(self, application: str, request: GenerateRequest) -> AsyncGenerator[TokenEvent, None]:
-        """Events of one answer, without the one that says that work has begun; closing the generator stops the work
-        in the replica, if the answer is not finished.
-        """
+        """Events of one answer; closing the generator stops the work in the replica, if the answer is not finished."""
         ...
 
     async def count(self, application: str, request: GenerateRequest) -> Counted:
