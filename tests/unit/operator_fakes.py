@@ -4,8 +4,9 @@
 Time and progress move only when a test says so (`World.tick`). Every write is recorded and can be the last before a crash.
 """
 
+import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,8 +23,10 @@ from lateen_operator.seams import (
     JobStatus,
     Key,
     Kind,
+    ListedRevisions,
     Node,
     Resource,
+    RevisionChange,
     ServeApplication,
     StoredRevision,
     Unavailable,
@@ -225,9 +228,14 @@ class FakeCluster:
     async def api_keys(self) -> Mapping[str, str]:
         return {"default": "0" * 64}
 
-    async def revisions(self) -> Sequence[StoredRevision]:
+    async def revisions(self, namespace: str) -> ListedRevisions:
         self.world.revision_lists += 1
-        return list(self.world.stored)
+        return ListedRevisions(list(self.world.stored), str(self.world.version))
+
+    async def watch_revisions(self, namespace: str, since: str) -> AsyncGenerator[RevisionChange, None]:
+        while True:  # all that happens is seen at once
+            await asyncio.Event().wait()
+            yield RevisionChange("")
 
     async def store_revision(
         self, owner: Resource, revision: str, number: int, data: Mapping[str, Any]
@@ -314,7 +322,7 @@ class FakeOperator:
 
     async def once(self) -> None:
         """Reconcile everything once, as a resync does."""
-        await self.revisions.relist()
+        await self.revisions.relist("")
         for kind in Kind:
             listed = [item for item in self.world.resources.values() if item.key.kind is kind]
             self.cache.replace(kind, listed)

@@ -138,7 +138,7 @@ def test_of_several_catalogs_the_first_that_was_applied_counts() -> None:
     reader = Reader()
     catalogs = [Catalog(keys=[ApiKey(name=name, digest="0" * 64)]) for name in "abc"]
     for each in catalogs:
-        reader.applied(each.dump(), each)
+        reader.applied(pack(each.dump()), each)
     assert reader.oldest([catalogs[2].revision, catalogs[1].revision]) is catalogs[1]
     assert reader.oldest([catalogs[2].revision, "unknown"]) is None
     assert reader.oldest([]) is None
