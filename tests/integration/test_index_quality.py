@@ -78,5 +78,4 @@ async def test_the_recall_of_a_collection_is_measured(
     assert (found.objects, found.dimension) == (COUNT, DIMENSION)
     assert found.recall is not None
     assert found.recall.samples >= 45
-    print("RECALL", store, found.recall)
     assert least <= found.recall.value <= most
