@@ -256,6 +256,10 @@ class RAGIndexSpec(SpecType):
     """Earlier revisions whose collections stay beside the live one: going back to one of them, by its old spec or
     `lateen rollback rag/NAME`, embeds nothing. Each takes as much disk, and with `hnsw` memory, as the live one."""
 
+    deletion_policy: Literal["Delete", "Retain"] = "Delete"
+    """What becomes of the collections in Weaviate when this resource is deleted. `Retain` leaves them there, an Event names
+    them; an index that is made later, of the same name too, takes none of them over."""
+
     suspend: bool = False
     """True stops syncing without deleting anything; what is live keeps serving."""
 

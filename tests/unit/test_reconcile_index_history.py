@@ -200,3 +200,32 @@ async def test_indexes_whose_names_look_alike_keep_their_own() -> None:
     assert world.collections == {*kept, *map(names.ledger_collection, kept)}
     assert set(world.aliases.values()) == kept
     assert ready(world, Key(Kind.RAG_INDEX, "default", "hand-book")) == ("True", "Ready")
+
+
+@pytest.mark.parametrize("size", [100, 10_000], ids=["readable", "unreadable"])
+async def test_retained_collections_stay_and_are_never_taken_over(size: int) -> None:
+    """All of them, told by an Event; the alias goes. An index of the same name builds its own and deletes only that."""
+    world, operator = await settled()
+    first = live(world)
+    second = await changed(world, operator, size=100)
+    kept = {first, second, *map(names.ledger_collection, (first, second))}
+    world.put(Kind.RAG_INDEX, "handbook", index(size=size, deletionPolicy="Retain"))
+    await operator.once()
+    world.delete(INDEX)
+    await operator.settle()
+    assert INDEX not in world.resources
+    assert world.collections == kept
+    assert not world.aliases
+    assert ("handbook", "Retained") in world.events
+    assert ("handbook", "Deleted") not in world.events
+
+    world.stored.clear()  # what it owned goes with it
+    world.put(Kind.RAG_INDEX, "handbook", index(), uid="uid-another-0000")
+    before = jobs(world)
+    await operator.settle()
+    assert ready(world, INDEX) == ("True", "Ready")
+    assert live(world) not in kept
+    assert jobs(world) == before + 1
+    world.delete(INDEX)
+    await operator.settle()
+    assert world.collections == kept

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from lateen_api import catalog, names
+from lateen_api.conditions import Reason
 from lateen_api.index_build import BuildReport
 from lateen_api.rag_index import REVISED, RAGIndexSpec
 from lateen_operator.plan import indexes
 from lateen_operator.plan.indexes import IndexPlan
 from lateen_operator.plan.world import World
-from lateen_operator.seams import Resource, StoredRevision
+from lateen_operator.seams import Event, Resource, StoredRevision
 from lateen_operator.status import timestamp
 
 
@@ -88,6 +89,20 @@ def collections(resource: Resource, world: World) -> list[str]:
     start = f"{indexes.prefix(resource)}_r"
     ledgers = {names.ledger_collection(name) for name in world.store.collections}
     return sorted(name for name in world.store.collections if name.startswith(start) and name not in ledgers)
+
+
+def retained(resource: Resource, world: World) -> Event | None:
+    """What is told of collections that stay when `resource` is deleted; None: they go, or there is none.
+
+    Also a spec that can't be read otherwise is obeyed here.
+    """
+    there = collections(resource, world)
+    if resource.spec.get("deletionPolicy") != "Retain" or not there:
+        return None
+    live = world.store.aliases.get(indexes.alias(resource))
+    listed = sorted(there, key=lambda name: name != live)
+    shown = ", ".join(f"{name} (live)" if name == live else name for name in listed)
+    return Event("Normal", Reason.RETAINED.value, f"still in Weaviate, each with its _ledger: {shown}")
 
 
 def rows(

@@ -33,7 +33,7 @@ class BuildState:
     fingerprint: str = ""
     """What is to be indexed now."""
     stopping: bool = False
-    """A job of another revision has not ended yet; its collection may come back when it is deleted now."""
+    """A job of another revision may be at work: its collection would come back if it were deleted now."""
     kept: dict[str, BuildReport | None] = field(default_factory=dict)
     """Reports of the earlier collections that are kept, by collection."""
     again: float | None = None

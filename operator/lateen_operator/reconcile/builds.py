@@ -41,9 +41,8 @@ class Builds:
         try:
             config_maps = await self._config_maps(resource, made)
         except MissingConfigMap as error:
-            return BuildState(
-                live=live, failure=Verdict("False", Reason.REFERENCE_NOT_FOUND, str(error)), again=5.0
-            )
+            verdict = Verdict("False", Reason.REFERENCE_NOT_FOUND, str(error))
+            return BuildState(live=live, failure=verdict, stopping=True, again=5.0)
         wanted = indexes.fingerprint(resource, made.spec, config_maps, world.now)
         built = await self._built(made, world)
         if built is not None:

@@ -91,20 +91,20 @@ class IndexReconciler:
             verdict = Verdict("False", Reason.PROGRESSING, "taking the index out of service")
             await self._reporter.tell(resource, Report(verdict, reconciling=True), view.world.now)
             return 0.3
-        await self._delete_all(resource, view)
-        await self._cluster.post_event(
-            resource, Event("Normal", Reason.DELETED.value, "removed from Weaviate")
-        )
+        removed = Event("Normal", Reason.DELETED.value, "removed from Weaviate")
+        retained = index_history.retained(resource, view.world)
+        await self._delete_all(resource, view, with_collections=retained is None)
+        await self._cluster.post_event(resource, retained or removed)
         await self._cluster.remove_finalizer(resource)
         self._drains.pop(resource.uid, None)
         return None
 
-    async def _delete_all(self, resource: Resource, view: View) -> None:
+    async def _delete_all(self, resource: Resource, view: View, *, with_collections: bool) -> None:
         if indexes.alias(resource) in view.world.store.aliases:
             await self._store.delete_alias(indexes.alias(resource))
-        start = indexes.prefix(resource)
+        start = f"{indexes.prefix(resource)}_"
         for name in sorted(view.world.store.collections):
-            if name.startswith(start):
+            if with_collections and name.startswith(start):
                 await self._store.delete_collection(name)
 
 
