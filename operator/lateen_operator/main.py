@@ -24,7 +24,7 @@ from lateen_operator.cache import ResourceCache
 from lateen_operator.informer import Informer
 from lateen_operator.leader import Election, LeadershipLost, Terms
 from lateen_operator.metrics import Metrics
-from lateen_operator.plan import indexes
+from lateen_operator.plan import index_status
 from lateen_operator.ray import RayServe
 from lateen_operator.reconcile.reconciler import Reconciler
 from lateen_operator.revision_watch import RevisionWatch
@@ -100,7 +100,7 @@ def _assemble(
     reconciler = Reconciler(kube, serve, store, cache, revisions, settings, time.time, queue.add)
     vitals.longest_reconcile = queue.longest_active
     metrics.follow(lambda: queue.depth, vitals.watch_age)
-    metrics.follow_lag(lambda: indexes.lags(cache.of_kind(Kind.RAG_INDEX), time.time()))
+    metrics.follow_lag(lambda: index_status.lags(cache.of_kind(Kind.RAG_INDEX), time.time()))
     informer = Informer(kube, cache, revisions, queue.add, vitals, metrics)
     revision_watch = RevisionWatch(kube, revisions, informer)
     return Parts(settings, metrics, vitals, informer, queue, reconciler, revision_watch)

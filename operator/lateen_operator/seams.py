@@ -249,8 +249,8 @@ class ServeState:
     """What Ray Serve runs."""
 
     applications: Mapping[str, ServeApplication] = field(default_factory=dict)
-    served_catalog: str | None = None
-    """Catalog revision that all replicas of the gateway serve; None while it is not known."""
+    served_catalogs: frozenset[str] = frozenset()
+    """Revisions of the catalogs that the gateway's replicas serve, one where they agree; empty while it is not known."""
     nodes: tuple[Node, ...] = ()
     """The nodes of the Ray cluster; empty when they are not known."""
     facts: Mapping[str, Facts] = field(default_factory=dict)

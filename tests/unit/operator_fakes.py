@@ -4,15 +4,16 @@
 Time and progress move only when a test says so (`World.tick`). Every write is recorded and can be the last before a crash.
 """
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from lateen_api import names
+from lateen_api import names, packing
 from lateen_api.catalog import Catalog
 from lateen_api.gateway_report import Facts, Traffic
-from lateen_api.index_build import BuildReport, DocumentFailure, PipelineCounts, SourceReport
+from lateen_api.index_build import BuildReport, DocumentFailure, SourceReport
 from lateen_operator.cache import ResourceCache
 from lateen_operator.reconcile.reconciler import Reconciler
 from lateen_operator.revisions import Revisions
@@ -31,9 +32,8 @@ from lateen_operator.seams import (
     Unavailable,
 )
 from lateen_operator.settings import OperatorSettings
-from lateen_operator.status import timestamp
 from unit.operator_fake_ray import FakeServe
-from unit.operator_fake_store import FakeStore
+from unit.operator_fake_store import FakeStore, built
 
 QUIET_ROUNDS = 7
 """Rounds of one second without a write after which nothing is on its way: longer than any drain."""
@@ -57,6 +57,8 @@ class FakeWorld:
     restarts: list[str] = field(default_factory=list)
     """Applications whose replicas were started anew."""
     served_catalog: str | None = None
+    lagging_catalog: str | None = None
+    """What a second replica of the gateway still serves."""
     facts: dict[str, Facts] = field(default_factory=dict)
     traffic: dict[str, Traffic] = field(default_factory=dict)
     prompt_uses: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -68,6 +70,10 @@ class FakeWorld:
     requests: dict[str, dict[str, Any]] = field(default_factory=dict)
     failing_documents: tuple[DocumentFailure, ...] = ()
     source_reports: tuple[SourceReport, ...] = ()
+    recall: float = 1.0
+    """What builds measure."""
+    lost_objects: int = 0
+    """Passages that builds find missing in the collection."""
     failing_jobs: str | None = None
     """Message that jobs fail with; None: they succeed."""
     collections: set[str] = field(default_factory=set)
@@ -170,7 +176,8 @@ class FakeWorld:
         gateway = self.applications.get(names.GATEWAY_APPLICATION)
         if gateway is None or gateway.status != "RUNNING" or gateway.config is None:
             return None
-        return Catalog.parse(gateway.config["deployments"][0]["user_config"]["catalog"]).revision
+        text = gateway.config["deployments"][0]["user_config"]["catalog"]
+        return Catalog.parse(packing.unpack(text)).revision
 
     def _ended(self, job: Job) -> Job:
         if self.failing_jobs is not None:
@@ -178,21 +185,7 @@ class FakeWorld:
         request = self.requests[job.id]
         collection = request["collection"]
         self.collections |= {collection, names.ledger_collection(collection)}
-        self.reports[collection] = BuildReport(
-            fingerprint=request["fingerprint"],
-            asked=request["asked"],
-            started_at=timestamp(self.now - 1),
-            finished_at=timestamp(self.now),
-            documents=5,
-            chunks=9,
-            tokens=99,
-            embedded=9,
-            removed=0,
-            failed=len(self.failing_documents),
-            failures=list(self.failing_documents),
-            sources=list(self.source_reports),
-            pipeline=PipelineCounts(duplicates=2),
-        )
+        self.reports[collection] = built(self, request)
         return replace(job, status=JobStatus.SUCCEEDED, ended_at=self.now)
 
 
@@ -240,7 +233,9 @@ class FakeCluster:
         return ListedRevisions(list(self.world.stored), str(self.world.version))
 
     async def watch_revisions(self, namespace: str, since: str) -> AsyncGenerator[RevisionChange, None]:
-        yield RevisionChange(since)
+        while True:  # all that happens is seen at once
+            await asyncio.Event().wait()
+            yield RevisionChange("")
 
     async def store_revision(
         self, owner: Resource, revision: str, number: int, data: Mapping[str, Any]

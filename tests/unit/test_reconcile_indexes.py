@@ -6,7 +6,7 @@ from dataclasses import replace
 from lateen_api import names
 from lateen_api.index_build import DocumentFailure, SourceReport
 from lateen_api.status_types import RAGIndexStatus, SourceStatus
-from lateen_operator.plan import indexes
+from lateen_operator.plan import index_status
 from lateen_operator.reconcile.builds import KEPT_TRIES
 from lateen_operator.seams import Job, Kind
 from lateen_operator.status import timestamp, unix
@@ -44,10 +44,10 @@ async def test_a_generator_can_not_embed() -> None:
 
 
 async def test_other_chunking_builds_beside_the_live_collection() -> None:
-    """Queries stay on the old collection until the new one is complete; then the old one is removed."""
+    """Queries stay on the old collection until the new one is complete; then the old one goes, if no history is wanted."""
     world, operator = await settled()
     old = catalog(world).indexes[0].collection
-    world.put(Kind.RAG_INDEX, "handbook", index(size=100))
+    world.put(Kind.RAG_INDEX, "handbook", index(size=100, revisionHistoryLimit=0))
     await operator.once()
     assert catalog(world).indexes[0].collection == old
     assert world.resources[INDEX].status["building"] is not None
@@ -152,7 +152,7 @@ async def test_each_source_is_in_the_status() -> None:
         ),
     ]  # fmt: skip
     assert status.oldest_unindexed_change == since
-    assert list(indexes.lags([world.resources[INDEX]], unix(since) + 60)) == [(INDEX, 60.0)]
+    assert list(index_status.lags([world.resources[INDEX]], unix(since) + 60)) == [(INDEX, 60.0)]
 
 
 async def test_another_delete_policy_is_a_synchronization() -> None:
