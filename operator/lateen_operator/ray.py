@@ -29,6 +29,9 @@ _WRITE = aiohttp.ClientTimeout(total=60, connect=_CONNECT_SECONDS)
 
 _PROBE = aiohttp.ClientTimeout(total=3, connect=1)
 _REMEMBERED_FAILURES = 1000
+LOG_TRIES = 5
+"""Times that the log of a failed job is asked for when it can't be had."""
+
 
 log = structlog.get_logger(__name__)
 
@@ -42,6 +45,7 @@ class RayServe:
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._gateway = f"http://{settings.gateway_host}:{settings.gateway_port}{REPORT_PATH}"
         self._failures: dict[str, str] = {}
+        self._log_tries: dict[str, int] = {}
         self._probes = Probes(self._probe)
         self._session: aiohttp.ClientSession | None = None
 
@@ -100,25 +104,37 @@ class RayServe:
         """Delete the record of an ended job; gone is fine. A job that still runs raises RayUnavailable."""
         await self._find("DELETE", f"/api/jobs/{job_id}")
         self._failures.pop(job_id, None)
+        self._log_tries.pop(job_id, None)
 
     async def _explained(self, job: Job) -> Job:
         """`job`, and if it failed for a reason that its log names, with that reason as its message."""
         if job.status is not JobStatus.FAILED:
             return job
         if job.id not in self._failures:
-            reason = ray_replies.failure(job.message) or ray_replies.failure(await self._log_of(job.id))
+            reason = ray_replies.failure(job.message) or await self._logged(job.id)
             if len(self._failures) >= _REMEMBERED_FAILURES:
                 self._failures.clear()
+            if reason is None:
+                return job
             self._failures[job.id] = reason or job.message
         return replace(job, message=self._failures[job.id])
 
-    async def _log_of(self, job_id: str) -> str:
+    async def _logged(self, job_id: str) -> str | None:
+        """The reason in a job's log, empty if there is none; None: it is to be looked for again."""
         try:
-            return ray_replies.logs(await self._ask("GET", f"/api/jobs/{job_id}/logs"))
+            text = ray_replies.logs(await self._ask("GET", f"/api/jobs/{job_id}/logs"))
         except RayUnavailable as error:
-            # The node that ran it may be gone; Ray's own message still says that it failed.
+            # Ray is busy, or the node that ran it is gone; its own message still says that it failed.
             log.warning("no log of a failed job", job=job_id, error=str(error))
-            return ""
+            tries = self._log_tries.pop(job_id, 0) + 1
+            if tries >= LOG_TRIES:
+                return ""
+            if len(self._log_tries) >= _REMEMBERED_FAILURES:
+                self._log_tries.clear()
+            self._log_tries[job_id] = tries
+            return None
+        self._log_tries.pop(job_id, None)
+        return ray_replies.failure(text) or ""
 
     async def _nodes(self) -> tuple[Node, ...]:
         try:
