@@ -175,10 +175,11 @@ async def test_the_last_attempt_to_renew_does_not_outlast_the_lease() -> None:
     leases, clock = FakeLeases(), Clock()
     mine = election(leases, clock)
     await mine.acquire()
-    clock.script = {
-        110.0: lambda: setattr(leases, "failing", True),
-        117.0: lambda: (setattr(leases, "hanging", True), setattr(leases, "failing", False)),
-    }
+
+    def hang() -> None:
+        leases.failing, leases.hanging = False, True
+
+    clock.script = {110.0: lambda: setattr(leases, "failing", True), 117.0: hang}
     async with asyncio.timeout(TERMS.lease_seconds - TERMS.renew_seconds):
         with pytest.raises(LeadershipLost, match="not renewed"):
             await mine.hold()
