@@ -321,13 +321,15 @@ class StoreState:
     """Names of all collections that start with `Lateen_`."""
     aliases: Mapping[str, str] = field(default_factory=dict)
     """Collection by alias."""
+    problem: str = ""
+    """Why nothing of this is known: Weaviate does not answer. Empty: it does."""
 
 
 class Store(Protocol):
     """Weaviate, as far as the operator needs it."""
 
     async def observe(self) -> StoreState:
-        """What exists now; raises Unavailable."""
+        """What exists now, or why that is not known: models and prompts don't wait for Weaviate."""
         ...
 
     async def report(self, collection: str) -> BuildReport | None:

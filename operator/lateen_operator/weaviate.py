@@ -59,7 +59,7 @@ class WeaviateStore:
             await self._client.close()
 
     async def observe(self) -> StoreState:
-        """What exists now; raises StoreUnavailable."""
+        """What exists now, or why that is not known: models and prompts don't wait for Weaviate."""
 
         async def look(client: weaviate.WeaviateAsyncClient) -> StoreState:
             collections = await client.collections.list_all(simple=True)
@@ -69,7 +69,10 @@ class WeaviateStore:
                 {name: each.collection for name, each in aliases.items() if name.startswith(PREFIX)},
             )
 
-        return await self._do("list the collections", look)
+        try:
+            return await self._do("list the collections", look)
+        except StoreUnavailable as error:
+            return StoreState(problem=str(error))
 
     async def report(self, collection: str) -> BuildReport | None:
         """The last build report of a collection's ledger; None when there is none yet."""

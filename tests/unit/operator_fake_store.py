@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from lateen_api.index_build import BuildReport, PipelineCounts, QualityReport, Recall
-from lateen_operator.seams import StoreState
+from lateen_operator.seams import StoreState, StoreUnavailable
 from lateen_operator.status import timestamp
 
 if TYPE_CHECKING:
@@ -19,23 +19,33 @@ class FakeStore:
         self.world = world
 
     async def observe(self) -> StoreState:
+        if self.world.store_away:
+            return StoreState(problem="Weaviate does not answer")
         return StoreState(frozenset(self.world.collections), dict(self.world.aliases))
 
     async def report(self, collection: str) -> BuildReport | None:
+        self._reach()
         return self.world.reports.get(collection)
 
     async def point_alias(self, alias: str, collection: str) -> None:
+        self._reach()
         self.world.aliases[alias] = collection
         self.world.wrote(f"alias {collection}")
 
     async def delete_alias(self, alias: str) -> None:
+        self._reach()
         self.world.aliases.pop(alias, None)
         self.world.wrote(f"no alias {alias}")
 
     async def delete_collection(self, collection: str) -> None:
+        self._reach()
         self.world.collections.discard(collection)
         self.world.reports.pop(collection, None)
         self.world.wrote(f"no collection {collection}")
+
+    def _reach(self) -> None:
+        if self.world.store_away:
+            raise StoreUnavailable("Weaviate does not answer")
 
 
 def built(world: "FakeWorld", request: Mapping[str, Any]) -> BuildReport:

@@ -76,6 +76,8 @@ class FakeWorld:
     """Passages that builds find missing in the collection."""
     failing_jobs: str | None = None
     """Message that jobs fail with; None: they succeed."""
+    store_away: bool = False
+    """Whether Weaviate does not answer."""
     collections: set[str] = field(default_factory=set)
     reports: dict[str, BuildReport] = field(default_factory=dict)
     aliases: dict[str, str] = field(default_factory=dict)

@@ -13,7 +13,7 @@ from lateen_operator.reconcile.convergence import Convergence, View
 from lateen_operator.reconcile.drains import Drains
 from lateen_operator.reconcile.reporting import Reporter
 from lateen_operator.revisions import Revisions
-from lateen_operator.seams import Backoff, Cluster, Event, Resource, Store, Wish
+from lateen_operator.seams import Backoff, Cluster, Event, Resource, Store, StoreUnavailable, Wish
 from lateen_operator.status import Report, Verdict
 
 
@@ -39,7 +39,7 @@ class IndexReconciler:
             return await self._finalize(resource)
         if names.FINALIZER not in resource.finalizers:
             await self._cluster.add_finalizer(resource)
-        view = await self._convergence.run()
+        view = await self._looked()
         made = view.plan.indexes.get(resource.key)
         if made is None:
             return 0.1
@@ -53,6 +53,13 @@ class IndexReconciler:
         again = await self._reporter.tell(resource, report, view.world.now)
         wishes = [wish for wish in (again, swept, written) if wish is not None]
         return min(wishes, key=lambda wish: wish.first if isinstance(wish, Backoff) else wish, default=None)
+
+    async def _looked(self) -> View:
+        """A pass; raises Unavailable also where only Weaviate did not answer, which other kinds do without."""
+        view = await self._convergence.run()
+        if view.world.store.problem:
+            raise StoreUnavailable(view.world.store.problem)
+        return view
 
     async def _keep_history(
         self, resource: Resource, made: indexes.IndexPlan, history: HistoryPlan
@@ -85,7 +92,7 @@ class IndexReconciler:
     async def _finalize(self, resource: Resource) -> float | None:
         if names.FINALIZER not in resource.finalizers:
             return None
-        view = await self._convergence.run()
+        view = await self._looked()
         is_building = await self._builds.abandon(resource)
         if _may_be_served(resource, view.world) or is_building:
             verdict = Verdict("False", Reason.PROGRESSING, "taking the index out of service")
