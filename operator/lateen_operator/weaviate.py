@@ -32,6 +32,9 @@ REPORT = "report"
 """Key of the build report in a ledger."""
 
 _TIMEOUTS = Timeout(init=3, query=15, insert=15)
+PATIENT, IMPATIENT = 15.0, 3.0
+"""Seconds that a look may take, and one after a look that failed: whoever needs no Weaviate waits for each of them."""
+
 _CHANNEL = [("grpc.initial_reconnect_backoff_ms", 200), ("grpc.max_reconnect_backoff_ms", 2000)]
 """Back within two seconds after Weaviate is; gRPC's own default is two minutes."""
 
@@ -50,6 +53,7 @@ class WeaviateStore:
         self._settings = settings
         self._client: weaviate.WeaviateAsyncClient | None = None
         self._connecting = asyncio.Lock()
+        self._answered = True
 
     async def __aenter__(self) -> Self:
         return self
@@ -69,10 +73,17 @@ class WeaviateStore:
                 {name: each.collection for name, each in aliases.items() if name.startswith(PREFIX)},
             )
 
+        limit = PATIENT if self._answered else IMPATIENT
+        self._answered = False
         try:
-            return await self._do("list the collections", look)
+            async with asyncio.timeout(limit):
+                found = await self._do("list the collections", look)
         except StoreUnavailable as error:
             return StoreState(problem=str(error))
+        except TimeoutError:
+            return StoreState(problem=f"Weaviate can't list the collections: no answer within {limit:g} s")
+        self._answered = True
+        return found
 
     async def report(self, collection: str) -> BuildReport | None:
         """The last build report of a collection's ledger; None when there is none yet."""
