@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """RAGIndex: documents parsed, chunked, embedded and kept searchable behind one alias."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -12,6 +12,13 @@ from lateen_api.schema import ModelReference, SpecType, matching, named_items, r
 
 LAYOUT = 2
 """Of the collections in Weaviate; a new number builds every index anew beside its live collection."""
+
+
+REBUILDING = ("parsing", "pipeline", "chunking", "embedding", "store")
+"""Fields of the spec of which a change builds a new collection beside the live one: they decide about vectors and passages."""
+
+SYNCING = ("sources", "sync")
+"""Fields of which a change synchronizes the live collection."""
 
 
 class Parsing(SpecType):
@@ -233,5 +240,10 @@ class RAGIndexSpec(SpecType):
     def revision(self, embedder_revision: str) -> str:
         """Hash of what changes vectors or chunks; sources, retrieval and schedule change in place."""
         part = self.dump()
-        content = {key: part.get(key) for key in ("parsing", "pipeline", "chunking", "store")}
+        content = {key: part.get(key) for key in REBUILDING}
         return names.revision(content | {"embedder": embedder_revision, "layout": LAYOUT})
+
+    def synced(self) -> dict[str, Any]:
+        """What of the spec decides which documents are indexed."""
+        part = self.dump()
+        return {key: part[key] for key in SYNCING}

@@ -309,6 +309,22 @@ class PipelineStatus(StatusType):
     """Indexed documents of which some bytes could not be read and were replaced by U+FFFD."""
 
 
+class EmbeddingStatus(StatusType):
+    """How fast an index was filled: what `lateen plan` reckons with."""
+
+    embedder: str | None = None
+    """The embedder, by its `modelId`."""
+
+    passages: Count | None = None
+    """Passages that were embedded."""
+
+    tokens: Count | None = None
+    """Their tokens, as the embedder counts."""
+
+    seconds: Count | None = None
+    """Seconds that the whole synchronization took, reading and storing included, rounded up."""
+
+
 class RAGIndexStatus(Status):
     """What a RAGIndex has become."""
 
@@ -353,6 +369,9 @@ class RAGIndexStatus(Status):
 
     pipeline: PipelineStatus | None = None
     """What the steps before embedding did; see `spec.pipeline`."""
+
+    embedding: EmbeddingStatus | None = None
+    """How fast the last synchronization was that embedded at least a tenth of the index."""
 
     fingerprint: str | None = None
     """Identifies what the last synchronization indexed; it differs while something newer waits."""

@@ -79,6 +79,7 @@ class _Tally:
     """By source, of those that could be read."""
     counts: source_reports.Counts = field(default_factory=source_reports.Counts)
     embedded: int = 0
+    embedded_tokens: int = 0
     removed: int = 0
 
 
@@ -292,6 +293,7 @@ class Synchronization:
             found = await self._embedder.embed([chunk.embedded for chunk in chunks])
         await self._store.put_chunks(chunks, found["vectors"])
         self._tally.embedded += len(chunks)
+        self._tally.embedded_tokens += sum(chunk.tokens for chunk in chunks)
 
     async def _remove(self, document_ids: Sequence[str]) -> None:
         if not document_ids:
@@ -327,6 +329,7 @@ class Synchronization:
             chunks=sum(entry.chunks for entry in entries),
             tokens=sum(entry.tokens for entry in entries),
             embedded=self._tally.embedded,
+            embedded_tokens=self._tally.embedded_tokens,
             removed=self._tally.removed,
             failed=len(failures),
             failures=failures[:MAX_LISTED_FAILURES],
