@@ -26,7 +26,7 @@ from lateen_api.index_build import (
     SourceReport,
 )
 from lateen_api.quantities import quantity
-from lateen_serving.rag import cursors, planning, sidecars, sieve, source_reports, sources
+from lateen_serving.rag import cursors, pacing, planning, sidecars, sieve, source_reports, sources
 from lateen_serving.rag.bounded import Turns, each
 from lateen_serving.rag.cutting import Content, Cutter
 from lateen_serving.rag.parsing.parsed import Raw, Refused
@@ -56,9 +56,8 @@ WINDOW_BYTES = 1 << 20
 WINDOWS_AT_ONCE = 2
 """While one window waits for the embedder, the other is read or written."""
 
-EMBED_TEXTS = 32
-EMBED_CALLS = 4
-"""Texts per call and calls in flight: enough to keep a replica's batches full."""
+EMBED_TEXTS, EMBED_CALLS = pacing.TEXTS, pacing.CALLS
+"""Texts embedded and stored together, and how many such batches are under way."""
 
 READS_AT_ONCE = 8
 
