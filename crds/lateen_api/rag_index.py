@@ -99,7 +99,7 @@ class Store(SpecType):
     vector_index: Literal["hnsw", "flat", "dynamic"] = "hnsw"
     """`hnsw` is a graph: fast, in memory, approximate. `flat` compares with every vector: exact and small, for up to
     some ten thousand passages. `dynamic` is flat until it has 10,000 vectors, then hnsw; Weaviate must run with
-    ASYNC_INDEXING."""
+    ASYNC_INDEXING (one machine: `ASYNC_INDEXING=true lateen up`), else the reason is `StoreUnsupported`."""
 
     compression: Literal["none", "rq", "bq", "pq"] = "none"
     """Vectors in memory: whole, or as 8-bit numbers (`rq`, rotational: a quarter of the memory and nearly the same

@@ -138,6 +138,7 @@ class Synchronization:
         self._sieve.remember(self._tally.ledger[key] for key in todo.kept)
         await self._index([documents[key] for key in todo.changed])
         await self._remove(todo.removed)  # only now: a renamed document is found under one name or the other
+        await self._store.settle()
         report = self._report(started)
         if self._remembered is not None:
             await self._remembered.write(cursors.encode(self._kept))
@@ -279,9 +280,11 @@ class Synchronization:
         await each(batches, self._embed, EMBED_CALLS)
         dropped = [item.content.document.id for item in done if not item.chunks]
         await self._store.drop_chunks([key for key in dropped if key in known])
-        for item in done:
-            if item.chunks and item.content.document.id in known:
-                await self._store.drop_stale(item.content.document.id, item.content.content_hash)
+        stale = [item.content for item in done if item.chunks and item.content.document.id in known]
+        if stale:
+            await self._store.settle()  # so that something of each document can be found at any moment
+        for content in stale:
+            await self._store.drop_stale(content.document.id, content.content_hash)
         entries = [item.entry for item in done]
         await self._store.put_entries(entries)
         self._tally.ledger.update({entry.document_id: entry for entry in entries})
