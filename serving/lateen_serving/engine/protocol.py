@@ -181,6 +181,8 @@ class Embeddings(TypedDict):
     """Shape (texts, dimension), each of length 1."""
     tokens: list[int]
     """Tokens of each text as the model read it."""
+    busy: NotRequired[bool]
+    """Of `Model.embed` of a model application: whether clients asked it meanwhile, or just before. Engines don't say."""
 
 
 class Ranking(TypedDict):
