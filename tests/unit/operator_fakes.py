@@ -4,7 +4,6 @@
 Time and progress move only when a test says so (`World.tick`). Every write is recorded and can be the last before a crash.
 """
 
-import asyncio
 import json
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field, replace
@@ -57,8 +56,6 @@ class FakeWorld:
     restarts: list[str] = field(default_factory=list)
     """Applications whose replicas were started anew."""
     served_catalog: str | None = None
-    lagging_catalog: str | None = None
-    """What a second replica of the gateway still serves."""
     facts: dict[str, Facts] = field(default_factory=dict)
     traffic: dict[str, Traffic] = field(default_factory=dict)
     prompt_uses: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -235,9 +232,7 @@ class FakeCluster:
         return ListedRevisions(list(self.world.stored), str(self.world.version))
 
     async def watch_revisions(self, namespace: str, since: str) -> AsyncGenerator[RevisionChange, None]:
-        while True:  # all that happens is seen at once
-            await asyncio.Event().wait()
-            yield RevisionChange("")
+        yield RevisionChange(since)
 
     async def store_revision(
         self, owner: Resource, revision: str, number: int, data: Mapping[str, Any]
