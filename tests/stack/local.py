@@ -27,6 +27,9 @@ from stack.cluster import Cluster
 REPOSITORY = Path(__file__).resolve().parents[2]
 LATEEN = Path(sys.executable).parent / "lateen"
 RESYNC_SECONDS = 1.0
+"""Of tests, which would wait for the operator's own."""
+SHIPPED_RESYNC_SECONDS = 15.0
+"""The operator's default. Figures are taken with it: every resync asks everybody, and takes time from who serves."""
 START_TIMEOUT = 600
 STOP_TIMEOUT = 120
 LONG = 8192
