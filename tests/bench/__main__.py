@@ -16,7 +16,7 @@ from typing import Any
 
 from bench import figures, peers, prompt_scale, prompts, reindex, serving, table
 from lateen_cli.state import StateDir
-from stack.local import REPOSITORY, LocalStack
+from stack.local import REPOSITORY, SHIPPED_RESYNC_SECONDS, LocalStack
 from stack.parts import RayServe, Weaviate
 
 
@@ -65,7 +65,7 @@ def measure_prompt_scale(root: Path) -> dict[str, Any]:
     where = machine()
     stack = LocalStack(StateDir.at(root))
     try:
-        stack.start(prompt_scale.RESYNC_SECONDS)
+        stack.start(SHIPPED_RESYNC_SECONDS)
         return prompt_scale.measure(stack) | {"load_before": where["load_before"]}
     finally:
         stack.stop()

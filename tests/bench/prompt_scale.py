@@ -36,15 +36,13 @@ WAVE_SECONDS = 90
 """Longest time until all templates are live in a version."""
 
 LOAD_CLIENTS, LOAD_PAUSE = 2, 0.1
-RESYNC_SECONDS = 15.0
-"""The operator's default."""
 
 _PATH = f"/apis/{names.API_VERSION}/namespaces/{NAMESPACE}/prompttemplates"
 _TEXT = "Answer from these sources only, in the language of the question, and say so when they don't tell. "
 
 
 def measure(stack: LocalStack) -> dict[str, Any]:
-    """All figures; `stack` has just been started with RESYNC_SECONDS."""
+    """All figures; `stack` has just been started with the resync that ships."""
     stack.cluster.apply(manifests.namespace_manifest(NAMESPACE))
     operator = psutil.Process(stack.pid("operator"))
     started = time.monotonic()

@@ -217,7 +217,7 @@ async def test_closing_an_answer_aborts_it(engine: VllmGenerator) -> None:
     other = asyncio.create_task(answer(engine))
     events = engine.generate(request(QUESTION, max_tokens=1500, logit_bias={2: -100.0}))
     await anext(events)
-    await events.aclose()  # type: ignore[attr-defined]  # an async generator
+    await events.aclose()
     assert await other
     assert engine._engine.get_num_unfinished_requests() == 0
 

@@ -27,6 +27,9 @@ from stack.cluster import Cluster
 REPOSITORY = Path(__file__).resolve().parents[2]
 LATEEN = Path(sys.executable).parent / "lateen"
 RESYNC_SECONDS = 1.0
+"""Of tests, which would wait for the operator's own."""
+SHIPPED_RESYNC_SECONDS = 15.0
+"""The operator's default. Figures are taken with it: every resync asks everybody, and takes time from who serves."""
 PLACEMENT_SECONDS = 12.0
 """After this time a replica without a node has no room: on one node there is nothing to wait for but processes."""
 START_TIMEOUT = 600

@@ -106,7 +106,7 @@ async def test_a_replica_serves_what_it_loaded(volumes: Path, monkeypatch: pytes
     assert await model.tokenize(["ab"]) == [[(0, 1), (1, 2)]]
     await model.check_health()
     events = [event async for event in model.generate(request("hi", max_tokens=3))]
-    assert [event["completion_tokens"] for event in events][-1] == 3
+    assert events[-1]["completion_tokens"] == 3
     assert events[-1]["finish_reason"] == "length"
     (counted,) = [item async for item in model.stream_count(request("hi"))]
     assert (counted["tokens"], counted["cut"]) == (events[-1]["prompt_tokens"], [])

@@ -226,7 +226,7 @@ async def test_cancelled_requests_in_a_crowd_change_no_answer(
         stream = engine.generate(request(text, max_tokens=None))
         for _ in range(events):
             await anext(stream)
-        await stream.aclose()  # type: ignore[attr-defined]  # an async generator
+        await stream.aclose()
 
     staying = [collect(engine.generate(request(text, max_tokens=50))) for text in TEXTS]
     leaving = [give_up(text * 2, events) for events, text in enumerate(TEXTS, start=1)]

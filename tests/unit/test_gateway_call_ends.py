@@ -9,7 +9,7 @@ import pytest
 from ray import serve
 
 from lateen_serving.gateway import handles
-from lateen_serving.gateway.handles import RayModels
+from lateen_serving.gateway.handles import RayModels, _cancel
 from unit.gateway_fakes import events
 from unit.test_gateway_handles import Handle, Stream
 
@@ -101,3 +101,42 @@ async def test_a_call_that_ended_is_not_cancelled_later(call: Call, monkeypatch:
         async with asyncio.timeout(0.2):
             await call.told.wait()
     assert not models._ending
+
+
+class Waiting:
+    """A Ray Serve response whose replica was found in the moment of its cancellation."""
+
+    def __init__(self) -> None:
+        self._replica_result_future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        """Ray Serve's own cancellation: it only knows results that were awaited."""
+        self._replica_result_future.cancel()
+
+
+class Result:
+    """The call inside the replica."""
+
+    def __init__(self) -> None:
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        """Stop it."""
+        self.cancelled = True
+
+
+async def test_call_assigned_while_cancelled_is_stopped_too() -> None:
+    """A result nobody has awaited is cancelled as well."""
+    response: Any = Waiting()
+    result = Result()
+    response._replica_result_future.set_result(result)
+    _cancel(response)
+    assert result.cancelled
+
+
+async def test_waiting_call_is_cancelled() -> None:
+    """A call that waits for a replica stops waiting."""
+    response: Any = Waiting()
+    _cancel(response)
+    assert response._replica_result_future.cancelled()

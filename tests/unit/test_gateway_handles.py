@@ -34,7 +34,7 @@ from lateen_serving.errors import (
     ServiceError,
     Unavailable,
 )
-from lateen_serving.gateway.handles import RayModels, _cancel, _translated
+from lateen_serving.gateway.handles import RayModels, _translated
 from lateen_serving.gateway.waiting import Wait
 from unit.gateway_fakes import events
 
@@ -139,45 +139,6 @@ async def test_own_cancellation_stays_one() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-
-
-class Call:
-    """A Ray Serve response whose replica was found in the moment of its cancellation."""
-
-    def __init__(self) -> None:
-        self._replica_result_future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self.cancelled = False
-
-    def cancel(self) -> None:
-        """Ray Serve's own cancellation: it only knows results that were awaited."""
-        self._replica_result_future.cancel()
-
-
-class Result:
-    """The call inside the replica."""
-
-    def __init__(self) -> None:
-        self.cancelled = False
-
-    def cancel(self) -> None:
-        """Stop it."""
-        self.cancelled = True
-
-
-async def test_call_assigned_while_cancelled_is_stopped_too() -> None:
-    """A result nobody has awaited is cancelled as well."""
-    response: Any = Call()
-    result = Result()
-    response._replica_result_future.set_result(result)
-    _cancel(response)
-    assert result.cancelled
-
-
-async def test_waiting_call_is_cancelled() -> None:
-    """A call that waits for a replica stops waiting."""
-    response: Any = Call()
-    _cancel(response)
-    assert response._replica_result_future.cancelled()
 
 
 class Stream:

@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Around every request: its context, the headers every reply has, one log line and the metrics. Used by `ingress.py`."""
+"""Around every request: its context, its errors as replies, the headers every reply has, one log line and the metrics.
+Used by `ingress.py`.
+"""
 
 import asyncio
 import re
 import uuid
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lateen_api.gateway_report import REPORT_PATH
@@ -19,7 +23,7 @@ _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
 class Accounting:
-    """ASGI middleware; also the last resort for exceptions no handler knows."""
+    """ASGI middleware."""
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self._app = app
@@ -56,7 +60,10 @@ class Accounting:
         try:
             await self._app(scope, receive, send)
         except Exception as error:
-            context.error = replies.of_exception(error, self._service.log)
+            if isinstance(error, HTTPException):
+                context.error = replies.of_http(error, scope["method"], Request(scope).url.path)
+            else:
+                context.error = replies.of_exception(error, self._service.log)
             if send.status:
                 raise
             await replies.error_response(context.error)(scope, receive, send)

@@ -3,21 +3,20 @@
 
 Plain Starlette: bodies are read and validated by `body.py`, because FastAPI's own way ignores unknown fields and answers
 with error objects that OpenAI's clients don't know, and the API's description is made by `openapi.py`. What else FastAPI
-adds would be three layers around every request.
+adds would be three layers around every request. Of Starlette's own layers there is none either: errors become replies in
+`accounting.py`, which is around every request in any case.
 """
 
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from lateen_api.gateway_report import REPORT_PATH
-from lateen_serving.errors import ServiceError
 from lateen_serving.gateway import (
     body,
     disconnect,
@@ -46,13 +45,21 @@ _CLIENT_CLOSED_REQUEST = 499
 
 def create(service: Service) -> Starlette:
     """The application of one replica."""
-    application = Starlette(
-        routes=[*_probes(service), *_reads(service), *_lists(service), *_writes(service)],
-        middleware=[Middleware(Accounting, service=service)],
-        exception_handlers={ServiceError: _service_error, HTTPException: _http_error},
-    )
+    # Ray Serve and Starlette both try the routes in this order, for every request.
+    routes = [*_writes(service), *_reads(service), *_lists(service), *_probes(service)]
+    application = _Web(service, routes)
     application.router.redirect_slashes = False
     return application
+
+
+class _Web(Starlette):
+    def __init__(self, service: Service, routes: list[Route]) -> None:
+        super().__init__(routes=routes)
+        self._service = service
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """Starlette calls this once."""
+        return Accounting(self.router, self._service)
 
 
 def _probes(service: Service) -> list[Route]:
@@ -189,14 +196,3 @@ def _admit(request: Request, path: str) -> RequestContext:
     context.endpoint = path
     authenticate(context, request.headers.get("authorization"))
     return context
-
-
-async def _service_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, ServiceError)
-    _context(request).error = error
-    return replies.error_response(error)
-
-
-async def _http_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    return await _service_error(request, replies.of_http(error, request.method, request.url.path))
