@@ -137,6 +137,10 @@ class Reason(StrEnum):
     STORE_UNAVAILABLE = "StoreUnavailable"
     """Weaviate does not answer."""
 
+    STORE_UNSUPPORTED = "StoreUnsupported"
+    """Weaviate, as it is set up, can't keep a collection as `spec.store` asks: `vectorIndex: dynamic` needs ASYNC_INDEXING,
+    `replicas` as many nodes. The message has its words."""
+
     GATEWAY_UNAVAILABLE = "GatewayUnavailable"
     """The gateway does not serve the catalog that contains this resource."""
 

@@ -225,6 +225,9 @@ class BuildReport(SpecType):
     embedded: int
     """Passages this synchronization embedded: 0 when nothing had changed."""
 
+    embedded_tokens: int = 0
+    """Tokens of those passages, as the embedder counts."""
+
     removed: int
     """Documents this synchronization removed."""
 

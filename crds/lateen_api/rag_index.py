@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """RAGIndex: documents parsed, chunked, embedded and kept searchable behind one alias."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -14,10 +14,14 @@ MAX_KEPT_REVISIONS = 10
 """Earlier revisions of one index that can be kept."""
 
 REVISED = ("parsing", "pipeline", "chunking", "embedding", "store")
-"""Fields of the spec that a revision consists of; of `embedding` it is the model's revision that counts."""
+"""Fields of the spec that a revision consists of, beside the embedder's own revision: a change of one builds a new
+collection beside the live one, for they decide about vectors and passages."""
 
 LAYOUT = 2
 """Of the collections in Weaviate; a new number builds every index anew beside its live collection."""
+
+SYNCING = ("sources", "sync")
+"""Fields of which a change synchronizes the live collection."""
 
 
 class Parsing(SpecType):
@@ -98,7 +102,7 @@ class Store(SpecType):
     vector_index: Literal["hnsw", "flat", "dynamic"] = "hnsw"
     """`hnsw` is a graph: fast, in memory, approximate. `flat` compares with every vector: exact and small, for up to
     some ten thousand passages. `dynamic` is flat until it has 10,000 vectors, then hnsw; Weaviate must run with
-    ASYNC_INDEXING."""
+    ASYNC_INDEXING (one machine: `ASYNC_INDEXING=true lateen up`), else the reason is `StoreUnsupported`."""
 
     compression: Literal["none", "rq", "bq", "pq"] = "none"
     """Vectors in memory: whole, or as 8-bit numbers (`rq`, rotational: a quarter of the memory and nearly the same
@@ -266,5 +270,10 @@ class RAGIndexSpec(SpecType):
     def revision(self, embedder_revision: str) -> str:
         """Hash of what changes vectors or chunks; sources, retrieval and schedule change in place."""
         part = self.dump()
-        content = {key: part.get(key) for key in REVISED if key != "embedding"}
+        content = {key: part.get(key) for key in REVISED}
         return names.revision(content | {"embedder": embedder_revision, "layout": LAYOUT})
+
+    def synced(self) -> dict[str, Any]:
+        """What of the spec decides which documents are indexed."""
+        part = self.dump()
+        return {key: part[key] for key in SYNCING}

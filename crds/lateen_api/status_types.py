@@ -217,6 +217,22 @@ class IndexRevisionStatus(StatusType):
     """Whether queries go to it."""
 
 
+class EmbeddingStatus(StatusType):
+    """How fast an index was filled: what `lateen plan` reckons with."""
+
+    embedder: str | None = None
+    """The embedder, by its `modelId`."""
+
+    passages: Count | None = None
+    """Passages that were embedded."""
+
+    tokens: Count | None = None
+    """Their tokens, as the embedder counts."""
+
+    seconds: Count | None = None
+    """Seconds that the whole synchronization took, reading and storing included, rounded up."""
+
+
 class RAGIndexStatus(Status):
     """What a RAGIndex has become."""
 
@@ -270,6 +286,9 @@ class RAGIndexStatus(Status):
 
     quality: QualityStatus | None = None
     """What the last build found in the live collection; see `spec.quality`."""
+
+    embedding: EmbeddingStatus | None = None
+    """How fast the last synchronization was that embedded at least a tenth of the index."""
 
     fingerprint: str | None = None
     """Identifies what the last synchronization indexed; it differs while something newer waits."""

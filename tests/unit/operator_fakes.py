@@ -5,11 +5,12 @@ Time and progress move only when a test says so (`World.tick`). Every write is r
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from lateen_api import names
+from lateen_api import names, packing
+from lateen_api.catalog import Catalog
 from lateen_api.gateway_report import Facts, Traffic
 from lateen_api.index_build import BuildReport, DocumentFailure, SourceReport
 from lateen_operator.cache import ResourceCache
@@ -21,8 +22,10 @@ from lateen_operator.seams import (
     JobStatus,
     Key,
     Kind,
+    ListedRevisions,
     Node,
     Resource,
+    RevisionChange,
     ServeApplication,
     StoredRevision,
     Unavailable,
@@ -167,12 +170,11 @@ class FakeWorld:
         self.applications[name] = self._started(self.applications[name])
 
     def _gateway_catalog(self) -> str | None:
-        from lateen_api.catalog import Catalog
-
         gateway = self.applications.get(names.GATEWAY_APPLICATION)
         if gateway is None or gateway.status != "RUNNING" or gateway.config is None:
             return None
-        return Catalog.parse(gateway.config["deployments"][0]["user_config"]["catalog"]).revision
+        text = gateway.config["deployments"][0]["user_config"]["catalog"]
+        return Catalog.parse(packing.unpack(text)).revision
 
     def _ended(self, job: Job) -> Job:
         if self.failing_jobs is not None:
@@ -223,9 +225,12 @@ class FakeCluster:
     async def api_keys(self) -> Mapping[str, str]:
         return {"default": "0" * 64}
 
-    async def revisions(self) -> Sequence[StoredRevision]:
+    async def revisions(self, namespace: str) -> ListedRevisions:
         self.world.revision_lists += 1
-        return list(self.world.stored)
+        return ListedRevisions(list(self.world.stored), str(self.world.version))
+
+    async def watch_revisions(self, namespace: str, since: str) -> AsyncGenerator[RevisionChange, None]:
+        yield RevisionChange(since)
 
     async def store_revision(
         self, owner: Resource, revision: str, number: int, data: Mapping[str, Any]
@@ -312,7 +317,7 @@ class FakeOperator:
 
     async def once(self) -> None:
         """Reconcile everything once, as a resync does."""
-        await self.revisions.relist()
+        await self.revisions.relist("")
         for kind in Kind:
             listed = [item for item in self.world.resources.values() if item.key.kind is kind]
             self.cache.replace(kind, listed)

@@ -75,7 +75,7 @@ async def test_first_build_indexes_everything(world: World) -> None:
     assert world.embedder.embedded == ["A\n\none", "A > B\n\ntwo", "three"]
     assert report == BuildReport(
         fingerprint="f", started_at="2026-01-02T00:00:00+00:00", finished_at="2026-01-02T00:00:00+00:00",
-        documents=2, chunks=3, tokens=8, embedded=3, removed=0, failed=0,
+        documents=2, chunks=3, tokens=8, embedded=3, embedded_tokens=8, removed=0, failed=0,
         sources=[SourceReport(name="s", documents=2, changed=2, read_at="2026-01-02T00:00:00+00:00")],
     )  # fmt: skip
     assert world.store.report == report

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the status of a RAGIndex says. Pure; called by `reconcile/indexes.py`."""
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -16,6 +17,9 @@ from lateen_operator.plan.indexes import IndexPlan, due
 from lateen_operator.plan.world import World
 from lateen_operator.seams import Key, Resource
 from lateen_operator.status import Report, Verdict, timestamp, unix
+
+_TELLING_SHARE = 10
+"""A build that embeds less than one of so many tokens of the index spends its time on other things."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +117,8 @@ def _fields(
         "nextSyncTime": _next_sync(made.spec, world.now),
         "lastHandledSync": newest.asked or None if newest else None,
     }
+    if live is not None and entry is not None:
+        fields["embedding"] = _embedding(resource, entry.embedder, live)
     if builds.building and made.spec and made.embedder:
         fields["building"] = made.spec.revision(made.embedder.revision)
     return fields | (
@@ -122,6 +128,19 @@ def _fields(
 
 def _live(entry: catalog.Index | None, live: BuildReport | None) -> dict[str, BuildReport | None]:
     return {entry.collection: live} if entry else {}
+
+
+def _embedding(resource: Resource, embedder: str, live: BuildReport) -> dict[str, Any] | None:
+    """The speed of the live collection's last build; the one known before where that build says little about it."""
+    if live.embedded_tokens == 0 or live.embedded_tokens * _TELLING_SHARE < live.tokens:
+        known: dict[str, Any] | None = resource.status.get("embedding")
+        return known
+    return {
+        "embedder": embedder,
+        "passages": live.embedded,
+        "tokens": live.embedded_tokens,
+        "seconds": max(1, math.ceil(unix(live.finished_at) - unix(live.started_at))),
+    }
 
 
 def _next_sync(spec: RAGIndexSpec | None, now: float) -> str | None:

@@ -211,8 +211,7 @@ def fingerprint(
 ) -> str:
     """Identifies what is to be indexed now: sources, the content of ConfigMaps, the schedule's tick, the annotation."""
     content = {
-        "sources": spec.dump()["sources"],
-        "sync": spec.dump()["sync"],
+        **spec.synced(),
         "configMaps": {
             source: {key: names.key_digest(value.decode("latin-1")) for key, value in files.items()}
             for source, files in config_maps.items()

@@ -6,7 +6,7 @@ the synchronization as a whole failed, and one of the lines printed is `lateen-f
 killed at any moment and run again.
 
 The whole of it is one asyncio driver. Files are parsed in Ray tasks, which they may kill; the embedder's replicas do the
-heavy work, next to the queries they answer.
+heavy work, next to the queries they answer: `pacing.py` lets those go first.
 """
 
 import asyncio
@@ -24,6 +24,7 @@ from lateen_api.quantities import quantity
 from lateen_api.serve_config import REPLICA_FAILURE
 from lateen_serving.rag.cursor_store import WeaviateCursors
 from lateen_serving.rag.embedder import ServeEmbedder
+from lateen_serving.rag.pacing import Paced
 from lateen_serving.rag.parsing.isolation import Isolated
 from lateen_serving.rag.parsing.tasks import RayRunner
 from lateen_serving.rag.protocol import BuildFailure
@@ -65,7 +66,7 @@ async def _build(request: BuildRequest, settings: ServingSettings) -> BuildRepor
             )
             cursors = WeaviateCursors(connection, request.collection)
             store = WeaviateStore(connection, request.collection, request.store)
-            embedder = ServeEmbedder(request.embedder_application)
+            embedder = Paced(ServeEmbedder(request.embedder_application))
             runner = RayRunner(request.pipeline)
             runner.warm_up()
             vectors = WeaviateVectors(connection, request.collection)

@@ -26,7 +26,17 @@ from lateen_api.index_build import (
     SourceReport,
 )
 from lateen_api.quantities import quantity
-from lateen_serving.rag import cursors, planning, quality, reading, sidecars, sieve, source_reports, sources
+from lateen_serving.rag import (
+    cursors,
+    pacing,
+    planning,
+    quality,
+    reading,
+    sidecars,
+    sieve,
+    source_reports,
+    sources,
+)
 from lateen_serving.rag.bounded import Turns, each
 from lateen_serving.rag.cutting import Content, Cutter
 from lateen_serving.rag.parsing.parsed import Raw, Refused
@@ -49,9 +59,8 @@ from lateen_serving.rag.protocol import (
 WINDOWS_AT_ONCE = 2
 """While one window waits for the embedder, the other is read or written."""
 
-EMBED_TEXTS = 32
-EMBED_CALLS = 4
-"""Texts per call and calls in flight: enough to keep a replica's batches full."""
+EMBED_TEXTS, EMBED_CALLS = pacing.TEXTS, pacing.CALLS
+"""Texts embedded and stored together, and how many such batches are under way."""
 
 READS_AT_ONCE = 8
 
@@ -72,6 +81,7 @@ class _Tally:
     """By source, of those that could be read."""
     counts: source_reports.Counts = field(default_factory=source_reports.Counts)
     embedded: int = 0
+    embedded_tokens: int = 0
     removed: int = 0
 
 
@@ -136,6 +146,7 @@ class Synchronization:
         self._sieve.remember(self._tally.ledger[key] for key in todo.kept)
         await self._index([documents[key] for key in todo.changed])
         await self._remove(todo.removed)  # only now: a renamed document is found under one name or the other
+        await self._store.settle()
         report = self._report(started, await self._quality())
         if self._remembered is not None:
             await self._remembered.write(cursors.encode(self._kept))
@@ -280,9 +291,11 @@ class Synchronization:
         await each(batches, self._embed, EMBED_CALLS)
         dropped = [item.content.document.id for item in done if not item.chunks]
         await self._store.drop_chunks([key for key in dropped if key in known])
-        for item in done:
-            if item.chunks and item.content.document.id in known:
-                await self._store.drop_stale(item.content.document.id, item.content.content_hash)
+        stale = [item.content for item in done if item.chunks and item.content.document.id in known]
+        if stale:
+            await self._store.settle()  # so that something of each document can be found at any moment
+        for content in stale:
+            await self._store.drop_stale(content.document.id, content.content_hash)
         entries = [item.entry for item in done]
         await self._store.put_entries(entries)
         self._tally.ledger.update({entry.document_id: entry for entry in entries})
@@ -293,6 +306,7 @@ class Synchronization:
             found = await self._embedder.embed([chunk.embedded for chunk in chunks])
         await self._store.put_chunks(chunks, found["vectors"])
         self._tally.embedded += len(chunks)
+        self._tally.embedded_tokens += sum(chunk.tokens for chunk in chunks)
 
     async def _remove(self, document_ids: Sequence[str]) -> None:
         if not document_ids:
@@ -339,6 +353,7 @@ class Synchronization:
             chunks=sum(entry.chunks for entry in entries),
             tokens=sum(entry.tokens for entry in entries),
             embedded=self._tally.embedded,
+            embedded_tokens=self._tally.embedded_tokens,
             removed=self._tally.removed,
             failed=len(failures),
             failures=failures[:MAX_LISTED_FAILURES],
