@@ -2,8 +2,8 @@
 """Whether a collection holds what its ledger says and whether its searches find it. Called by `sync.py`.
 
 Recall is measured against distances computed here, over all vectors streamed page by page: an exact search by
-Weaviate itself can't be had of a collection with a graph, and would trust the index that is to be judged. Reading the
-vectors once costs a few percent of embedding them, and memory for one page.
+Weaviate itself can't be had of a collection with a graph, and would trust the index that is to be judged. Every
+vector is read once; memory is for one page.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
