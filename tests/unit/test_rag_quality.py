@@ -10,7 +10,6 @@ import pytest
 from lateen_api.index_build import BuildRequest, Recall
 from lateen_api.rag_index import Quality
 from lateen_serving.rag import quality
-from lateen_serving.rag.protocol import BuildFailure
 from lateen_serving.rag.quality import Page, distances
 
 DIMENSION = 8
@@ -25,12 +24,8 @@ class MemoryVectors:
         self.all = dict(zip(ids, vectors.tolist(), strict=True))
         self.distance = distance
         self.lost: set[str] = set()
-        self.queue: list[int] = []
         self.largest_page = 0
         self.searches = 0
-
-    async def queued(self) -> int:
-        return self.queue.pop(0) if self.queue else 0
 
     async def page(self, after: str | None, limit: int) -> Page:
         ids = [key for key in self.all if after is None or key > after][:limit]
@@ -117,24 +112,6 @@ async def test_passages_without_a_right_vector_do_not_count() -> None:
     vectors.all[others[-1]] = [1.0] * 3
     found = await quality.measure(vectors, "cosine", DIMENSION, Quality(samples=10, k=3))
     assert (found.objects, found.dimension) == (28, 0)
-
-
-async def test_vectors_that_wait_to_be_indexed_are_waited_for() -> None:
-    """As long as the queue becomes shorter; the failure says how many are left."""
-    pauses: list[float] = []
-
-    async def pause(seconds: float) -> None:
-        pauses.append(seconds)
-
-    vectors = MemoryVectors(cloud(20))
-    vectors.queue = [900, 500, 500, 20]
-    asked = Quality(samples=5, k=2)
-    await quality.measure(vectors, "cosine", DIMENSION, asked, pause)
-    assert len(pauses) == 4
-    vectors.queue = [7] * 1000
-    with pytest.raises(BuildFailure, match="7 vectors wait") as caught:
-        await quality.measure(vectors, "cosine", DIMENSION, asked, pause)
-    assert caught.value.reason == "StoreUnavailable"
 
 
 @pytest.mark.parametrize(

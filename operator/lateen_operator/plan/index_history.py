@@ -13,7 +13,7 @@ from typing import Any
 from lateen_api import catalog, names
 from lateen_api.conditions import Reason
 from lateen_api.index_build import BuildReport
-from lateen_api.rag_index import REVISED, RAGIndexSpec
+from lateen_api.rag_index import MAX_KEPT_REVISIONS, REVISED, RAGIndexSpec
 from lateen_operator.plan import indexes
 from lateen_operator.plan.indexes import IndexPlan
 from lateen_operator.plan.world import World
@@ -44,11 +44,11 @@ def plan(resource: Resource, made: IndexPlan, world: World) -> HistoryPlan:
     stored = world.revisions.get(resource.uid, ())
     current = made.entry.revision if made.entry else ""
     live = next((item for item in stored if item.revision == current), None)
-    if made.spec is None or made.collection is None or made.embedder is None:
-        return HistoryPlan(live, tuple(item for item in stored if item is not live))
-    used = {current, made.spec.revision(made.embedder.revision)}
-    earlier = [item for item in stored if item.revision not in used]
+    wanted = made.spec.revision(made.embedder.revision) if made.spec and made.embedder else ""
+    earlier = [item for item in stored if item.revision not in (current, wanted)]
     there = [item for item in earlier if collection(resource, item) in world.store.collections]
+    if made.spec is None or made.embedder is None:
+        return HistoryPlan(live, tuple(there))
     kept = tuple(there[: made.spec.revision_history_limit])
     forget = tuple(item.name for item in earlier if item not in there)
     newest = max((item.number for item in stored), default=0)
@@ -110,7 +110,8 @@ def rows(
 ) -> list[dict[str, Any]]:
     """`status.revisions`: the live one and the kept ones, newest first."""
     listed = [history.live] if history.live else []
-    return [_row(resource, item, history, reports) for item in (*listed, *history.kept)]
+    shown = [*listed, *history.kept][: MAX_KEPT_REVISIONS + 1]
+    return [_row(resource, item, history, reports) for item in shown]
 
 
 def _row(

@@ -2,11 +2,10 @@
 """Whether a collection holds what its ledger says and whether its searches find it. Called by `sync.py`.
 
 Recall is measured against distances computed here, over all vectors streamed page by page: an exact search by
-Weaviate itself can't be had of a collection with a graph, and would trust the index that is to be judged. Reading the
-vectors once costs a few percent of embedding them, and memory for one page.
+Weaviate itself can't be had of a collection with a graph, and would trust the index that is to be judged. Every
+vector is read once; memory is for one page.
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -17,15 +16,11 @@ import numpy.typing as npt
 from lateen_api.index_build import BuildRequest, QualityReport, Recall
 from lateen_api.rag_index import Quality
 from lateen_serving.rag.bounded import each
-from lateen_serving.rag.protocol import BuildFailure
 
 PAGE = 500
 """Vectors in memory at once."""
 
 SEARCHES_AT_ONCE = 8
-
-STANDSTILL_SECONDS = 300.0
-"""Longest time in which Weaviate's queue of vectors does not become shorter."""
 
 _ROUNDING = 1e-5
 """Relative: two vectors this much apart are equally near, as Weaviate calculates with 32 bits."""
@@ -51,10 +46,6 @@ class Vectors(Protocol):
 
     Every method retries what may heal by itself; BuildFailure(StoreUnavailable) after that.
     """
-
-    async def queued(self) -> int:
-        """Vectors that searches don't see yet because they wait to be indexed."""
-        ...
 
     async def page(self, after: str | None, limit: int) -> Page:
         """Those with the next ids after a UUID, which need not exist; None: from the first."""
@@ -95,27 +86,19 @@ async def check(
     )
 
 
-async def measure(
-    vectors: Vectors,
-    distance: str,
-    expected: int,
-    asked: Quality,
-    pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
-) -> QualityReport:
+async def measure(vectors: Vectors, distance: str, expected: int, asked: Quality) -> QualityReport:
     """The whole look: every vector is read, and the neighbours of some are searched.
 
     Args:
-        vectors: Of the collection, which nobody changes meanwhile.
+        vectors: Of the collection, which nobody changes meanwhile and whose searches know all of them.
         distance: `cosine`, `dot` or `l2-squared`.
         expected: Length of the embedder's vectors.
         asked: How many samples and neighbours.
-        pause: Waits so many seconds.
 
     Raises:
-        BuildFailure: Weaviate does not answer, or does not get on with indexing the vectors.
+        BuildFailure: Weaviate does not answer.
 
     """
-    await _indexed(vectors, pause)
     samples = await _sampled(vectors, asked.samples, expected)
     nearest = np.full((len(samples.ids), asked.k), np.inf)
     objects, dimension = 0, None
@@ -134,18 +117,6 @@ async def measure(
         k=asked.k,
     )
     return QualityReport(objects=objects, dimension=dimension, expected=expected, recall=recall)
-
-
-async def _indexed(vectors: Vectors, pause: Callable[[float], Awaitable[None]]) -> None:
-    """Wait until searches see all vectors; where Weaviate indexes them while they are written, at once."""
-    left, waited = await vectors.queued(), 0.0
-    while left:
-        if waited >= STANDSTILL_SECONDS:
-            message = f"{left} vectors wait for Weaviate to index them, and it does not get on with it"
-            raise BuildFailure("StoreUnavailable", message)
-        await pause(1.0)
-        now = await vectors.queued()
-        left, waited = now, 0.0 if now < left else waited + 1.0
 
 
 async def _sampled(vectors: Vectors, wanted: int, expected: int) -> Page:

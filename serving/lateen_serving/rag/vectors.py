@@ -17,15 +17,6 @@ class WeaviateVectors:
     def __init__(self, connection: Connection, collection: str, patience: Patience = PATIENCE) -> None:
         self._connection, self._collection, self._patience = connection, collection, patience
 
-    async def queued(self) -> int:
-        """Vectors that searches don't see yet; always 0 unless Weaviate runs with ASYNC_INDEXING."""
-
-        async def operation() -> int:
-            shards = await (await self._connection.collection(self._collection)).config.get_shards()
-            return sum(int(shard.vector_queue_size) for shard in shards)
-
-        return await self._insist(operation)
-
     async def page(self, after: str | None, limit: int) -> Page:
         """Those with the next ids after a UUID; None: from the first."""
 
