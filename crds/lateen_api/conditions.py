@@ -121,6 +121,10 @@ class Reason(StrEnum):
     BUILD_FAILED = "BuildFailed"
     """The build job failed; it is retried with backoff."""
 
+    QUALITY_CHECK_FAILED = "QualityCheckFailed"
+    """A new collection is complete but not what `spec.quality` asks for, so that queries don't go to it; or the live one is
+    not (any more). The message has the figures and what helps."""
+
     DOCUMENTS_FAILED = "DocumentsFailed"
     """Some documents could not be indexed; the others are."""
 

@@ -124,16 +124,10 @@ def _action(
     return "InPlace" if causes or others else "None"
 
 
-def work(
-    change: Change,
-    present: RAGIndexSpec,
-    wanted: RAGIndexSpec,
-    status: RAGIndexStatus,
-    dimension: int | None = None,
-) -> Work:
+def work(change: Change, present: RAGIndexSpec, wanted: RAGIndexSpec, status: RAGIndexStatus) -> Work:
     """What the new collection of a `Rebuild` takes: all that stays in the index is embedded again.
 
-    `dimension` is the length of the live collection's vectors; what another embedder's have is not known here.
+    Its vectors are taken to be as long as those of the live one; another embedder's may not be.
     """
     if status.documents is None or status.chunks is None or status.tokens is None:
         return Work()
@@ -143,6 +137,7 @@ def work(
     passages, tokens = _cut(present, wanted, status.documents, status.chunks, status.tokens)
     passages, tokens = round(passages * share), round(tokens * share)
     speed = _speed(status)
+    dimension = status.quality.dimension if status.quality else None
     return Work(
         documents,
         passages,

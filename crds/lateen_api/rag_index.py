@@ -175,6 +175,22 @@ class Retrieval(SpecType):
     """A second look by a reranker; default: none."""
 
 
+class Quality(SpecType):
+    """What a new collection has to prove before queries go to it: as many passages as its ledger says, vectors of the
+    embedder's length, and searches that find what is there. While it does not, the collection before it keeps answering.
+    """
+
+    min_recall: Share = "0.9"
+    """Smallest share of the `k` nearest passages that a vector search must find, compared with an exact one; "0" asks for
+    none. `store.vectorIndex` and `store.compression` decide how much is found."""
+
+    samples: Annotated[int, Field(ge=1, le=1000)] = 100
+    """Passages, spread evenly over the collection, whose neighbours are searched in both ways."""
+
+    k: Annotated[int, Field(ge=1, le=100)] = 10
+    """Neighbours of each."""
+
+
 class Schedule(SpecType):
     """When sources are read again without a change of the resource."""
 
@@ -226,6 +242,9 @@ class RAGIndexSpec(SpecType):
 
     retrieval: Retrieval = Retrieval()
     """How questions find passages."""
+
+    quality: Quality = Quality()
+    """What a new collection has to prove before queries go to it."""
 
     schedule: Schedule | None = None
     """When sources are read again. Without it: when the resource or a ConfigMap changes, or the annotation

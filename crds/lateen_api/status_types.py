@@ -325,6 +325,25 @@ class EmbeddingStatus(StatusType):
     """Seconds that the whole synchronization took, reading and storing included, rounded up."""
 
 
+class QualityStatus(StatusType):
+    """What the last build found in the live collection; see `spec.quality`."""
+
+    recall: str | None = None
+    """Share of the nearest passages that searches find, such as `0.9870`; measured before queries went to the collection."""
+
+    samples: Count | None = None
+    """Passages whose neighbours were searched for that."""
+
+    k: Count | None = None
+    """Neighbours of each."""
+
+    objects: Count | None = None
+    """Passages in the collection."""
+
+    dimension: Count | None = None
+    """Length of their vectors."""
+
+
 class RAGIndexStatus(Status):
     """What a RAGIndex has become."""
 
@@ -372,6 +391,9 @@ class RAGIndexStatus(Status):
 
     embedding: EmbeddingStatus | None = None
     """How fast the last synchronization was that embedded at least a tenth of the index."""
+
+    quality: QualityStatus | None = None
+    """What the last build found in the live collection; see `spec.quality`."""
 
     fingerprint: str | None = None
     """Identifies what the last synchronization indexed; it differs while something newer waits."""

@@ -207,6 +207,10 @@ REFUSED = [
     variable("spec.variables[0].type: Unsupported value", type="set"),
     variable("spec.variables[0].from: Unsupported value", from_="weather"),
     variable("clock is only for from: clock", clock={}),
+    variable("retrieval is only for from: retrieval", retrieval={"indexRefs": [{"name": "a"}]}),
+    variable(
+        "indexRefs in body should have at least 1 items", from_="retrieval", retrieval={"indexRefs": []}
+    ),
     variable("identity is only for from: identity", identity={}),
     variable("metadata.key belongs to from: metadata", from_="metadata"),
     variable("type: enum needs a rule with oneOf", type="enum"),

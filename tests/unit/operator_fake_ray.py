@@ -36,7 +36,8 @@ class FakeServe:
         adapted = {name: found for name, app in world.applications.items() if (found := _adapted(app))}
         facts, traffic = adapted | world.facts, dict(world.traffic)
         uses = copy.deepcopy(world.prompt_uses)
-        return ServeState(dict(world.applications), world.served_catalog, world.nodes, facts, traffic, uses)
+        catalogs = frozenset(each for each in (world.served_catalog, world.lagging_catalog) if each)
+        return ServeState(dict(world.applications), catalogs, world.nodes, facts, traffic, uses)
 
     async def apply(self, config: Mapping[str, Any]) -> None:
         wanted = {entry["name"]: json.loads(json.dumps(entry)) for entry in config["applications"]}

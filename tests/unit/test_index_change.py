@@ -25,6 +25,7 @@ LIVE = RAGIndexStatus.model_validate(
     {
         "documents": 100, "chunks": 500, "tokens": 100_000,
         "sources": [{"name": "notes", "documents": 60}, {"name": "sent", "documents": 40}],
+        "quality": {"dimension": 384},
         "embedding": {"embedder": "d.minilm", "passages": 500, "tokens": 100_000, "seconds": 50},
     }
 )  # fmt: skip
@@ -130,7 +131,7 @@ def test_the_work_of_a_rebuild_is_told_from_the_live_collection(
 ) -> None:
     """All that stays is embedded again, at the speed measured last."""
     wanted = spec(**more)
-    found = index_change.work(between(wanted), spec(), wanted, LIVE, dimension=384)
+    found = index_change.work(between(wanted), spec(), wanted, LIVE)
     assert (found.documents, found.passages, found.tokens, found.seconds) == expected
     assert found.tokens_per_second == 2000
     assert found.disk_bytes is not None
@@ -142,6 +143,6 @@ def test_what_is_not_known_is_not_guessed() -> None:
     """Before the first synchronization nothing, without a measured speed no time, without a dimension no bytes."""
     wanted = spec(store={"distance": "dot"})
     assert index_change.work(between(wanted), spec(), wanted, RAGIndexStatus()) == Work()
-    unmeasured = LIVE.model_copy(update={"embedding": None})
+    unmeasured = LIVE.model_copy(update={"embedding": None, "quality": None})
     found = index_change.work(between(wanted), spec(), wanted, unmeasured)
     assert (found.tokens, found.seconds, found.disk_bytes) == (100_000, None, None)

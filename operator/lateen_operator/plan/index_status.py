@@ -8,10 +8,10 @@ from typing import Any
 
 from lateen_api import names
 from lateen_api.conditions import ConditionType, Reason
-from lateen_api.index_build import BuildReport, SourceReport
+from lateen_api.index_build import BuildReport, QualityReport, SourceReport
 from lateen_api.rag_index import RAGIndexSpec
 from lateen_operator.plan import schedules
-from lateen_operator.plan.index_gate import SOURCE_FAILURES
+from lateen_operator.plan.index_gate import SOURCE_FAILURES, unfit
 from lateen_operator.plan.indexes import IndexPlan, due
 from lateen_operator.plan.world import World
 from lateen_operator.seams import Key, Resource
@@ -79,6 +79,10 @@ def _served(made: IndexPlan, builds: BuildState) -> Report:
         reason = Reason(first.reason) if source else Reason.DOCUMENTS_FAILED
         message = f"{live.failed} not indexed; {first.document}: {first.message} The rest answers."
         return Report(Verdict("False", reason, message), stalled=True, again=builds.again)
+    low = unfit(made.spec, live) if made.spec else None
+    if low is not None:
+        answers = f"{low.message} The index answers all the same."
+        return Report(replace(low, message=answers), stalled=True, again=builds.again)
     if made.unranked is not None:
         return Report(made.unranked, stalled=True, again=5.0)
     verdict = Verdict("True", Reason.READY, f"{live.documents} documents in {live.chunks} passages")
@@ -145,10 +149,23 @@ def _counts(live: BuildReport, tick: float) -> dict[str, Any]:
             filter(None, (item.pending_since for item in live.sources)), default=None
         ),
         "pipeline": live.pipeline.dump(),
+        "quality": _quality(live.quality) if live.quality else None,
         "fingerprint": live.fingerprint,
         "lastSyncTime": live.finished_at,
         "lag": f"{max(0, round(unix(live.finished_at) - since))}s",
     }
+
+
+def _quality(found: QualityReport) -> dict[str, Any]:
+    figures = {"objects": found.objects, "dimension": found.dimension}
+    if found.recall is None:
+        return _known(figures)
+    measured = {"samples": found.recall.samples, "k": found.recall.k}
+    return _known(figures | measured | {"recall": f"{found.recall.value:.4f}"})
+
+
+def _known(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def lags(resources: Iterable[Resource], now: float) -> Iterator[tuple[Key, float]]:

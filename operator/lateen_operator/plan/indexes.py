@@ -5,7 +5,7 @@
 
 expected collection = hash(parsing, pipeline, chunking, store, embedder's revision)
 no report, or another fingerprint  -> a build job fills it, incrementally where it exists
-first complete report              -> the alias moves to it
+complete report that passes        -> the alias moves to it
 gateway serves it                  -> older collections go
 """
 
@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from lateen_api import catalog, names
 from lateen_api.conditions import Reason
-from lateen_api.index_build import BuildRequest
+from lateen_api.index_build import BuildRequest, Recall
 from lateen_api.model_deployment import ModelDeploymentSpec
 from lateen_api.rag_index import RAGIndexSpec
 from lateen_operator.plan import schedules
@@ -41,6 +41,11 @@ class IndexPlan:
     """Why the spec can't be followed now."""
     unranked: Verdict | None = None
     """Why passages are not reranked; the index is built and answers all the same."""
+
+    @property
+    def is_live(self) -> bool:
+        """Whether queries go to the collection that the spec asks for."""
+        return self.entry is not None and self.entry.collection == self.collection
 
 
 def plan(resource: Resource, world: World, models: Sequence[catalog.Model]) -> IndexPlan:
@@ -217,8 +222,8 @@ def fingerprint(
     return names.revision(content)
 
 
-def request(resource: Resource, made: IndexPlan, wanted: str) -> BuildRequest:
-    """The build that brings `made.collection` to fingerprint `wanted`."""
+def request(resource: Resource, made: IndexPlan, wanted: str, measured: Recall | None) -> BuildRequest:
+    """The build that brings `made.collection`, of which `measured` is known, to fingerprint `wanted`."""
     assert made.spec is not None
     assert made.embedder is not None
     assert made.collection is not None
@@ -234,6 +239,9 @@ def request(resource: Resource, made: IndexPlan, wanted: str) -> BuildRequest:
         pipeline=made.spec.pipeline,
         chunking=made.spec.chunking,
         store=made.spec.store,
+        quality=made.spec.quality,
+        live=made.is_live,
+        measured=measured,
         embedder_application=made.embedder.application,
         embedder=made.embedder.id,
         embedder_revision=made.embedder.revision,

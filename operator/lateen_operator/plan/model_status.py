@@ -68,7 +68,7 @@ def _short(made: ModelPlan, figures: Figures) -> Verdict | None:
     is_wanted = present is not None and made.wanted is not None and made.wanted["name"] == present.name
     if present is None or spec is None or not is_wanted or not figures.ready:
         return None
-    found = placement.shortage(spec.resources, present, world.serve.nodes, world.now)
+    found = placement.shortage(spec.resources, present, world)
     if found is None:
         return None
     message = f"{figures.ready} of {figures.target} replicas serve; {found.message}"

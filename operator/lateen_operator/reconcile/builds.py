@@ -50,8 +50,8 @@ class Builds:
             if moved:
                 return BuildState(built, built, building=True, fingerprint=wanted, again=0.1)
         jobs = await self._own_jobs(resource)
-        held = _held(made, built)
-        if not _is_due(resource, built, wanted, world):
+        held = index_gate.held(made, built)
+        if not _is_due(resource, made, built, wanted, world):
             await self._tidy(jobs)
             return BuildState(live, built, failure=held, fingerprint=wanted, again=5.0 if held else None)
         return await self._build(
@@ -90,7 +90,7 @@ class Builds:
         present = world.store.aliases.get(alias)
         if present == made.collection or made.collection is None:
             return False
-        if not index_gate.may_go_live(built, replaces=made.entry is not None):
+        if index_gate.held(made, built) is not None:
             return False
         await self._store.point_alias(alias, made.collection)
         drifted = made.collection == resource.status.get("collection")
@@ -130,7 +130,9 @@ class Builds:
         return building
 
     async def _submit(self, work: "_Work", number: int) -> None:
-        request = indexes.request(work.resource, work.made, work.wanted)
+        request = indexes.request(
+            work.resource, work.made, work.wanted, index_gate.measured(work.made, work.built)
+        )
         files = {REQUEST_FILE: json.dumps(request.dump()).encode()}
         for source, content in work.config_maps.items():
             # The folder says that the ConfigMap exists, also when it is empty.
@@ -167,20 +169,12 @@ class _Work:
         return f"{self.revision_stem}{self.wanted}-"
 
 
-def _held(made: IndexPlan, built: BuildReport | None) -> Verdict | None:
-    """Why a complete build does not go live: it lacks a source, and would replace what has it."""
-    is_live = made.entry is not None and made.entry.collection == made.collection
-    if built is None or is_live or index_gate.may_go_live(built, replaces=made.entry is not None):
-        return None
-    first = next((f for f in built.failures if f.reason in index_gate.SOURCE_FAILURES), built.failures[0])
-    reason = Reason(first.reason) if first.reason in index_gate.SOURCE_FAILURES else Reason.DOCUMENTS_FAILED
-    return Verdict("False", reason, f"{first.document}: {first.message}")
-
-
-def _is_due(resource: Resource, built: BuildReport | None, wanted: str, world: World) -> bool:
+def _is_due(
+    resource: Resource, made: IndexPlan, built: BuildReport | None, wanted: str, world: World
+) -> bool:
     if built is None or built.fingerprint != wanted:
         return True
-    return index_gate.retry_due(built, world.now, unready_seconds(resource, world.now))
+    return index_gate.retry_due(made, built, world.now, unready_seconds(resource, world.now))
 
 
 def _stem(resource: Resource) -> str:

@@ -49,6 +49,7 @@ class Reconciler:
             settings.gateway_port,
             settings.gateway_replicas,
             settings.gateway_url.rstrip("/"),
+            settings.placement_seconds,
         )
         self._cluster, self._cache, self._revisions, self._clock = cluster, cache, revisions, clock
         self._enqueue = enqueue

@@ -128,8 +128,7 @@ class Model:
             _log.exception("the user_config can't be followed")
 
     async def generate(self, request: GenerateRequest) -> AsyncIterator[TokenEvent]:
-        """See `protocol.Engine`; called with `handle.options(stream=True)`. The first event says that work has begun."""
-        yield TokenEvent(text="", prompt_tokens=0, completion_tokens=0)
+        """See `protocol.Engine`; called with `handle.options(stream=True)`."""
         events = self._engine.generate(request)
         try:
             async for event in events:
@@ -157,21 +156,20 @@ class Model:
         """See `protocol.Engine`."""
         return await self._engine.rerank(query, documents)
 
-    async def stream_count(self, request: GenerateRequest) -> AsyncIterator[Counted | None]:
-        """See `protocol.Engine.count`; the first item says only that work has begun."""
-        yield None
+    async def stream_count(self, request: GenerateRequest) -> AsyncIterator[Counted]:
+        """See `protocol.Engine.count`; a stream of one, as `stream_embed`."""
         yield await self._engine.count(request)
 
-    async def stream_embed(self, texts: list[str]) -> AsyncIterator[Embeddings | None]:
-        """`embed` for callers that must know when their wait for a replica is over: the first item says only that."""
-        yield None
+    async def stream_embed(self, texts: list[str]) -> AsyncIterator[Embeddings]:
+        """`embed` as a stream of one, for callers that must know when their wait for a replica is over: Ray Serve tells
+        them so of streams only.
+        """
         with self._clients.asking():
             found = await self._engine.embed(texts)
         yield found
 
-    async def stream_rerank(self, query: str, documents: list[str]) -> AsyncIterator[Ranking | None]:
+    async def stream_rerank(self, query: str, documents: list[str]) -> AsyncIterator[Ranking]:
         """`rerank`, likewise."""
-        yield None
         yield await self._engine.rerank(query, documents)
 
     async def tokenize(self, texts: list[str]) -> list[list[tuple[int, int]]]:

@@ -157,11 +157,7 @@ class TokenLogprob(TokenChoice):
 
 
 class TokenEvent(TypedDict):
-    """What is new of an answer: tokens that became ready together travel in one event.
-
-    The first event of a model application's stream says only that a replica has begun to work on the request: its text is
-    empty and its counts are 0. Engines do not send it.
-    """
+    """What is new of an answer: tokens that became ready together travel in one event."""
 
     text: str
     """New text; may be empty while a stop text or a multi-byte character is undecided."""

@@ -42,9 +42,7 @@ class ModelCaller(Protocol):
     """
 
     def generate(self, application: str, request: GenerateRequest) -> AsyncGenerator[TokenEvent, None]:
-        """Events of one answer, without the one that says that work has begun; closing the generator stops the work
-        in the replica, if the answer is not finished.
-        """
+        """Events of one answer; closing the generator stops the work in the replica, if the answer is not finished."""
         ...
 
     async def count(self, application: str, request: GenerateRequest) -> Counted:
@@ -199,6 +197,11 @@ class RequestContext:
         if number % self.choices == 0:
             self.prompt_tokens += now[0] - before[0]
             self.cached_tokens += now[1] - before[1]
+
+    @property
+    def has_searched(self) -> bool:
+        """Whether passages were looked for, and so are to be told of."""
+        return bool(self.indexes)
 
     def passages_read(self) -> list[Passage]:
         """The passages that the model was given: those found but for what was cut."""

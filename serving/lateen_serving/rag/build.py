@@ -31,6 +31,7 @@ from lateen_serving.rag.protocol import BuildFailure
 from lateen_serving.rag.sources import Surroundings
 from lateen_serving.rag.store import Connection, WeaviateStore
 from lateen_serving.rag.sync import Synchronization
+from lateen_serving.rag.vectors import WeaviateVectors
 from lateen_serving.settings import ServingSettings
 
 
@@ -68,7 +69,10 @@ async def _build(request: BuildRequest, settings: ServingSettings) -> BuildRepor
             embedder = Paced(ServeEmbedder(request.embedder_application))
             runner = RayRunner(request.pipeline)
             runner.warm_up()
-            run = Synchronization(request, store, embedder, Isolated(runner), around, remembered=cursors)
+            vectors = WeaviateVectors(connection, request.collection)
+            run = Synchronization(
+                request, store, embedder, Isolated(runner), around, remembered=cursors, vectors=vectors
+            )
             return await run.run()
     finally:
         await connection.aclose()
