@@ -168,5 +168,9 @@ class Reason(StrEnum):
     DRIFT_REPAIRED = "DriftRepaired"
     """Event: something outside differed from the spec and was put right."""
 
+    RETAINED = "Retained"
+    """Event: a RAGIndex is gone and its collections are still in Weaviate, as `spec.deletionPolicy` says; the message names
+    them."""
+
     DELETED = "Deleted"
     """Event: what existed outside the cluster has been removed."""

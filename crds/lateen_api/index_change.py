@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from lateen_api.rag_index import REBUILDING, RAGIndexSpec
+from lateen_api.rag_index import REVISED, RAGIndexSpec
 from lateen_api.status_types import RAGIndexStatus
 
 Action = Literal["None", "InPlace", "Sync", "Rebuild", "Create"]
@@ -102,9 +102,9 @@ def between(
     if present is None:
         return Change("Create", sources=_sources(None, wanted, status))
     found = list(_fields(present.dump(), wanted.dump(), "spec"))
-    causes = [each for each in found if _top(each) in REBUILDING]
+    causes = [each for each in found if _top(each) in REVISED]
     sources = _sources(present, wanted, status)
-    others = [each for each in found if _top(each) not in (*REBUILDING, "sources")]
+    others = [each for each in found if _top(each) not in (*REVISED, "sources")]
     return Change(_action(causes, sources, others, status.revision, revision), causes, sources, others)
 
 

@@ -10,12 +10,15 @@ from lateen_api.quantities import Quantity
 from lateen_api.rag_sources import Source
 from lateen_api.schema import ModelReference, SpecType, matching, named_items, rule, rules
 
+MAX_KEPT_REVISIONS = 10
+"""Earlier revisions of one index that can be kept."""
+
+REVISED = ("parsing", "pipeline", "chunking", "embedding", "store")
+"""Fields of the spec that a revision consists of, beside the embedder's own revision: a change of one builds a new
+collection beside the live one, for they decide about vectors and passages."""
+
 LAYOUT = 2
 """Of the collections in Weaviate; a new number builds every index anew beside its live collection."""
-
-
-REBUILDING = ("parsing", "pipeline", "chunking", "embedding", "store")
-"""Fields of the spec of which a change builds a new collection beside the live one: they decide about vectors and passages."""
 
 SYNCING = ("sources", "sync")
 """Fields of which a change synchronizes the live collection."""
@@ -253,13 +256,21 @@ class RAGIndexSpec(SpecType):
     sync: Sync = Sync()
     """What a synchronization does with documents that are gone."""
 
+    revision_history_limit: Annotated[int, Field(ge=0, le=MAX_KEPT_REVISIONS)] = 1
+    """Earlier revisions whose collections stay beside the live one: going back to one of them, by its old spec or
+    `lateen rollback rag/NAME`, embeds nothing. Each takes as much disk, and with `hnsw` memory, as the live one."""
+
+    deletion_policy: Literal["Delete", "Retain"] = "Delete"
+    """What becomes of the collections in Weaviate when this resource is deleted. `Retain` leaves them there, an Event names
+    them; an index that is made later, of the same name too, takes none of them over."""
+
     suspend: bool = False
     """True stops syncing without deleting anything; what is live keeps serving."""
 
     def revision(self, embedder_revision: str) -> str:
         """Hash of what changes vectors or chunks; sources, retrieval and schedule change in place."""
         part = self.dump()
-        content = {key: part.get(key) for key in REBUILDING}
+        content = {key: part.get(key) for key in REVISED}
         return names.revision(content | {"embedder": embedder_revision, "layout": LAYOUT})
 
     def synced(self) -> dict[str, Any]:

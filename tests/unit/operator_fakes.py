@@ -57,8 +57,6 @@ class FakeWorld:
     restarts: list[str] = field(default_factory=list)
     """Applications whose replicas were started anew."""
     served_catalog: str | None = None
-    lagging_catalog: str | None = None
-    """What a second replica of the gateway still serves."""
     facts: dict[str, Facts] = field(default_factory=dict)
     traffic: dict[str, Traffic] = field(default_factory=dict)
     prompt_uses: dict[str, dict[str, int]] = field(default_factory=dict)

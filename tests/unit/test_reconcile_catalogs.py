@@ -10,6 +10,7 @@ from lateen_api.catalog import ApiKey, Catalog
 from lateen_api.packing import pack
 from lateen_operator.plan.reading import Reader
 from lateen_operator.seams import Key, Kind
+from unit.operator_fake_ray import FakeServe
 from unit.operator_fakes import ready
 from unit.operator_specs import EMBEDDER, INDEX, LLM, PROMPT, catalog, index, model, prompt, settled
 
@@ -110,12 +111,12 @@ async def test_a_gateway_that_fails_holds_no_deletion_up() -> None:
     assert INDEX not in world.resources
 
 
-async def test_replicas_that_differ_tell_what_all_of_them_serve() -> None:
+async def test_replicas_that_differ_tell_what_all_of_them_serve(monkeypatch: pytest.MonkeyPatch) -> None:
     """While one lags behind, statuses are those of its catalog: what is live stays live, what is new waits for it."""
     world, operator = await settled()
     same = world.put(Kind.PROMPT_TEMPLATE, "same", prompt("1")).key
     await operator.settle()
-    world.lagging_catalog = world.served_catalog
+    monkeypatch.setattr(FakeServe, "lagging", frozenset({str(world.served_catalog)}))
     before = len(world.writes)
     world.put(Kind.PROMPT_TEMPLATE, "answer", prompt("2", "Say: {question}"))
     world.put(Kind.PROMPT_TEMPLATE, "other", prompt("1"))
@@ -127,7 +128,7 @@ async def test_replicas_that_differ_tell_what_all_of_them_serve() -> None:
     assert (world.resources[PROMPT].status["version"], ready(world, PROMPT)[0]) == ("1", "False")
     assert ready(world, other) == ("False", "Progressing")
     assert {f"status {key.name}" for key in (LLM, EMBEDDER, INDEX, same)}.isdisjoint(world.writes[before:])
-    world.lagging_catalog = None
+    monkeypatch.setattr(FakeServe, "lagging", frozenset())
     await operator.once()
     assert (world.resources[PROMPT].status["version"], ready(world, PROMPT)[0]) == ("2", "True")
     assert ready(world, other) == ("True", "Ready")

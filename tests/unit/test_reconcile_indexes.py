@@ -43,10 +43,10 @@ async def test_a_generator_can_not_embed() -> None:
 
 
 async def test_other_chunking_builds_beside_the_live_collection() -> None:
-    """Queries stay on the old collection until the new one is complete; then the old one is removed."""
+    """Queries stay on the old collection until the new one is complete; then the old one goes, if no history is wanted."""
     world, operator = await settled()
     old = catalog(world).indexes[0].collection
-    world.put(Kind.RAG_INDEX, "handbook", index(size=100))
+    world.put(Kind.RAG_INDEX, "handbook", index(size=100, revisionHistoryLimit=0))
     await operator.once()
     assert catalog(world).indexes[0].collection == old
     assert world.resources[INDEX].status["building"] is not None

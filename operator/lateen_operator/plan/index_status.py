@@ -3,15 +3,16 @@
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from lateen_api import names
+from lateen_api import catalog, names
 from lateen_api.conditions import ConditionType, Reason
 from lateen_api.index_build import BuildReport, QualityReport, SourceReport
 from lateen_api.rag_index import RAGIndexSpec
-from lateen_operator.plan import schedules
+from lateen_operator.plan import index_history, schedules
 from lateen_operator.plan.index_gate import SOURCE_FAILURES, unfit
+from lateen_operator.plan.index_history import HistoryPlan
 from lateen_operator.plan.indexes import IndexPlan, due
 from lateen_operator.plan.world import World
 from lateen_operator.seams import Key, Resource
@@ -35,14 +36,20 @@ class BuildState:
     """Why the last job failed."""
     fingerprint: str = ""
     """What is to be indexed now."""
+    stopping: bool = False
+    """A job of another revision may be at work: its collection would come back if it were deleted now."""
+    kept: dict[str, BuildReport | None] = field(default_factory=dict)
+    """Reports of the earlier collections that are kept, by collection."""
     again: float | None = None
 
 
-def report(resource: Resource, made: IndexPlan, builds: BuildState, world: World) -> Report:
+def report(
+    resource: Resource, made: IndexPlan, builds: BuildState, world: World, history: HistoryPlan
+) -> Report:
     """What the status of `resource` says."""
     settled = _verdict(made, builds, world)
     more = _synced(builds.live)
-    return replace(settled, fields=_fields(resource, made, builds, world), more=more)
+    return replace(settled, fields=_fields(resource, made, builds, world, history), more=more)
 
 
 def _verdict(made: IndexPlan, builds: BuildState, world: World) -> Report:
@@ -98,12 +105,15 @@ def _synced(live: BuildReport | None) -> dict[ConditionType, Verdict]:
     return {ConditionType.SYNCED: Verdict("True", Reason.SYNCED, "every document is indexed")}
 
 
-def _fields(resource: Resource, made: IndexPlan, builds: BuildState, world: World) -> dict[str, Any]:
+def _fields(
+    resource: Resource, made: IndexPlan, builds: BuildState, world: World, history: HistoryPlan
+) -> dict[str, Any]:
     entry, live, newest = made.entry, builds.live, builds.built or builds.live
     fields: dict[str, Any] = {
         "vectorStoreId": names.client_id(resource.key.namespace, resource.key.name),
         "revision": entry.revision if entry else None,
         "collection": entry.collection if entry else None,
+        "revisions": index_history.rows(resource, history, builds.kept | _live(entry, live)) or None,
         "nextSyncTime": _next_sync(made.spec, world.now),
         "lastHandledSync": newest.asked or None if newest else None,
     }
@@ -114,6 +124,10 @@ def _fields(resource: Resource, made: IndexPlan, builds: BuildState, world: Worl
     return fields | (
         _counts(live, due(resource, made.spec, unix(live.finished_at))) if live and made.spec else {}
     )
+
+
+def _live(entry: catalog.Index | None, live: BuildReport | None) -> dict[str, BuildReport | None]:
+    return {entry.collection: live} if entry else {}
 
 
 def _embedding(resource: Resource, embedder: str, live: BuildReport) -> dict[str, Any] | None:

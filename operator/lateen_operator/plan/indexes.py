@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a RAGIndex becomes: which collection it wants, which one queries use, what is to be indexed. Pure.
 
-`index_gate.py` judges builds, `index_status.py` tells it.
+`index_gate.py` judges builds, `index_history.py` keeps earlier revisions, `index_status.py` tells it.
 
 expected collection = hash(parsing, pipeline, chunking, store, embedder's revision)
 no report, or another fingerprint  -> a build job fills it, incrementally where it exists
 complete report that passes        -> the alias moves to it
-gateway serves it                  -> older collections go
+gateway serves it                  -> older collections go, but for the history
 """
 
 from collections.abc import Mapping, Sequence

@@ -7,7 +7,7 @@ from typing import Any
 
 from lateen_api import catalog
 from lateen_api.conditions import ConditionType, Reason
-from lateen_api.status_types import LastFailure
+from lateen_api.model_status import LastFailure
 from lateen_operator.plan import placement
 from lateen_operator.plan.model_fields import Figures
 from lateen_operator.plan.models import ModelPlan, users

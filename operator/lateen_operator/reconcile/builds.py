@@ -5,8 +5,9 @@ A job's id says what it builds (`lateen-UID-REVISION-FINGERPRINT-N`), so an oper
 finds it again and does not submit a second.
 """
 
+import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lateen_api.conditions import Reason
@@ -40,9 +41,8 @@ class Builds:
         try:
             config_maps = await self._config_maps(resource, made)
         except MissingConfigMap as error:
-            return BuildState(
-                live=live, failure=Verdict("False", Reason.REFERENCE_NOT_FOUND, str(error)), again=5.0
-            )
+            verdict = Verdict("False", Reason.REFERENCE_NOT_FOUND, str(error))
+            return BuildState(live=live, failure=verdict, stopping=True, again=5.0)
         wanted = indexes.fingerprint(resource, made.spec, config_maps, world.now)
         built = await self._built(made, world)
         if built is not None:
@@ -50,13 +50,19 @@ class Builds:
             if moved:
                 return BuildState(built, built, building=True, fingerprint=wanted, again=0.1)
         jobs = await self._own_jobs(resource)
-        held = index_gate.held(made, built)
+        work = _Work(resource, made, config_maps, wanted, live, built, index_gate.held(made, built))
+        if await self._stop_others(work, jobs):
+            return BuildState(live, built, True, fingerprint=wanted, stopping=True, again=0.5)
         if not _is_due(resource, made, built, wanted, world):
             await self._tidy(jobs)
-            return BuildState(live, built, failure=held, fingerprint=wanted, again=5.0 if held else None)
-        return await self._build(
-            _Work(resource, made, config_maps, wanted, live, built, held), jobs, world.now
-        )
+            again = 5.0 if work.held else None
+            return BuildState(live, built, failure=work.held, fingerprint=wanted, again=again)
+        return await self._build(work, jobs, world.now)
+
+    async def reports(self, collections: Sequence[str]) -> dict[str, BuildReport | None]:
+        """The last build report of each of `collections`."""
+        found = await asyncio.gather(*(self._store.report(name) for name in collections))
+        return dict(zip(collections, found, strict=True))
 
     async def abandon(self, resource: Resource) -> bool:
         """Stop and forget all builds of an index; True while one is still at work."""
@@ -108,13 +114,18 @@ class Builds:
             if job.status not in ACTIVE:
                 await self._serve.forget(job.id)
 
+    async def _stop_others(self, work: "_Work", jobs: Mapping[str, Job]) -> bool:
+        """Stop builds of revisions that the spec no longer asks for; True while one is still at work."""
+        others = [
+            job for job in jobs.values() if job.status in ACTIVE and not job.id.startswith(work.revision_stem)
+        ]
+        for job in others:
+            await self._serve.stop(job.id)
+        return bool(others)
+
     async def _build(self, work: "_Work", jobs: Mapping[str, Job], now: float) -> BuildState:
         building = BuildState(work.live, work.built, True, work.held, work.wanted, again=0.5)
-        active = [job for job in jobs.values() if job.status in ACTIVE]
-        for job in active:
-            if not job.id.startswith(work.revision_stem):
-                await self._serve.stop(job.id)
-        if active:
+        if any(job.status in ACTIVE for job in jobs.values()):
             return building
         tries = [job for job in jobs.values() if job.id.startswith(work.stem)]
         last = max(tries, key=lambda job: _number(job.id), default=None)

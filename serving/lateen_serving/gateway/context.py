@@ -27,6 +27,7 @@ from lateen_serving.engine.protocol import (
     Window,
 )
 from lateen_serving.errors import ServiceError
+from lateen_serving.gateway.left_behind import LeftBehind
 from lateen_serving.gateway.metrics import Metrics
 from lateen_serving.gateway.replicas import Replicas
 from lateen_serving.gateway.room import Room
@@ -100,6 +101,9 @@ class Service:
 
     room: Room = field(default_factory=Room)
     """Which requests may wait for a model."""
+
+    left_behind: LeftBehind = field(default_factory=LeftBehind)
+    """Calls that go on after the wait for them."""
 
     roll: Callable[[], float] = random.random
     """A number in [0, 1) for each request; it picks the revision of a model with a canary."""
