@@ -10,7 +10,7 @@ import importlib.util
 import itertools
 import logging
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -31,6 +31,7 @@ from lateen_api.serve_config import (
 )
 from lateen_serving.engine.choosing import EngineName, choose_engine
 from lateen_serving.engine.embedder import TextEmbedder
+from lateen_serving.engine.gathering import gathered
 from lateen_serving.engine.generator import TextGenerator
 from lateen_serving.engine.options import Device, LoadOptions
 from lateen_serving.engine.protocol import (
@@ -127,16 +128,18 @@ class Model:
         except Exception:  # noqa: BLE001 - see above
             _log.exception("the user_config can't be followed")
 
-    async def generate(self, request: GenerateRequest) -> AsyncIterator[TokenEvent]:
+    async def generate(self, request: GenerateRequest) -> AsyncGenerator[TokenEvent, None]:
         """See `protocol.Engine`; called with `handle.options(stream=True)`."""
         events = self._engine.generate(request)
+        if request.get("whole"):
+            events = gathered(events)
         try:
             async for event in events:
                 yield event
         except NotFound as error:
             raise self._missing(request, error) from error
         finally:
-            await events.aclose()  # type: ignore[attr-defined]  # engines generate with async generators
+            await events.aclose()
 
     def _missing(self, request: GenerateRequest, error: NotFound) -> ServiceError:
         """What to raise for an adapter that is not there: one that should be is worth another try, elsewhere or later."""
