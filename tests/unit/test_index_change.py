@@ -48,6 +48,7 @@ def between(wanted: RAGIndexSpec, embedder: str = "e1") -> index_change.Change:
         ({}, "None"),
         ({"retrieval": {"limit": 5}}, "InPlace"),
         ({"suspend": True}, "InPlace"),
+        ({"quality": {"minRecall": "0.5"}, "revisionHistoryLimit": 3, "deletionPolicy": "Retain"}, "InPlace"),
         ({"schedule": {"cron": "0 * * * *"}}, "Sync"),
         ({"sync": {"deletePolicy": "Keep"}}, "Sync"),
         ({"sources": SPEC["sources"][:1]}, "Sync"),
@@ -99,6 +100,25 @@ def test_going_back_to_what_is_live_builds_nothing() -> None:
     status = LIVE.model_copy(update={"revision": spec().revision("e1")})
     present = spec(chunking={"size": 64})
     assert index_change.between(present, spec(), status, spec().revision("e1")).action == "InPlace"
+
+
+def test_a_kept_revision_comes_back_without_a_build() -> None:
+    """Its collection is there still, as the status says."""
+    wanted = spec(chunking={"size": 64})
+    row = {
+        "revision": wanted.revision("e1"),
+        "collection": "c",
+        "createdAt": "2026-01-01T00:00:00Z",
+        "live": False,
+    }
+    status = RAGIndexStatus.model_validate({"revision": spec().revision("e1"), "revisions": [row]})
+    assert index_change.between(spec(), wanted, status, wanted.revision("e1")).action == "Return"
+
+
+def test_resuming_reads_the_sources() -> None:
+    """What changed while the index was suspended is made up for."""
+    status = LIVE.model_copy(update={"revision": spec().revision("e1")})
+    assert index_change.between(spec(suspend=True), spec(), status, status.revision).action == "Sync"
 
 
 def test_without_a_live_collection_one_is_created() -> None:
