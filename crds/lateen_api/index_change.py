@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from lateen_api.rag_index import SYNCING, RAGIndexSpec
+from lateen_api.rag_index import REVISED, SYNCING, RAGIndexSpec
 from lateen_api.status_types import RAGIndexStatus
 
 Action = Literal["None", "InPlace", "Sync", "Return", "Rebuild", "Create"]
