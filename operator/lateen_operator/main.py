@@ -108,9 +108,9 @@ def _assemble(
 
 async def _elected(parts: Parts, election: Election, stop: asyncio.Event) -> int:
     """Wait for the Lease, lead, give it up."""
-    if await _first(stop.wait(), election.acquire()) == 0:
-        return 0
     try:
+        if await _first(stop.wait(), election.acquire()) == 0:
+            return 0
         return await _lead(parts, election, stop)
     except LeadershipLost as error:
         log.error("no longer the leader", reason=str(error))
@@ -132,8 +132,8 @@ async def _lead(parts: Parts, election: Election, stop: asyncio.Event) -> int:
         election.hold(),
         parts.queue.run(),
         _resync(parts),
-        _watch(parts, stop),
         parts.revision_watch.run(),
+        _watch(parts, stop),
     )
     if ended == 0:
         return 0

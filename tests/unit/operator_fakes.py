@@ -4,7 +4,6 @@
 Time and progress move only when a test says so (`World.tick`). Every write is recorded and can be the last before a crash.
 """
 
-import asyncio
 import json
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field, replace
@@ -231,9 +230,7 @@ class FakeCluster:
         return ListedRevisions(list(self.world.stored), str(self.world.version))
 
     async def watch_revisions(self, namespace: str, since: str) -> AsyncGenerator[RevisionChange, None]:
-        while True:  # all that happens is seen at once
-            await asyncio.Event().wait()
-            yield RevisionChange("")
+        yield RevisionChange(since)
 
     async def store_revision(
         self, owner: Resource, revision: str, number: int, data: Mapping[str, Any]

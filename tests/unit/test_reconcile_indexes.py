@@ -7,7 +7,8 @@ from lateen_api import names
 from lateen_api.index_build import DocumentFailure, SourceReport
 from lateen_api.status_types import RAGIndexStatus, SourceStatus
 from lateen_operator.plan import index_status
-from lateen_operator.seams import Kind
+from lateen_operator.reconcile.builds import KEPT_TRIES
+from lateen_operator.seams import Job, Kind
 from lateen_operator.status import timestamp, unix
 from unit.operator_fakes import FakeOperator, FakeWorld, ready
 from unit.operator_specs import (
@@ -201,6 +202,40 @@ async def test_failed_builds_are_retried_with_backoff() -> None:
     world.tick(400)
     await operator.settle()
     assert ready(world, INDEX) == ("True", "Ready")
+
+
+async def test_builds_that_fail_for_long_leave_few_records() -> None:
+    """Ray keeps each ended job until it is deleted: those of other contents and all but the last tries are."""
+    world = everything(FakeWorld())
+    world.failing_jobs = "lateen-failure StoreUnavailable: Weaviate does not answer"
+    operator = FakeOperator(world)
+    for number in range(40):
+        if number == 20:
+            world.put(Kind.RAG_INDEX, "handbook", index(size=100))
+        await operator.once()
+        world.tick(400)
+    assert len([write for write in world.writes if write.startswith("job ")]) >= 20
+    assert len(world.jobs) <= KEPT_TRIES + 1
+
+
+class Illegible(FakeWorld):
+    """A world whose builds write reports that the operator can't read, as those of another version may be."""
+
+    def _ended(self, job: Job) -> Job:
+        ended = super()._ended(job)
+        self.reports.clear()
+        return ended
+
+
+async def test_a_build_without_a_report_is_not_repeated_at_once() -> None:
+    """It may have ended between two looks; if it never has one it is tried ever less often, and the status says so."""
+    world = everything(Illegible())
+    operator = FakeOperator(world)
+    for _ in range(40):
+        await operator.once()
+        world.tick()
+    assert 2 <= len([write for write in world.writes if write.startswith("job ")]) <= 4
+    assert ready(world, INDEX) == ("False", "BuildFailed")
 
 
 async def test_a_missing_configmap_is_named_and_its_content_is_watched() -> None:

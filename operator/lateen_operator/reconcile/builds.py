@@ -21,6 +21,8 @@ from lateen_operator.status import Verdict, unready_seconds
 
 ACTIVE = (JobStatus.PENDING, JobStatus.RUNNING)
 ConfigMaps = Mapping[str, Mapping[str, bytes]]
+KEPT_TRIES = 8
+"""Ended jobs of one content that Ray remembers: enough to know how long to wait for the next."""
 
 
 class MissingConfigMap(Exception):
@@ -128,16 +130,19 @@ class Builds:
         if any(job.status in ACTIVE for job in jobs.values()):
             return building
         tries = [job for job in jobs.values() if job.id.startswith(work.stem)]
-        last = max(tries, key=lambda job: _number(job.id), default=None)
-        if last is not None and last.status is not JobStatus.SUCCEEDED:
-            failures = sum(job.status is not JobStatus.SUCCEEDED for job in tries)
-            wait = last.ended_at + problems.backoff(failures - 1) - now
+        tries = sorted(tries, key=lambda job: _number(job.id))[-KEPT_TRIES:]
+        await self._tidy({job.id: job for job in jobs.values() if job not in tries})
+        if not tries:
+            await self._submit(work, 0)
+            return building
+        # One that succeeded may just have ended, or what it wrote is not what was asked for: it is no reason for haste.
+        last, wait = tries[-1], tries[-1].ended_at + problems.backoff(len(tries) - 1) - now
+        if last.status is not JobStatus.SUCCEEDED or len(tries) > 1:
             building = BuildState(
                 work.live, work.built, False, _failure(last), work.wanted, again=max(wait, 0.5)
             )
-            if wait > 0:
-                return building
-        await self._submit(work, 0 if last is None else _number(last.id) + 1)
+        if wait <= 0:
+            await self._submit(work, _number(last.id) + 1)
         return building
 
     async def _submit(self, work: "_Work", number: int) -> None:
@@ -197,6 +202,9 @@ def _number(job_id: str) -> int:
 
 
 def _failure(job: Job) -> Verdict:
+    if job.status is JobStatus.SUCCEEDED:
+        message = f"job {job.id} left no report of what was asked for; are Ray and operator of one version?"
+        return Verdict("False", Reason.BUILD_FAILED, message)
     found = problems.failure(job.message)
     if found is not None:
         return found
