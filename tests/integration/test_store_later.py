@@ -38,6 +38,7 @@ async def settings(tmp_path: Path) -> AsyncIterator[ServingSettings]:
         state=state, ports=chosen, secrets=credentials.generate(), pki=Pki(state.pki), tools=programs,
         cache=tmp_path, cores=1, inherited={**os.environ, "ASYNC_INDEXING": "true"},
     )  # fmt: skip
+    site.volume("weaviate").mkdir()
     part = weaviate.describe(site)
     process = await asyncio.create_subprocess_exec(
         *part.command, env=dict(part.environment), stderr=subprocess.DEVNULL
