@@ -22,12 +22,12 @@ _READING = (*SYNCING, "schedule")
 """Fields for which sources are read; a schedule's last time may not have been answered yet."""
 
 _MISSING = object()
-_BYTES_PER_TOKEN = 40
+_BYTES_PER_TOKEN = 9
 """Of a passage's text, its metadata and the keyword index, on Weaviate's disk."""
 
-_BYTES_PER_NUMBER = 4
-_GRAPH_BYTES = 600
-"""Of a passage in the graph of its vectors."""
+_BYTES_PER_NUMBER = 5
+_BYTES_PER_PASSAGE = 3300
+"""Of the graph of its vectors and all else; these three were measured with 2,000 passages in Weaviate 1.38."""
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ def _speed(status: RAGIndexStatus) -> int | None:
 def _disk(passages: int, tokens: int, dimension: int | None) -> int | None:
     if dimension is None:
         return None
-    return passages * (dimension * _BYTES_PER_NUMBER + _GRAPH_BYTES) + tokens * _BYTES_PER_TOKEN
+    return passages * (dimension * _BYTES_PER_NUMBER + _BYTES_PER_PASSAGE) + tokens * _BYTES_PER_TOKEN
 
 
 def _sources(
