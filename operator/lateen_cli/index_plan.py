@@ -127,8 +127,7 @@ async def _plan(cluster: _Cluster, document: Document, found: Sequence[Document]
     change = index_change.between(present, wanted, status, revision)
     work = index_change.Work()
     if present is not None and change.action == "Rebuild":
-        dimension = (known["status"].get("quality") or {}).get("dimension")
-        work = index_change.work(change, present, wanted, status, dimension)
+        work = index_change.work(change, present, wanted, status)
     return Plan(
         index=f"rag/{document.name}",
         live=status.revision,

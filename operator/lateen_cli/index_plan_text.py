@@ -12,6 +12,7 @@ _SUMMARIES = {
     "None": "nothing would change.",
     "InPlace": "takes effect at once; no source is read and nothing is embedded.",
     "Sync": "sources are read again; what changed in them is embedded, in the live collection.",
+    "Return": "queries go back to a kept collection at once; then only what has changed since is embedded.",
     "Rebuild": "a new collection is built beside the live one, which answers until the new one can.",
     "Create": "the first collection is built; until then there is nothing to find.",
 }
@@ -65,7 +66,7 @@ def lines(plan: Plan) -> Iterator[str]:
         yield "How much is embedded is not known before the sources are read."
     if plan.suspended:
         yield "spec.suspend is true: no source is read and nothing is built until it is false."
-    elif plan.waits and change.action in ("Sync", "Rebuild", "Create"):
+    elif plan.waits and change.action in ("Sync", "Return", "Rebuild", "Create"):
         yield f"It waits: {plan.waits}"
 
 

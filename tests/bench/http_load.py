@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Clients that send requests as fast as they are answered, or with pauses, in one process and one event loop; used by
-`serving.py` and `prompt_scale.py`.
+`serving.py`, `prompt_scale.py` and `reindex.py`.
 
 A plain HTTP client, because the official SDK's own work would be a large part of what is measured.
 """
@@ -17,6 +17,7 @@ from typing import Any
 import aiohttp
 
 Body = Mapping[str, Any]
+QUESTIONS = ("when does the harbour open", "which animal sleeps in the office", "who plays the trumpet")
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,28 @@ async def keep_sending(
             succeeded = await _succeeds(session, url, body)
             yield time.perf_counter() - started if succeeded else None
             await asyncio.sleep(pause)
+
+
+async def keep_searching(url: str, key: str, pause: float) -> AsyncGenerator[tuple[float, int | None]]:
+    """One client that searches an index without end, each time for something else, `pause` seconds between its requests.
+
+    Yields the seconds of each request and how many passages were found; None for one that failed.
+    """
+    async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {key}"}) as session:
+        for number in itertools.count():
+            started = time.perf_counter()
+            found = await _found(session, url, f"{QUESTIONS[number % len(QUESTIONS)]} {number}")
+            yield time.perf_counter() - started, found
+            await asyncio.sleep(pause)
+
+
+async def _found(session: aiohttp.ClientSession, url: str, question: str) -> int | None:
+    try:
+        async with session.post(url, json={"query": question}) as reply:
+            content = await reply.json(content_type=None)
+            return len(content["data"]) if reply.status == 200 else None
+    except (aiohttp.ClientError, TimeoutError):
+        return None
 
 
 async def _succeeds(session: aiohttp.ClientSession, url: str, body: Body) -> bool:

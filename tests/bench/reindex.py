@@ -10,9 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import aiohttp
-
-from bench import figures
+from bench import figures, http_load
 from bench.figures import percentile
 from stack.local import LocalStack
 from stack.parts import RayServe, Weaviate
@@ -22,9 +20,11 @@ NAME = "bulk"
 CLIENTS, PAUSE = 2, 0.1
 """Clients, and the seconds each waits between its searches."""
 
-WARM_SECONDS, BEFORE_SECONDS = 5.0, 40.0
-REBUILD_SECONDS = 500.0
-QUESTIONS = ("when does the harbour open", "which animal sleeps in the office", "who plays the trumpet")
+WARM, BEFORE = 30, 500
+"""Searches that are not counted, and those before the rebuild."""
+
+SEARCHING_SECONDS, REBUILD_SECONDS = 120.0, 500.0
+"""Longest time for those, and for the rebuild."""
 
 
 @dataclass
@@ -34,6 +34,10 @@ class _Searches:
     seconds: list[float] = field(default_factory=list)
     failed: int = 0
     empty: int = 0
+
+    def wait_for(self, count: int) -> None:
+        """Until so many have ended."""
+        wait_for(lambda: len(self.seconds) >= count, SEARCHING_SECONDS, f"less than {count} searches ended")
 
     def quantiles(self, name: str) -> dict[str, float]:
         """The median and the 99th percentile in milliseconds."""
@@ -52,10 +56,10 @@ def measure(stack: LocalStack) -> dict[str, Any]:
 
 async def _measure(stack: LocalStack, weaviate: Weaviate) -> dict[str, Any]:
     old = stack.cluster.status(figures.INDEX, figures.NAMESPACE, NAME)
-    await _search_during(stack, lambda: time.sleep(WARM_SECONDS))
-    before = await _search_during(stack, lambda: time.sleep(BEFORE_SECONDS))
+    await _search_during(stack, lambda searches: searches.wait_for(WARM))
+    before = await _search_during(stack, lambda searches: searches.wait_for(BEFORE))
     started = time.monotonic()
-    during = await _search_during(stack, lambda: _rebuild(stack, old["collection"]))
+    during = await _search_during(stack, lambda _: _rebuild(stack, old["collection"]))
     took = time.monotonic() - started
     new = stack.cluster.status(figures.INDEX, figures.NAMESPACE, NAME)
     report = weaviate.report(new["collection"])
@@ -87,34 +91,21 @@ def _rebuild(stack: LocalStack, old: str) -> None:
     stack.cluster.wait_ready(figures.INDEX, figures.NAMESPACE, NAME, timeout=60)
 
 
-async def _search_during(stack: LocalStack, work: Callable[[], None]) -> _Searches:
+async def _search_during(stack: LocalStack, work: Callable[[_Searches], None]) -> _Searches:
     """The searches of all clients while `work` runs in a thread."""
     found = _Searches()
-    key = {"Authorization": f"Bearer {stack.api_key}"}
-    async with aiohttp.ClientSession(headers=key) as session:
-        clients = [asyncio.create_task(_client(session, stack, found)) for _ in range(CLIENTS)]
-        await asyncio.to_thread(work)
-        for task in clients:
-            task.cancel()
-        ended = await asyncio.gather(*clients, return_exceptions=True)
+    clients = [asyncio.create_task(_client(stack, found)) for _ in range(CLIENTS)]
+    await asyncio.to_thread(work, found)
+    for task in clients:
+        task.cancel()
+    ended = await asyncio.gather(*clients, return_exceptions=True)
     assert all(isinstance(each, asyncio.CancelledError) for each in ended), ended
     return found
 
 
-async def _client(session: aiohttp.ClientSession, stack: LocalStack, found: _Searches) -> None:
+async def _client(stack: LocalStack, found: _Searches) -> None:
     url = f"{stack.gateway_url}/v1/vector_stores/{figures.NAMESPACE}.{NAME}/search"
-    number = 0
-    while True:
-        number += 1
-        # Another number each time, so that no search is like an earlier one.
-        question = f"{QUESTIONS[number % len(QUESTIONS)]} {number}"
-        started = time.perf_counter()
-        try:
-            async with session.post(url, json={"query": question}) as reply:
-                content = await reply.json(content_type=None)
-                found.failed += reply.status != 200
-                found.empty += reply.status == 200 and not content["data"]
-        except (aiohttp.ClientError, TimeoutError):
-            found.failed += 1
-        found.seconds.append(time.perf_counter() - started)
-        await asyncio.sleep(PAUSE)
+    async for seconds, passages in http_load.keep_searching(url, stack.api_key, PAUSE):
+        found.seconds.append(seconds)
+        found.failed += passages is None
+        found.empty += passages == 0

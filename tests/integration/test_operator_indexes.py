@@ -130,24 +130,6 @@ def test_a_git_source_is_read_at_its_commit_and_follows_a_push(
     assert "orange" in asking.texts(sdk, f"{namespace}.book", "which colour has the zebra")
 
 
-def test_new_chunking_builds_beside_the_live_index(
-    cluster: Cluster, shared_namespace: str, embedder: str, weaviate: Weaviate, sdk: openai.OpenAI
-) -> None:
-    """Queries never fail while another collection is built, the alias moves, and the old collection goes."""
-    namespace = shared_namespace
-    long = {"long.md": "# Long\n" + "The zebra is purple. " * 60}
-    before = built(cluster, namespace, "cut", {"docs": manifests.inline(long)}, revisionHistoryLimit=0)
-    store = f"{namespace}.cut"
-    with traffic(lambda: asking.texts(sdk, store, "zebra").index("zebra")):
-        cluster.patch(KIND, namespace, "cut", {"chunking": {"size": 32, "overlap": 4}})
-        after = cluster.wait_ready(KIND, namespace, "cut", timeout=120)["status"]
-        old = {before["collection"], names.ledger_collection(before["collection"])}
-        wait_for(lambda: not old & weaviate.collections(), 60, "the old collection stays", interval=0.5)
-    assert after["collection"] != before["collection"]
-    assert after["chunks"] > before["chunks"]
-    assert {"BuildStarted", "AliasSwitched"} <= cluster.events(namespace)
-
-
 def test_an_unreadable_document_is_named_and_the_others_answer(
     cluster: Cluster, shared_namespace: str, embedder: str, stack: LocalStack, sdk: openai.OpenAI
 ) -> None:

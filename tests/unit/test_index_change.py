@@ -25,6 +25,7 @@ LIVE = RAGIndexStatus.model_validate(
     {
         "documents": 100, "chunks": 500, "tokens": 100_000,
         "sources": [{"name": "notes", "documents": 60}, {"name": "sent", "documents": 40}],
+        "quality": {"dimension": 384},
         "embedding": {"embedder": "d.minilm", "passages": 500, "tokens": 100_000, "seconds": 50},
     }
 )  # fmt: skip
@@ -47,6 +48,7 @@ def between(wanted: RAGIndexSpec, embedder: str = "e1") -> index_change.Change:
         ({}, "None"),
         ({"retrieval": {"limit": 5}}, "InPlace"),
         ({"suspend": True}, "InPlace"),
+        ({"quality": {"minRecall": "0.5"}, "revisionHistoryLimit": 3, "deletionPolicy": "Retain"}, "InPlace"),
         ({"schedule": {"cron": "0 * * * *"}}, "Sync"),
         ({"sync": {"deletePolicy": "Keep"}}, "Sync"),
         ({"sources": SPEC["sources"][:1]}, "Sync"),
@@ -100,6 +102,25 @@ def test_going_back_to_what_is_live_builds_nothing() -> None:
     assert index_change.between(present, spec(), status, spec().revision("e1")).action == "InPlace"
 
 
+def test_a_kept_revision_comes_back_without_a_build() -> None:
+    """Its collection is there still, as the status says."""
+    wanted = spec(chunking={"size": 64})
+    row = {
+        "revision": wanted.revision("e1"),
+        "collection": "c",
+        "createdAt": "2026-01-01T00:00:00Z",
+        "live": False,
+    }
+    status = RAGIndexStatus.model_validate({"revision": spec().revision("e1"), "revisions": [row]})
+    assert index_change.between(spec(), wanted, status, wanted.revision("e1")).action == "Return"
+
+
+def test_resuming_reads_the_sources() -> None:
+    """What changed while the index was suspended is made up for."""
+    status = LIVE.model_copy(update={"revision": spec().revision("e1")})
+    assert index_change.between(spec(suspend=True), spec(), status, status.revision).action == "Sync"
+
+
 def test_without_a_live_collection_one_is_created() -> None:
     """Whether there is no resource yet, or its first build has not ended."""
     assert index_change.between(None, spec(), RAGIndexStatus(), "r").action == "Create"
@@ -130,7 +151,7 @@ def test_the_work_of_a_rebuild_is_told_from_the_live_collection(
 ) -> None:
     """All that stays is embedded again, at the speed measured last."""
     wanted = spec(**more)
-    found = index_change.work(between(wanted), spec(), wanted, LIVE, dimension=384)
+    found = index_change.work(between(wanted), spec(), wanted, LIVE)
     assert (found.documents, found.passages, found.tokens, found.seconds) == expected
     assert found.tokens_per_second == 2000
     assert found.disk_bytes is not None
@@ -142,6 +163,6 @@ def test_what_is_not_known_is_not_guessed() -> None:
     """Before the first synchronization nothing, without a measured speed no time, without a dimension no bytes."""
     wanted = spec(store={"distance": "dot"})
     assert index_change.work(between(wanted), spec(), wanted, RAGIndexStatus()) == Work()
-    unmeasured = LIVE.model_copy(update={"embedding": None})
+    unmeasured = LIVE.model_copy(update={"embedding": None, "quality": None})
     found = index_change.work(between(wanted), spec(), wanted, unmeasured)
     assert (found.tokens, found.seconds, found.disk_bytes) == (100_000, None, None)
