@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The examples of docs/prompts.md do what the page shows; tests/e2e runs those that need a cluster."""
+"""The examples of docs/prompts.md and docs/retrieval.md do what the pages show; tests/e2e runs those that need a cluster."""
 
 import re
 import shlex
@@ -11,29 +11,28 @@ import pytest
 from typer.testing import CliRunner
 
 from lateen_cli.main import application
-from stack.prompt_page import blocks, files, languages, save
+from stack.prompt_page import PAGE, RETRIEVAL, blocks, files, languages, save
+
+PAGES = pytest.mark.parametrize("page", [PAGE, RETRIEVAL], ids=lambda page: page.name)
 
 
-def commands() -> Iterator[tuple[str, str]]:
+def commands(page: Path) -> Iterator[tuple[str, str]]:
     """Each command with the output that the page shows."""
-    for block in blocks("console"):
+    for block in blocks("console", page):
         for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
             command, _, output = part.partition("\n")
             yield command, output
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The reader's folder, with the files in it."""
-    save(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def test_every_command_prints_what_the_page_shows(folder: Path) -> None:
+@PAGES
+def test_every_command_prints_what_the_page_shows(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In order, in one folder; `echo $?` is the exit status of the command before it."""
+    save(tmp_path, page)
+    monkeypatch.chdir(tmp_path)
     status, wrong = 0, []
-    for command, expected in commands():
+    for command, expected in commands(page):
         if command == "echo $?":
             output = f"{status}\n"
         else:
@@ -46,17 +45,20 @@ def test_every_command_prints_what_the_page_shows(folder: Path) -> None:
     assert wrong == []
 
 
-def test_every_example_is_validated_and_rendered() -> None:
-    """No file of the page is only shown, and there are three that are sound."""
-    used = [shlex.split(command) for command, _ in commands()]
+@PAGES
+def test_every_example_is_validated_and_rendered(page: Path) -> None:
+    """No file of a page is only shown, and the page about prompts has three that are sound."""
+    used = [shlex.split(command) for command, _ in commands(page)]
     validated = {words[2] for words in used if words[:2] == ["lateen", "validate"]}
     rendered = {words[2] for words in used if words[:2] == ["lateen", "render"]}
-    assert validated == set(files())
-    assert len(rendered) >= 3
+    assert validated == set(files(page))
+    assert len(rendered) >= (3 if page == PAGE else 1)
 
 
-def test_every_block_is_run_somewhere() -> None:
+@PAGES
+def test_every_block_is_run_somewhere(page: Path) -> None:
     """Commands stand in `console` blocks with their output, or in `sh` blocks, which tests/e2e runs."""
-    assert languages() == {"yaml", "console", "sh"}
-    for block in blocks("sh"):
+    shown = {"json", ""} if page == RETRIEVAL else set()
+    assert languages(page) == {"yaml", "console", "sh"} | shown
+    for block in blocks("sh", page):
         subprocess.run(["bash", "-n"], input=block, text=True, check=True)

@@ -295,26 +295,54 @@ def test_the_snippet_of_the_readme_works(stack: LocalStack) -> None:
     assert "security.md" in result.stdout
 
 
-def test_the_commands_of_the_page_about_prompts(stack: LocalStack, cluster: Cluster, tmp_path: Path) -> None:
-    """Each `sh` block of docs/prompts.md does what the page says, in order, in the folder with its files."""
-    prompt_page.save(tmp_path)
+def run_page(stack: LocalStack, folder: Path, page: Path) -> list[tuple[int, str, str]]:
+    """Status and output of each `sh` block of a page, in order, in the folder with its files."""
+    prompt_page.save(folder, page)
     # The environment's proxies are for the outside; the stack is on loopback.
     settings = {"LATEEN_STATE_DIR": str(stack.state.root), "no_proxy": "*"}
     settings["PATH"] = f"{LATEEN.parent}:{os.environ['PATH']}"
     found = []
+    for block in prompt_page.blocks("sh", page):
+        script = f'eval "$(lateen env)"\nset -e\n{block}'
+        result = subprocess.run(
+            ["bash", "-uc", script],
+            cwd=folder,
+            env=os.environ | settings,
+            capture_output=True,
+            text=True,
+            timeout=90,
+            check=False,
+        )
+        found.append((result.returncode, result.stdout, result.stderr))
+    return found
+
+
+def test_the_commands_of_the_page_about_retrieval(
+    stack: LocalStack, cluster: Cluster, tmp_path: Path
+) -> None:
+    """Each `sh` block of docs/retrieval.md does what the page says: the chat is answered from the handbook and says so."""
     try:
-        for block in prompt_page.blocks("sh"):
-            script = f'eval "$(lateen env)"\nset -e\n{block}'
-            result = subprocess.run(
-                ["bash", "-uc", script],
-                cwd=tmp_path,
-                env=os.environ | settings,
-                capture_output=True,
-                text=True,
-                timeout=90,
-                check=False,
-            )
-            found.append((result.returncode, result.stdout, result.stderr))
+        found = run_page(stack, tmp_path, prompt_page.RETRIEVAL)
+        assert [code for code, _, _ in found] == [0, 0], found
+        chat = json.loads(found[0][1].splitlines()[-1])
+        told = chat["retrieval"]
+        assert "28" in chat["choices"][0]["message"]["content"]
+        assert told["citations"][0]["filename"] == "leave.md"
+        assert [one["number"] for one in told["results"] if one["is_in_prompt"]] == [1, 2]
+        decoder = json.JSONDecoder()
+        response, end = decoder.raw_decode(found[1][1])
+        results = response["output"][0]["results"]
+        assert 1 <= len(results) <= 2
+        assert results[0]["filename"] == "security.md"
+        assert decoder.raw_decode(found[1][1][end:])[0]["data"][0]["filename"] == "security.md"
+    finally:
+        cluster.run("delete", "-f", str(tmp_path / "desk.yaml"), "--ignore-not-found")
+
+
+def test_the_commands_of_the_page_about_prompts(stack: LocalStack, cluster: Cluster, tmp_path: Path) -> None:
+    """Each `sh` block of docs/prompts.md does what the page says."""
+    try:
+        found = run_page(stack, tmp_path, prompt_page.PAGE)
         assert [code for code, _, _ in found] == [0, 0, 1, 0], found
         rendered, answered, compared, went_back = (output for _, output, _ in found)
         counts = re.findall(r"(\d+) tokens for smollm2", rendered)

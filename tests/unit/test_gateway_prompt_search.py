@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 from engine_models import TEMPLATE, save_tokenizer
 from lateen_api import names
 from lateen_serving.engine.prompt import PromptEncoder
-from lateen_serving.errors import Unavailable
+from lateen_serving.errors import ContextTooLong, Unavailable
 from lateen_serving.gateway.render import NOTHING_FOUND
 from unit.gateway_fakes import PLAIN_PROMPT, World, events, index, passage, prompt_revision
 
@@ -163,6 +163,28 @@ async def test_an_empty_question_is_refused_by_name(world: World) -> None:
         await chat(world, variables={})
     assert refused.value.param == "messages"
     assert world.models.embedded == []
+
+
+@pytest.mark.parametrize(
+    ("query", "variables", "param"),
+    [
+        ("question", QUESTION, "prompt.variables.question"),
+        (None, QUESTION, "prompt.variables.question"),
+        (None, {}, "messages"),
+    ],
+)
+async def test_a_question_that_is_too_long_for_the_embedder_names_its_field(
+    world: World, query: str | None, variables: dict[str, Any], param: str
+) -> None:
+    """400 that names what the client sent, not what the embedder was given."""
+    search = {"indexRefs": [{"name": "handbook"}]} | ({"query": query} if query else {})
+    world.accept(prompts=[grounded(search)])
+    world.models.refusals["default_minilm_r1"] = [ContextTooLong("input[0] has 300 tokens", param="input[0]")]
+    with pytest.raises(
+        openai.BadRequestError, match="the text that is searched for has 300 tokens"
+    ) as refused:
+        await chat(world, variables=variables, messages=[{"role": "user", "content": "How much?"}])
+    assert refused.value.param == param
 
 
 async def test_wrong_variables_and_tools_are_refused_before_anything_is_searched(world: World) -> None:

@@ -46,7 +46,7 @@ async def fill(
     """
     options = prompt_search.own(context)
     if options is not None:
-        context.query = prompt_search.question(context, request.prompt, said, request.metadata, "messages")
+        prompt_search.ask(context, request.prompt, said, request.metadata, "messages")
         await retrieve.retrieve(service, context, options)
     prompting.fill(context, request.prompt, said, request.metadata)
     prompting.note_use(service, context)

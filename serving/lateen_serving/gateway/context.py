@@ -156,6 +156,9 @@ class RequestContext:
     prompt_revision: PromptRevision | None = None
     indexes: list[Index] = field(default_factory=list)
     query: str = ""
+    query_param: str = "query"
+    """Where the request has what is searched for."""
+
     passages: list[Passage] = field(default_factory=list)
     retrieval: list[str] = field(default_factory=list)
     """What is to be known of the retrieval: `nothing_found`, or `not_reranked;index=<id>` where a reranker was away."""

@@ -3,7 +3,7 @@
 `responses.py`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from lateen_api import names, rendering
 from lateen_api.catalog import Index
@@ -45,14 +45,14 @@ def _index(context: RequestContext, name: str) -> Index:
     return found
 
 
-def question(
+def ask(
     context: RequestContext,
     wanted: PromptReference | None,
     said: Sequence[ChatMessage],
     metadata: Mapping[str, str] | None,
     conversation: str,
-) -> str:
-    """What is searched for: the variable that the prompt names for it; by default the prompt variable `question` if it is
+) -> None:
+    """Fill `context.query` with what is searched for: the variable that the prompt names for it; by default the prompt variable `question` if it is
     given, else the last user message of `said`, else the first string variable in the prompt's order.
 
     Raises InputError where there is nothing, which names the variable, or the request's field `conversation`.
@@ -60,10 +60,13 @@ def question(
     spec = context.prompt_revision.spec if context.prompt_revision is not None else None
     search = rendering.search(spec) if spec is not None else None
     if search is not None and search.query is not None:
-        return _of_variable(context, search.query, wanted, metadata)
-    for text in _candidates(spec, wanted, said):
+        context.query_param = f"prompt.variables.{search.query}"
+        context.query = _of_variable(context, search.query, wanted, metadata)
+        return
+    for text, param in _candidates(spec, wanted, said, conversation):
         if isinstance(text, str) and text.strip():
-            return text
+            context.query, context.query_param = text, param
+            return
     raise InputError(
         f"There is nothing to search for: give '{conversation}' or the prompt variable '{_QUESTION}'.",
         code="missing_required_parameter",
@@ -80,14 +83,21 @@ def _of_variable(
     raise InputError(
         f"There is nothing to search for: the prompt looks for its variable '{name}', which is empty.",
         code="missing_required_parameter",
-        param=f"prompt.variables.{name}",
+        param=context.query_param,
     )
 
 
 def _candidates(
-    spec: PromptTemplateSpec | None, wanted: PromptReference | None, said: Sequence[ChatMessage]
-) -> list[object]:
+    spec: PromptTemplateSpec | None,
+    wanted: PromptReference | None,
+    said: Sequence[ChatMessage],
+    conversation: str,
+) -> Iterator[tuple[object, str]]:
+    """What may be searched for, in order, and where the request has it."""
     given = wanted.variables if wanted is not None else {}
-    declared = [variable.name for variable in spec.variables] if spec is not None else []
-    users = [message["content"] for message in reversed(said) if message["role"] == "user"]
-    return [given.get(_QUESTION), *users, *(given.get(name) for name in declared)]
+    yield given.get(_QUESTION), f"prompt.variables.{_QUESTION}"
+    for message in reversed(said):
+        if message["role"] == "user":
+            yield message["content"], conversation
+    for variable in spec.variables if spec is not None else ():
+        yield given.get(variable.name), f"prompt.variables.{variable.name}"

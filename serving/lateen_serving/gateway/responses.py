@@ -3,7 +3,7 @@
 
 Differences from OpenAI's: nothing is stored; `model` is always needed, because a prompt doesn't name one;
 `file_search` runs once before the answer instead of when the model decides to, also where only the prompt asks for it;
-its query is described at `prompt_search.question`.
+its query is described at `prompt_search.ask`.
 """
 
 from collections.abc import Sequence
@@ -73,7 +73,7 @@ async def _resolve(
     context.sampling = render.sampling(request, spec)
     options = _search(context, request)
     if options is not None:
-        context.query = prompt_search.question(context, request.prompt, said, request.metadata, "input")
+        prompt_search.ask(context, request.prompt, said, request.metadata, "input")
     elif spec is not None and rendering.wants_retrieval(spec):
         raise InputError(
             "This prompt is filled with retrieved passages. Add to 'tools':"

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from lateen_api.catalog import Index
 from lateen_api.prompts.composing import joined_passages
 from lateen_serving.engine.protocol import Embeddings
+from lateen_serving.errors import InputError
 from lateen_serving.gateway import calling, reranking
 from lateen_serving.gateway.context import RequestContext, Service
 from lateen_serving.rag import expansion, ranking
@@ -20,6 +21,9 @@ from lateen_serving.rag.passages import Options, Passage, Search
 NOTHING_FOUND = "nothing_found"
 """Note in `context.retrieval`: no passage was good enough."""
 
+_OF_QUESTION = ("input[0]", "query")
+"""What embedders and rerankers call a question that is too long for them."""
+
 _HEAD = re.compile(r"^\[([0-9]+)\]", re.MULTILINE)
 """What a source begins with."""
 
@@ -28,9 +32,16 @@ async def retrieve(service: Service, context: RequestContext, options: Options) 
     """Fill `context.passages` from `context.indexes` for `context.query`, best first, and `context.retrieval`.
 
     Several indexes share the largest of their limits and token budgets. Where an index was replaced meanwhile,
-    `context.indexes` then names the one that was searched.
+    `context.indexes` then names the one that was searched. Raises ServiceError; what is wrong with the question names
+    `context.query_param`.
     """
-    found = await _searched(service, context, options)
+    try:
+        found = await _searched(service, context, options)
+    except InputError as error:
+        if error.param in _OF_QUESTION:
+            error.message = error.message.replace(error.param, "the text that is searched for")
+            error.param = context.query_param
+        raise
     context.indexes = [index for index, _ in found]
     hows = [index.retrieval for index in context.indexes]
     passages = ranking.merged(
