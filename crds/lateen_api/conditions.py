@@ -121,6 +121,10 @@ class Reason(StrEnum):
     BUILD_FAILED = "BuildFailed"
     """The build job failed; it is retried with backoff."""
 
+    QUALITY_CHECK_FAILED = "QualityCheckFailed"
+    """A new collection is complete but not what `spec.quality` asks for, so that queries don't go to it; or the live one is
+    not (any more). The message has the figures and what helps."""
+
     DOCUMENTS_FAILED = "DocumentsFailed"
     """Some documents could not be indexed; the others are."""
 
@@ -132,6 +136,10 @@ class Reason(StrEnum):
 
     STORE_UNAVAILABLE = "StoreUnavailable"
     """Weaviate does not answer."""
+
+    STORE_UNSUPPORTED = "StoreUnsupported"
+    """Weaviate, as it is set up, can't keep a collection as `spec.store` asks: `vectorIndex: dynamic` needs ASYNC_INDEXING,
+    `replicas` as many nodes. The message has its words."""
 
     GATEWAY_UNAVAILABLE = "GatewayUnavailable"
     """The gateway does not serve the catalog that contains this resource."""
@@ -159,6 +167,10 @@ class Reason(StrEnum):
 
     DRIFT_REPAIRED = "DriftRepaired"
     """Event: something outside differed from the spec and was put right."""
+
+    RETAINED = "Retained"
+    """Event: a RAGIndex is gone and its collections are still in Weaviate, as `spec.deletionPolicy` says; the message names
+    them."""
 
     DELETED = "Deleted"
     """Event: what existed outside the cluster has been removed."""

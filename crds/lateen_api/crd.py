@@ -8,10 +8,11 @@ from pydantic import BaseModel
 
 from lateen_api import names
 from lateen_api.model_deployment import ModelDeploymentSpec
+from lateen_api.model_status import ModelDeploymentStatus
 from lateen_api.prompt_template import PromptTemplateSpec
 from lateen_api.rag_index import RAGIndexSpec
 from lateen_api.schema import MAX_NAME_LENGTH, RESOURCE_NAME_PATTERN, rule, rules
-from lateen_api.status_types import ModelDeploymentStatus, PromptTemplateStatus, RAGIndexStatus
+from lateen_api.status_types import PromptTemplateStatus, RAGIndexStatus
 from lateen_api.structural import Node, structural
 
 CATEGORY = "lateen"

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from lateen_api.rag_index import Chunking, Parsing, Pipeline, Store, Sync
+from lateen_api.rag_index import Chunking, Parsing, Pipeline, Quality, Store, Sync
 from lateen_api.rag_sources import Source
 from lateen_api.schema import SpecType
 
@@ -21,6 +21,22 @@ REQUEST_FILE = "build.json"
 CONFIGMAP_FOLDER = "configmaps"
 MAX_LISTED_FAILURES = 20
 """Failures a report lists; the count says how many there are."""
+
+
+class Recall(SpecType):
+    """How many of the nearest passages the searches of a collection find."""
+
+    value: float
+    """Share of those that an exact search finds, 0 to 1."""
+
+    samples: int
+    """Passages whose neighbours were searched; 0: there were too few to search, and `value` is 1."""
+
+    asked: int
+    """Samples that were asked for; a small collection has fewer."""
+
+    k: int
+    """Neighbours of each; fewer where there are fewer passages."""
 
 
 class BuildRequest(SpecType):
@@ -55,6 +71,15 @@ class BuildRequest(SpecType):
 
     store: Store
     """How vectors are kept."""
+
+    quality: Quality = Quality()
+    """How recall is measured."""
+
+    live: bool = False
+    """Whether queries go to the collection already: then a recall that was measured is not measured again."""
+
+    measured: Recall | None = None
+    """The collection's recall as an earlier build measured it."""
 
     asked: str = ""
     """Value of the annotation `lateen.dev/sync`."""
@@ -157,6 +182,22 @@ class PipelineCounts(SpecType):
     """Indexed documents of which some bytes could not be read and were replaced by U+FFFD."""
 
 
+class QualityReport(SpecType):
+    """What a build found when it looked at the whole collection at its end."""
+
+    objects: int
+    """Passages in the collection; where recall was measured only those with a vector of the right length."""
+
+    dimension: int | None = None
+    """Length of the vectors; None when there are none."""
+
+    expected: int
+    """Length of the embedder's vectors."""
+
+    recall: Recall | None = None
+    """As measured by this build or by an earlier one; None when none has measured it."""
+
+
 class BuildReport(SpecType):
     """How the last completed synchronization of a collection went."""
 
@@ -184,6 +225,9 @@ class BuildReport(SpecType):
     embedded: int
     """Passages this synchronization embedded: 0 when nothing had changed."""
 
+    embedded_tokens: int = 0
+    """Tokens of those passages, as the embedder counts."""
+
     removed: int
     """Documents this synchronization removed."""
 
@@ -195,6 +239,9 @@ class BuildReport(SpecType):
 
     pipeline: PipelineCounts = PipelineCounts()
     """What the steps before embedding did."""
+
+    quality: QualityReport | None = None
+    """What it found in the collection at its end; None in reports of earlier versions."""
 
     commits: dict[str, str] = Field(default={})
     """For each git source the commit that was read."""

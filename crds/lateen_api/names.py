@@ -58,6 +58,12 @@ def client_id(namespace: str, name: str) -> str:
     return name if namespace == "default" else f"{namespace}.{name}"
 
 
+def neighbour_id(client: str, name: str) -> str:
+    """The id clients use for `name` in the namespace of the resource that they call `client`."""
+    namespace, dot, _ = client.rpartition(".")
+    return f"{namespace}{dot}{name}"
+
+
 def application(namespace: str, name: str, model_revision: str) -> str:
     """The Ray Serve application of one model revision; `_` cannot occur in Kubernetes names, so it separates safely."""
     return f"{namespace}_{name}_{model_revision}"

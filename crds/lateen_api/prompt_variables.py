@@ -6,10 +6,22 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from lateen_api.quantities import SignedDecimalString
-from lateen_api.schema import JsonObject, SpecType, distinct_items, matching, rule, rules
+from lateen_api.schema import (
+    IndexReference,
+    JsonObject,
+    SpecType,
+    distinct_items,
+    matching,
+    named_items,
+    rule,
+    rules,
+)
 
 VariableType = Literal["string", "integer", "number", "boolean", "enum", "datetime", "list", "object"]
 VariableSource = Literal["request", "retrieval", "clock", "identity", "constant", "metadata"]
+MAX_INDEXES = 8
+"""Indexes that one question goes to."""
+
 VARIABLE_NAME_PATTERN = r"^[a-z][a-z0-9_]{0,62}$"
 CONVERSATION = "conversation"
 """What `contextWindow.priority` calls the caller's earlier turns; no variable may have this name."""
@@ -108,6 +120,22 @@ class Metadata(SpecType):
     """Its key."""
 
 
+class PassageSearch(SpecType):
+    """A search that every request with the prompt begins with, unless the request itself asks for one (`file_search`)."""
+
+    index_refs: Annotated[
+        list[IndexReference], Field(min_length=1, max_length=MAX_INDEXES, json_schema_extra=named_items())
+    ]
+    """RAGIndexes of the same namespace. They are searched side by side, and their passages merged by score."""
+
+    query: VariableName | None = None
+    """The variable whose text is searched for: a string or enum, from: request or metadata. By default the variable
+    `question` if the request gives it, else the caller's last message, else the first string variable that it gives."""
+
+    limit: Annotated[int | None, Field(ge=1, le=50)] = None
+    """Most passages; by default the largest `retrieval.limit` of the indexes."""
+
+
 _HAS_RULES = "!has(self.rules) || self.rules.all(r, {})"
 _VARIABLE_RULES = (
     rule("self.from != 'constant' || has(self.value)", "a variable from: constant needs a value"),
@@ -115,6 +143,7 @@ _VARIABLE_RULES = (
     rule("self.from == 'clock' || !has(self.clock)", "clock is only for from: clock"),
     rule("self.from == 'identity' || !has(self.identity)", "identity is only for from: identity"),
     rule("(self.from == 'metadata') == has(self.metadata)", "metadata.key belongs to from: metadata"),
+    rule("self.from == 'retrieval' || !has(self.retrieval)", "retrieval is only for from: retrieval"),
     rule(
         "self.from in ['request', 'metadata'] || !has(self.rules)",
         "rules are only for from: request and from: metadata",
@@ -173,6 +202,10 @@ class Variable(SpecType):
 
     metadata: Metadata | None = None
     """Which entry of the request's metadata (from: metadata)."""
+
+    retrieval: PassageSearch | None = None
+    """Where the passages come from (from: retrieval); by default only from the `file_search` that a request of
+    `/v1/responses` asks for."""
 
     required: bool = True
     """Whether a caller must give it when there is no default (from: request and metadata). A missing optional value is

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """RAGIndex: documents parsed, chunked, embedded and kept searchable behind one alias."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -10,8 +10,18 @@ from lateen_api.quantities import Quantity
 from lateen_api.rag_sources import Source
 from lateen_api.schema import ModelReference, SpecType, matching, named_items, rule, rules
 
+MAX_KEPT_REVISIONS = 10
+"""Earlier revisions of one index that can be kept."""
+
+REVISED = ("parsing", "pipeline", "chunking", "embedding", "store")
+"""Fields of the spec that a revision consists of, beside the embedder's own revision: a change of one builds a new
+collection beside the live one, for they decide about vectors and passages."""
+
 LAYOUT = 2
 """Of the collections in Weaviate; a new number builds every index anew beside its live collection."""
+
+SYNCING = ("sources", "sync")
+"""Fields of which a change synchronizes the live collection."""
 
 
 class Parsing(SpecType):
@@ -92,7 +102,7 @@ class Store(SpecType):
     vector_index: Literal["hnsw", "flat", "dynamic"] = "hnsw"
     """`hnsw` is a graph: fast, in memory, approximate. `flat` compares with every vector: exact and small, for up to
     some ten thousand passages. `dynamic` is flat until it has 10,000 vectors, then hnsw; Weaviate must run with
-    ASYNC_INDEXING."""
+    ASYNC_INDEXING (one machine: `ASYNC_INDEXING=true lateen up`), else the reason is `StoreUnsupported`."""
 
     compression: Literal["none", "rq", "bq", "pq"] = "none"
     """Vectors in memory: whole, or as 8-bit numbers (`rq`, rotational: a quarter of the memory and nearly the same
@@ -168,6 +178,22 @@ class Retrieval(SpecType):
     """A second look by a reranker; default: none."""
 
 
+class Quality(SpecType):
+    """What a new collection has to prove before queries go to it: as many passages as its ledger says, vectors of the
+    embedder's length, and searches that find what is there. While it does not, the collection before it keeps answering.
+    """
+
+    min_recall: Share = "0.9"
+    """Smallest share of the `k` nearest passages that a vector search must find, compared with an exact one; "0" asks for
+    none. `store.vectorIndex` and `store.compression` decide how much is found."""
+
+    samples: Annotated[int, Field(ge=1, le=1000)] = 100
+    """Passages, spread evenly over the collection, whose neighbours are searched in both ways."""
+
+    k: Annotated[int, Field(ge=1, le=100)] = 10
+    """Neighbours of each."""
+
+
 class Schedule(SpecType):
     """When sources are read again without a change of the resource."""
 
@@ -220,6 +246,9 @@ class RAGIndexSpec(SpecType):
     retrieval: Retrieval = Retrieval()
     """How questions find passages."""
 
+    quality: Quality = Quality()
+    """What a new collection has to prove before queries go to it."""
+
     schedule: Schedule | None = None
     """When sources are read again. Without it: when the resource or a ConfigMap changes, or the annotation
     `lateen.dev/sync` gets a new value (`lateen sync rag/NAME`)."""
@@ -227,11 +256,24 @@ class RAGIndexSpec(SpecType):
     sync: Sync = Sync()
     """What a synchronization does with documents that are gone."""
 
+    revision_history_limit: Annotated[int, Field(ge=0, le=MAX_KEPT_REVISIONS)] = 1
+    """Earlier revisions whose collections stay beside the live one: going back to one of them, by its old spec or
+    `lateen rollback rag/NAME`, embeds nothing. Each takes as much disk, and with `hnsw` memory, as the live one."""
+
+    deletion_policy: Literal["Delete", "Retain"] = "Delete"
+    """What becomes of the collections in Weaviate when this resource is deleted. `Retain` leaves them there, an Event names
+    them; an index that is made later, of the same name too, takes none of them over."""
+
     suspend: bool = False
     """True stops syncing without deleting anything; what is live keeps serving."""
 
     def revision(self, embedder_revision: str) -> str:
         """Hash of what changes vectors or chunks; sources, retrieval and schedule change in place."""
         part = self.dump()
-        content = {key: part.get(key) for key in ("parsing", "pipeline", "chunking", "store")}
+        content = {key: part.get(key) for key in REVISED}
         return names.revision(content | {"embedder": embedder_revision, "layout": LAYOUT})
+
+    def synced(self) -> dict[str, Any]:
+        """What of the spec decides which documents are indexed."""
+        part = self.dump()
+        return {key: part[key] for key in SYNCING}

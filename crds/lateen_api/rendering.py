@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lateen_api.prompt_template import PromptTemplateSpec
+from lateen_api.prompt_variables import PassageSearch
 from lateen_api.prompts import format_syntax, jinja_syntax, post_processing
 from lateen_api.prompts.checking import violations
 from lateen_api.prompts.values import Injection, Resolver, written
@@ -137,6 +138,11 @@ def render(
 
     """
     return CompiledPrompt(spec).render(variables, injection or Injection(retrieved=retrieved or ""))
+
+
+def search(spec: PromptTemplateSpec) -> PassageSearch | None:
+    """The search that fills the prompt's passages; None where the prompt names none."""
+    return next((each.retrieval for each in spec.variables if each.retrieval is not None), None)
 
 
 def wants_retrieval(spec: PromptTemplateSpec) -> bool:

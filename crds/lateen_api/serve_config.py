@@ -13,7 +13,7 @@ from lateen_api.model_deployment import Task
 from lateen_api.schema import SpecType
 
 GATEWAY_IMPORT_PATH = "lateen_serving.gateway.app:build"
-"""`build(args: dict) -> Application`; takes the Catalog as `user_config={"catalog": {...}}`."""
+"""`build(args: dict) -> Application`; takes the Catalog as `user_config={"catalog": packing.pack(...)}`."""
 
 GATEWAY_MAX_ONGOING_REQUESTS = 512
 """Requests with a body that one gateway replica works on at the same time, and each is mostly waiting. More are refused by

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from lateen_api.index_build import MAX_LISTED_FAILURES
+from lateen_api.rag_index import MAX_KEPT_REVISIONS
 from lateen_api.schema import named_items
 
 Timestamp = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
@@ -68,137 +69,6 @@ class Status(StatusType):
         Field(max_length=16, json_schema_extra=named_items("type")),
     ] = None
     """The state, one aspect each; `Ready` first."""
-
-
-class ModelFacts(StatusType):
-    """What a replica said of the model it loaded."""
-
-    parameters: Count | None = None
-    """Number of parameters."""
-
-    context_tokens: Count | None = None
-    """Longest sequence in tokens."""
-
-    dtype: str | None = None
-    """Number format of the weights."""
-
-    memory_bytes: Count | None = None
-    """Memory of a replica's process once the weights are loaded."""
-
-    load_seconds: Count | None = None
-    """Seconds from the start of the replica's process until it could serve, rounded up."""
-
-
-class ScalingEvent(StatusType):
-    """One change of the number of replicas."""
-
-    time: Timestamp
-    """When it was decided."""
-
-    from_: Annotated[Count, Field(alias="from")]
-    """Replicas before."""
-
-    to: Count
-    """Replicas after."""
-
-    reason: str
-    """Why, in the autoscaler's words."""
-
-
-class TrafficShare(StatusType):
-    """A revision and the requests it takes."""
-
-    revision: str
-    """The revision."""
-
-    weight: Annotated[int, Field(ge=0, le=100)]
-    """Percent of the requests."""
-
-
-class AdapterStatus(StatusType):
-    """A LoRA adapter."""
-
-    name: str
-    """As in the spec."""
-
-    model_id: str
-    """What clients put in `model=`."""
-
-    ready: bool
-    """Whether it answers: every replica has loaded it. Only then `/v1/models` lists it."""
-
-    reason: str | None = None
-    """Why not, as a stable word of docs/reasons.md: `Progressing` while it loads."""
-
-    message: str | None = None
-    """Why not, for people."""
-
-
-class LastFailure(StatusType):
-    """The last thing that went wrong with a replica."""
-
-    reason: str
-    """Why, as a stable word of docs/reasons.md."""
-
-    message: str
-    """Why, for people."""
-
-    time: Timestamp
-    """When it was seen first."""
-
-
-class ModelDeploymentStatus(Status):
-    """What a ModelDeployment has become."""
-
-    url: str | None = None
-    """Base URL of the API through which clients call it, as OpenAI's clients take it (`base_url`); beside it
-    `modelId` is all they need. Only the path `/v1` where the operator was not told the gateway's address
-    (`LATEEN_OPERATOR_GATEWAY_URL`)."""
-
-    model_id: str | None = None
-    """What clients put in `model=`."""
-
-    revision: str | None = None
-    """Revision that serves."""
-
-    application: str | None = None
-    """Ray Serve application that serves."""
-
-    engine: str | None = None
-    """Engine that runs the weights, once `auto` has been decided."""
-
-    replicas: Count | None = None
-    """Replicas there should be now: `spec.replicas`, or what the load asks for."""
-
-    ready_replicas: Count | None = None
-    """Replicas that serve."""
-
-    starting_replicas: Count | None = None
-    """Replicas that load the weights."""
-
-    failed_replicas: Count | None = None
-    """Replicas that died lately."""
-
-    engine_reason: str | None = None
-    """Why this engine was chosen."""
-
-    facts: ModelFacts | None = None
-    """What a replica said of the model."""
-
-    traffic: Annotated[list[TrafficShare] | None, Field(max_length=2)] = None
-    """Revisions that take requests, and how many."""
-
-    adapters: Annotated[list[AdapterStatus] | None, Field(max_length=32)] = None
-    """The LoRA adapters."""
-
-    scaling_history: Annotated[list[ScalingEvent] | None, Field(max_length=10)] = None
-    """The last changes of the number of replicas, newest first."""
-
-    last_failure: LastFailure | None = None
-    """What went wrong last; it stays when all is well again."""
-
-    selector: str | None = None
-    """Label selector for the scale subresource."""
 
 
 MAX_LISTED_REVISIONS = 20
@@ -309,6 +179,60 @@ class PipelineStatus(StatusType):
     """Indexed documents of which some bytes could not be read and were replaced by U+FFFD."""
 
 
+class QualityStatus(StatusType):
+    """What the last build found in the live collection; see `spec.quality`."""
+
+    recall: str | None = None
+    """Share of the nearest passages that searches find, such as `0.9870`; measured before queries went to the collection."""
+
+    samples: Count | None = None
+    """Passages whose neighbours were searched for that."""
+
+    k: Count | None = None
+    """Neighbours of each."""
+
+    objects: Count | None = None
+    """Passages in the collection."""
+
+    dimension: Count | None = None
+    """Length of their vectors."""
+
+
+class IndexRevisionStatus(StatusType):
+    """A revision whose collection is there: the live one, or one that can be gone back to at once."""
+
+    revision: str
+    """Hash of what alters vectors or passages."""
+
+    collection: str
+    """Its Weaviate collection."""
+
+    created_at: Timestamp
+    """When queries first went to it."""
+
+    documents: Count | None = None
+    """Documents that were indexed when it was last synchronized."""
+
+    live: bool
+    """Whether queries go to it."""
+
+
+class EmbeddingStatus(StatusType):
+    """How fast an index was filled: what `lateen plan` reckons with."""
+
+    embedder: str | None = None
+    """The embedder, by its `modelId`."""
+
+    passages: Count | None = None
+    """Passages that were embedded."""
+
+    tokens: Count | None = None
+    """Their tokens, as the embedder counts."""
+
+    seconds: Count | None = None
+    """Seconds that the whole synchronization took, reading and storing included, rounded up."""
+
+
 class RAGIndexStatus(Status):
     """What a RAGIndex has become."""
 
@@ -323,6 +247,12 @@ class RAGIndexStatus(Status):
 
     building: str | None = None
     """Revision that is being built beside the live one, if any."""
+
+    revisions: Annotated[
+        list[IndexRevisionStatus] | None,
+        Field(max_length=MAX_KEPT_REVISIONS + 1, json_schema_extra=named_items("revision")),
+    ] = None
+    """The live revision and the earlier ones that are kept, newest first; see `spec.revisionHistoryLimit`."""
 
     documents: Count | None = None
     """Documents that can be found."""
@@ -353,6 +283,12 @@ class RAGIndexStatus(Status):
 
     pipeline: PipelineStatus | None = None
     """What the steps before embedding did; see `spec.pipeline`."""
+
+    quality: QualityStatus | None = None
+    """What the last build found in the live collection; see `spec.quality`."""
+
+    embedding: EmbeddingStatus | None = None
+    """How fast the last synchronization was that embedded at least a tenth of the index."""
 
     fingerprint: str | None = None
     """Identifies what the last synchronization indexed; it differs while something newer waits."""

@@ -21,6 +21,7 @@ class Kind(Enum):
 
     MODEL = crd.MODEL_DEPLOYMENT
     PROMPT = crd.PROMPT_TEMPLATE
+    INDEX = crd.RAG_INDEX
 
     @property
     def resource(self) -> str:

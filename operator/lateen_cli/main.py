@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from lateen_api import digests
-from lateen_cli import environment, launch, overview, render, revisions, syncing, tools, validate
+from lateen_cli import environment, index_plan, launch, overview, render, revisions, syncing, tools, validate
 from lateen_cli.kubectl import Kubectl, Refused, resources
 from lateen_cli.overview import Overview
 from lateen_cli.screen import JsonLines, screen
@@ -99,6 +99,7 @@ application.command()(revisions.history)
 application.command()(revisions.rollback)
 application.command()(revisions.diff)
 application.command()(syncing.sync)
+application.command()(index_plan.plan)
 application.command()(validate.validate)
 application.command()(render.render)
 

@@ -11,6 +11,7 @@ import socket
 from collections.abc import Callable
 from typing import TypeAlias
 
+import psutil
 from pydantic import BaseModel, ConfigDict
 
 BLOCK = 300
@@ -26,6 +27,7 @@ and above the range (10002-19999) in which other Rays of the machine open ports.
 
 Free: TypeAlias = Callable[[int], bool]
 Claim: TypeAlias = Callable[[int], "socket.socket | None"]
+Lingering: TypeAlias = Callable[[], frozenset[int]]
 
 
 class Ports(BaseModel):
@@ -83,6 +85,13 @@ def free(port: int) -> bool:
     return True
 
 
+def lingering() -> frozenset[int]:
+    """Ports of which nothing is left but closed connections, which the system remembers for a minute."""
+    used = [(each.laddr.port, each.status) for each in psutil.net_connections("tcp") if each.laddr]
+    waiting = {port for port, status in used if status == psutil.CONN_TIME_WAIT}
+    return frozenset(waiting - {port for port, status in used if status != psutil.CONN_TIME_WAIT})
+
+
 def claim(block: int) -> socket.socket | None:
     """The first port of a block, held but not listened on until the socket is closed; None: somebody has it."""
     guard = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
@@ -95,7 +104,11 @@ def claim(block: int) -> socket.socket | None:
 
 
 def choose(
-    previous: Ports | None, claimed: Claim = claim, is_free: Free = free, dice: random.Random | None = None
+    previous: Ports | None,
+    claimed: Claim = claim,
+    is_free: Free = free,
+    dice: random.Random | None = None,
+    closed: Lingering = lingering,
 ) -> tuple[Ports, socket.socket]:
     """Ports for a start, the previous ones where they are still free, and the socket that keeps others off them.
 
@@ -106,7 +119,18 @@ def choose(
         guard = claimed(block)
         if guard is None:
             continue
-        if all(is_free(port) for port in range(block + 1, block + BLOCK)):
-            return layout(block), guard
+        ports = layout(block)
+        if _usable(ports, is_free, closed):
+            return ports, guard
         guard.close()
     raise OSError("no block of free ports is left on this machine")
+
+
+def _usable(ports: Ports, is_free: Free, closed: Lingering) -> bool:
+    """Whether the parts can listen on all ports of a block.
+
+    Ray Serve 2.60 opens the replicas' ports without SO_REUSEADDR, so that none can be opened again for a minute after its
+    last connection; it passes over such a port. They are no reason to move a stack that was stopped just now.
+    """
+    taken = {port for port in range(ports.block + 1, ports.block + BLOCK) if not is_free(port)}
+    return not taken or taken <= closed().intersection(range(ports.replicas, ports.replicas + REPLICAS))

@@ -7,24 +7,51 @@ All read ControllerRevisions; a rollback writes the spec through kubectl, as a u
 import asyncio
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
-from lateen_cli import difference, kept, model_history, prompt_history
-from lateen_cli.kept import Kept, Kind
+from lateen_cli import difference, index_history, kept, model_history, prompt_history
+from lateen_cli.kept import Kept, Kind, Revision
 from lateen_cli.kubectl import FIELD_MANAGER, Kubectl, Refused
 from lateen_cli.state import Unusable
 from lateen_cli.terminal import complain
 
-_KINDS = (Kind.MODEL, Kind.PROMPT)
+_KINDS = (Kind.MODEL, Kind.PROMPT, Kind.INDEX)
 _TROUBLE = 2
 
+
+class _History(Protocol):
+    """What the kinds' modules have in common."""
+
+    @property
+    def table(self) -> Callable[[Kept], Table]: ...
+
+    @property
+    def present(self) -> Callable[[Kept], dict[str, Any]]: ...
+
+    @property
+    def find(self) -> Callable[[Kept, str], Revision]: ...
+
+    @property
+    def content(self) -> Callable[[Revision], dict[str, Any]]: ...
+
+
+_HISTORIES: Mapping[Kind, _History] = {
+    Kind.MODEL: model_history,
+    Kind.PROMPT: prompt_history,
+    Kind.INDEX: index_history,
+}
+
 TargetArgument = Annotated[
-    str, typer.Argument(metavar="md/NAME|pt/NAME", help="The ModelDeployment or PromptTemplate.")
+    str,
+    typer.Argument(
+        metavar="md/NAME|pt/NAME|rag/NAME", help="The ModelDeployment, PromptTemplate or RAGIndex."
+    ),
 ]
 Namespace = Annotated[
     str | None, typer.Option("--namespace", "-n", help="Its namespace. Default: kubectl's own.")
@@ -40,11 +67,10 @@ State = Annotated[
 
 
 def history(target: TargetArgument, namespace: Namespace = None, state_dir: State = None) -> None:
-    """Show the revisions of a model or the versions of a prompt, newest first, and what became of each."""
+    """Show the revisions of a model or an index or the versions of a prompt, newest first, and what became of each."""
     wanted = kept.target(target, *_KINDS)
     found = asyncio.run(kept.load(kept.cluster(state_dir, os.environ), wanted, namespace))
-    shown = prompt_history.table(found) if wanted.kind is Kind.PROMPT else model_history.table(found)
-    Console().print(shown)
+    Console().print(_HISTORIES[wanted.kind].table(found))
 
 
 def rollback(
@@ -60,7 +86,9 @@ def rollback(
     namespace: Namespace = None,
     state_dir: State = None,
 ) -> None:
-    """Write an earlier revision into the spec: of a model its source, engine and resources, of a prompt everything."""
+    """Write an earlier revision into the spec: of a model its source, engine and resources, of a prompt everything, of an
+    index what its passages and vectors depend on.
+    """
     kubectl, wanted = kept.cluster(state_dir, os.environ), kept.target(target, *_KINDS)
     print(asyncio.run(_roll_back(kubectl, wanted, namespace, to)))
 
@@ -89,13 +117,18 @@ def diff(
 
 async def _roll_back(kubectl: Kubectl, wanted: kept.Target, namespace: str | None, to: str | None) -> str:
     found = await kept.load(kubectl, wanted, namespace)
-    is_prompt = wanted.kind is Kind.PROMPT
-    chosen = prompt_history.choose(found, to) if is_prompt else model_history.choose(found, to)
-    patch = prompt_history.patch(found, chosen) if is_prompt else model_history.patch(chosen)
+    match wanted.kind:
+        case Kind.PROMPT:
+            chosen = prompt_history.choose(found, to)
+            patch, said = prompt_history.patch(found, chosen), prompt_history.said(found, wanted.name, chosen)
+        case Kind.INDEX:
+            chosen = index_history.choose(found, to)
+            patch, said = index_history.patch(chosen), index_history.said(found, wanted.name, chosen)
+        case Kind.MODEL:
+            chosen = model_history.choose(found, to)
+            patch, said = model_history.patch(chosen), model_history.said(wanted.name, chosen)
     await _write(kubectl, wanted, found, patch)
-    if is_prompt:
-        return prompt_history.said(found, wanted.name, chosen)
-    return model_history.said(wanted.name, chosen)
+    return said
 
 
 async def _write(kubectl: Kubectl, wanted: kept.Target, found: Kept, patch: list[dict[str, Any]]) -> None:
@@ -109,10 +142,5 @@ async def _write(kubectl: Kubectl, wanted: kept.Target, found: Kept, patch: list
 
 def _side(kind: Kind, found: Kept, named: str | None) -> Mapping[str, Any]:
     """What a revision holds of the spec; None names the present spec."""
-    if kind is Kind.PROMPT:
-        if named is None:
-            return prompt_history.present(found)
-        return prompt_history.content(prompt_history.find(found, named))
-    if named is None:
-        return model_history.present(found)
-    return model_history.content(model_history.find(found, named))
+    history = _HISTORIES[kind]
+    return history.present(found) if named is None else history.content(history.find(found, named))

@@ -24,7 +24,11 @@ from lateen_cli.state import Unusable
 from lateen_cli.terminal import tell, visible
 
 POLL_SECONDS = 0.5
-_FAILURES = {*get_args(SourceFailureReason), Reason.DOCUMENTS_FAILED.value}
+_FAILURES = {
+    *get_args(SourceFailureReason),
+    Reason.DOCUMENTS_FAILED.value,
+    Reason.QUALITY_CHECK_FAILED.value,
+}
 _KIND = crd.RAG_INDEX
 _RESOURCE = f"{_KIND.plural}.{names.GROUP}"
 _WORDS = (_KIND.short, _KIND.name.lower(), _KIND.plural, _RESOURCE)

@@ -47,7 +47,9 @@ class ObjectCache(Generic[_Name, _Item]):
         self._name_of = name_of
         self._items: dict[_Name, _Item] = {}
         self._moment = 0
+        self._is_listing = False
         self._seen: dict[_Name, int] = {}
+        """When what was told while a list is on its way: nothing else needs it."""
 
     def get(self, name: _Name) -> _Item | None:
         """The object as last seen; None when it does not exist."""
@@ -58,7 +60,9 @@ class ObjectCache(Generic[_Name, _Item]):
         return self._items.values()
 
     def moment(self) -> int:
-        """Now, for `replace`: to be taken before the list is asked for."""
+        """Now, for `replace`: to be taken before the list is asked for, of which only one may be on its way."""
+        self._is_listing = True
+        self._seen.clear()
         return self._moment
 
     def put(self, item: _Item) -> bool:
@@ -95,13 +99,15 @@ class ObjectCache(Generic[_Name, _Item]):
         for name in fresh & before.keys():
             after[name] = _latest(before[name], listed.get(name, before[name]))
         self._items = after
-        self._seen = {name: when for name, when in self._seen.items() if name in fresh}
+        self._is_listing = False
+        self._seen.clear()
         missed = frozenset(name for name, item in after.items() if _differs(item, before.get(name)))
         return Repair(vanished=frozenset(before.keys() - after.keys()), missed=missed)
 
     def _touch(self, name: _Name) -> None:
         self._moment += 1
-        self._seen[name] = self._moment
+        if self._is_listing:
+            self._seen[name] = self._moment
 
 
 class ResourceCache:

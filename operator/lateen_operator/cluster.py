@@ -1,72 +1,46 @@
 # SPDX-License-Identifier: Apache-2.0
 """The operator's only Kubernetes I/O: `seams.Cluster` and `leader.Leases` over the official client.
 
-Wired by `main.py`, used by `reconcile/` and `leader.py`. Every request is counted through `on_request`, has a
-time limit and one field manager; a failure becomes `Unavailable`, which names the verb and the resource.
+Wired by `main.py`, used by `reconcile/` and `leader.py`; how requests are made is said in `api_server.py`.
 """
 
 import contextlib
-import json
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any
 
-import aiohttp
 import structlog
 from kubernetes.aio import client, config
 from kubernetes.aio.config.config_exception import ConfigException
 
 from lateen_api import names
 from lateen_operator import manifests
+from lateen_operator.api_server import APPLY, CONFLICT, GONE, YAML, ApiServer, Body, OnRequest, Type
 from lateen_operator.event_log import EventLog
 from lateen_operator.leader import Lease
-from lateen_operator.seams import Event, Kind, Resource, StoredRevision, Unavailable
+from lateen_operator.seams import (
+    Event,
+    Kind,
+    ListedRevisions,
+    Resource,
+    RevisionChange,
+    StoredRevision,
+    Unavailable,
+)
 
-_TIMEOUT = aiohttp.ClientTimeout(total=15, connect=3)
-_PAGE = 500
 _ATTEMPTS = 5
 """Times a finalizer is tried when others change the resource at the same moment."""
 
-_MAX_REASON = 300
-_GONE, _CONFLICT = 404, 409
-_JSON = "application/json"
-_YAML = "application/yaml"
-_APPLY = "application/apply-patch+yaml"
-_MERGE = "application/merge-patch+json"
-
-OnRequest = Callable[[str, str], None]
-"""Told verb and resource of each request before it is sent."""
-
-_Body = dict[str, Any]
-_Bodies = list[_Body]
-
 log = structlog.get_logger(__name__)
 
-
-class _Type(NamedTuple):
-    """A resource type; requests are made from it because the client's typed classes cost 90 MB of memory."""
-
-    group: str
-    version: str
-    plural: str
-
-    def path(self, namespace: str = "", name: str = "", part: str = "") -> str:
-        """Path of all, of a namespace's, or of one object, or of a subresource."""
-        root = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
-        place = f"/namespaces/{namespace}" if namespace else ""
-        return "".join(
-            (root, place, f"/{self.plural}", f"/{name}" if name else "", f"/{part}" if part else "")
-        )
-
-
-_CONFIG_MAPS = _Type("", "v1", "configmaps")
-_SECRETS = _Type("", "v1", "secrets")
-_REVISIONS = _Type("apps", "v1", "controllerrevisions")
-_EVENTS = _Type("events.k8s.io", "v1", "events")
-_LEASES = _Type("coordination.k8s.io", "v1", "leases")
+_CONFIG_MAPS = Type("", "v1", "configmaps")
+_SECRETS = Type("", "v1", "secrets")
+_REVISIONS = Type("apps", "v1", "controllerrevisions")
+_EVENTS = Type("events.k8s.io", "v1", "events")
+_LEASES = Type("coordination.k8s.io", "v1", "leases")
 
 
 @contextlib.asynccontextmanager
@@ -86,6 +60,7 @@ async def connect(
             await config.load_kube_config(file, client_configuration=configuration, persist_config=False)
     except (ConfigException, OSError) as error:
         raise Unavailable(f"no access to Kubernetes: {error}") from error
+    configuration.connection_pool_maxsize += max(1, len(watch_namespaces))  # each watch keeps one
     async with client.ApiClient(configuration) as api:
         yield KubernetesCluster(api, namespace, watch_namespaces, on_request)
 
@@ -104,29 +79,33 @@ class KubernetesCluster:
     def __init__(
         self, api: client.ApiClient, namespace: str, watch_namespaces: Sequence[str], on_request: OnRequest
     ) -> None:
-        self._api = api
+        self._server = ApiServer(api, on_request)
         self._namespace = namespace
         self._namespaces = tuple(watch_namespaces)
-        self._on_request = on_request
         self._events = EventLog(time.monotonic)
         self._refused_keys: dict[str, str] = {}
 
     async def list(self, kind: Kind) -> list[Resource]:
         """All resources of a kind in the watched namespaces, straight from the API server."""
-        return [manifests.resource(kind, item) for item in await self._list(_ours(kind))]
+        return [
+            manifests.resource(kind, item)
+            for namespace in self._namespaces or ("",)
+            async for page, _ in self._server.pages(_ours(kind), namespace)
+            for item in page
+        ]
 
     async def apply_status(self, resource: Resource, status: Mapping[str, Any]) -> Resource | None:
         """Server-side apply `status` as the whole of what this operator says; the resource with it, None: it is gone."""
         kind, key = _ours(resource.key.kind), resource.key
-        found = await self._ask(
+        found = await self._server.ask(
             "apply",
             f"{kind.plural}/status",
             "PATCH",
             kind.path(key.namespace, key.name, "status"),
             query={"fieldManager": names.FIELD_MANAGER, "force": True},
             body=manifests.status(resource, status),
-            content_type=_APPLY,
-            accept=(_GONE,),
+            content_type=APPLY,
+            accept=(GONE,),
         )
         return manifests.resource(key.kind, found) if found else None
 
@@ -160,30 +139,46 @@ class KubernetesCluster:
 
     async def config_map(self, namespace: str, name: str) -> Mapping[str, bytes] | None:
         """Content of a ConfigMap, data and binaryData; None when there is none."""
-        found = await self._get(_CONFIG_MAPS, namespace, name)
+        found = await self._server.get(_CONFIG_MAPS, namespace, name)
         return manifests.config_map(found) if found else None
 
     async def secret(self, namespace: str, name: str) -> Mapping[str, bytes] | None:
         """Content of a Secret by key, never to be logged; None when there is none."""
-        found = await self._get(_SECRETS, namespace, name)
+        found = await self._server.get(_SECRETS, namespace, name)
         return manifests.secret(found) if found else None
 
     async def api_keys(self) -> Mapping[str, str]:
         """Digest of each client key by the name of its Secret; keys that are too short are left out with a warning."""
         selector = f"{names.API_KEY_LABEL}=true"
         digests: dict[str, str] = {}
-        for secret in await self._pages(_SECRETS, self._namespace, labelSelector=selector):
-            key = manifests.api_key(secret)
-            if key is None:
-                self._warn_of_key(secret["metadata"])
-            else:
-                digests[secret["metadata"]["name"]] = names.key_digest(key)
+        async for page, _ in self._server.pages(_SECRETS, self._namespace, labelSelector=selector):
+            for secret in page:
+                key = manifests.api_key(secret)
+                if key is None:
+                    self._warn_of_key(secret["metadata"])
+                else:
+                    digests[secret["metadata"]["name"]] = names.key_digest(key)
         return dict(sorted(digests.items()))
 
-    async def revisions(self) -> Sequence[StoredRevision]:
-        """All ControllerRevisions labelled as ours, straight from the API server."""
-        items = await self._list(_REVISIONS, labelSelector=names.OWNER_LABEL)
-        return [manifests.stored_revision(item) for item in items]
+    async def revisions(self, namespace: str) -> ListedRevisions:
+        """All ControllerRevisions labelled as ours in a namespace, "": in all, straight from the API server."""
+        found, version = list[StoredRevision](), ""
+        pages = self._server.pages(_REVISIONS, namespace, labelSelector=names.OWNER_LABEL)
+        async for page, listed in pages:  # of each page only what is needed stays
+            found += map(manifests.stored_revision, page)
+            version = listed
+        return ListedRevisions(found, version)
+
+    async def watch_revisions(self, namespace: str, since: str) -> AsyncGenerator[RevisionChange, None]:
+        """What happens to those of `revisions` after the version `since`; ends in time. Raises Expired."""
+        events = self._server.watch(
+            _REVISIONS, namespace, labelSelector=names.OWNER_LABEL, resourceVersion=since
+        )
+        async with contextlib.aclosing(events):
+            async for change, body in events:
+                version = body["metadata"]["resourceVersion"]
+                item = manifests.stored_revision(body) if change != "BOOKMARK" else None
+                yield RevisionChange(version, item, deleted=change == "DELETED")
 
     async def store_revision(
         self, owner: Resource, revision: str, number: int, data: Mapping[str, Any]
@@ -194,12 +189,12 @@ class KubernetesCluster:
         """
         namespace, body = owner.key.namespace, manifests.revision(owner, revision, number, data)
         name = body["metadata"]["name"]
-        created = await self._create(_REVISIONS, namespace, body, _YAML)
+        created = await self._server.create(_REVISIONS, namespace, body, YAML)
         if created is None:
-            created = await self._get(_REVISIONS, namespace, name)
+            created = await self._server.get(_REVISIONS, namespace, name)
             if created is None or not manifests.is_revision_of(owner, created):
                 await self.delete_revision(namespace, name)
-                created = await self._create(_REVISIONS, namespace, body, _YAML)
+                created = await self._server.create(_REVISIONS, namespace, body, YAML)
         if created is None:
             raise Unavailable(f"controllerrevisions {namespace}/{name} is still in the way")
         return manifests.stored_revision(created)
@@ -220,22 +215,22 @@ class KubernetesCluster:
     async def delete_revision(self, namespace: str, name: str) -> None:
         """Delete a ControllerRevision; gone is fine."""
         path = _REVISIONS.path(namespace, name)
-        await self._ask("delete", _REVISIONS.plural, "DELETE", path, accept=(_GONE,))
+        await self._server.ask("delete", _REVISIONS.plural, "DELETE", path, accept=(GONE,))
 
     async def read_lease(self, namespace: str, name: str) -> Lease | None:
         """The Lease; None when there is none."""
-        found = await self._get(_LEASES, namespace, name)
+        found = await self._server.get(_LEASES, namespace, name)
         return manifests.lease(found) if found else None
 
     async def write_lease(self, namespace: str, name: str, lease: Lease) -> Lease | None:
         """Create or replace it; None when somebody else was faster."""
         body = manifests.lease_body(namespace, name, lease)
         if not lease.version:
-            written = await self._create(_LEASES, namespace, body)
+            written = await self._server.create(_LEASES, namespace, body)
         else:
             path = _LEASES.path(namespace, name)
-            written = await self._ask(
-                "update", _LEASES.plural, "PUT", path, body=body, accept=(_GONE, _CONFLICT)
+            written = await self._server.ask(
+                "update", _LEASES.plural, "PUT", path, body=body, accept=(GONE, CONFLICT)
             )
         return manifests.lease(written) if written else None
 
@@ -244,19 +239,19 @@ class KubernetesCluster:
     ) -> None:
         kind, key = _ours(resource.key.kind), resource.key
         for _ in range(_ATTEMPTS):
-            body = await self._get(kind, key.namespace, key.name)
+            body = await self._server.get(kind, key.namespace, key.name)
             if body is None or body["metadata"]["uid"] != resource.uid:
                 return
             found = manifests.resource(key.kind, body)
             wanted = change(found)
             if wanted == found.finalizers:
                 return
-            if await self._merge(kind, key.namespace, key.name, manifests.finalizers(found, wanted)):
+            if await self._server.merge(kind, key.namespace, key.name, manifests.finalizers(found, wanted)):
                 return
         raise Unavailable(f"{kind.plural} {key.namespace}/{key.name} changes too often to set its finalizers")
 
-    async def _change_revision(self, namespace: str, name: str, patch: _Body) -> StoredRevision | None:
-        changed = await self._merge(_REVISIONS, namespace, name, patch, accept=(_GONE,))
+    async def _change_revision(self, namespace: str, name: str, patch: Body) -> StoredRevision | None:
+        changed = await self._server.merge(_REVISIONS, namespace, name, patch, accept=(GONE,))
         return manifests.stored_revision(changed) if changed else None
 
     async def _post(self, resource: Resource, event: Event, times: int) -> int:
@@ -268,13 +263,13 @@ class KubernetesCluster:
         )
         body = manifests.event(resource, event, socket.gethostname(), now)
         if times == 1:
-            if await self._create(_EVENTS, namespace, body):
+            if await self._server.create(_EVENTS, namespace, body):
                 return 1
-            known = await self._get(_EVENTS, namespace, name) or {}
+            known = await self._server.get(_EVENTS, namespace, name) or {}
             times = (known.get("series") or {}).get("count", 1) + 1
-        if await self._merge(_EVENTS, namespace, name, manifests.event_series(times, now)):
+        if await self._server.merge(_EVENTS, namespace, name, manifests.event_series(times, now)):
             return times
-        await self._create(_EVENTS, namespace, body)  # the old one expired
+        await self._server.create(_EVENTS, namespace, body)  # the old one expired
         return 1
 
     def _warn_of_key(self, metadata: Mapping[str, Any]) -> None:
@@ -285,109 +280,6 @@ class KubernetesCluster:
             needed = f"data.key needs at least {names.MIN_KEY_LENGTH} characters"
             log.warning("a client key is not used", secret=name, remedy=needed)
 
-    async def _get(self, kind: _Type, namespace: str, name: str) -> _Body | None:
-        """The object; None when there is none."""
-        return await self._ask("get", kind.plural, "GET", kind.path(namespace, name), accept=(_GONE,))
 
-    async def _create(
-        self, kind: _Type, namespace: str, body: _Body, content_type: str = _JSON
-    ) -> _Body | None:
-        """The object created; None when the name is taken.
-
-        As YAML the API server writes it anew. It keeps what has no schema, such as a ControllerRevision's data, byte
-        for byte otherwise, and any later patch, an annotation even, then looks like a change of the data.
-        """
-        return await self._ask(
-            "create",
-            kind.plural,
-            "POST",
-            kind.path(namespace),
-            query={"fieldManager": names.FIELD_MANAGER},
-            body=json.dumps(body) if content_type == _YAML else body,
-            content_type=content_type,
-            accept=(_CONFLICT,),
-        )
-
-    async def _merge(
-        self,
-        kind: _Type,
-        namespace: str,
-        name: str,
-        body: _Body,
-        accept: tuple[int, ...] = (_GONE, _CONFLICT),
-    ) -> _Body | None:
-        """The object after the merge patch; None when it is gone, or has changed since the version in `body`."""
-        return await self._ask(
-            "patch",
-            kind.plural,
-            "PATCH",
-            kind.path(namespace, name),
-            query={"fieldManager": names.FIELD_MANAGER},
-            body=body,
-            content_type=_MERGE,
-            accept=accept,
-        )
-
-    async def _list(self, kind: _Type, **selectors: str) -> _Bodies:
-        items = _Bodies()
-        for namespace in self._namespaces or ("",):
-            items += await self._pages(kind, namespace, **selectors)
-        return items
-
-    async def _pages(self, kind: _Type, namespace: str, **query: Any) -> _Bodies:
-        items = _Bodies()
-        query["limit"] = _PAGE
-        while True:
-            page = await self._ask("list", kind.plural, "GET", kind.path(namespace), query=query) or {}
-            items += page["items"]
-            query["continue"] = page["metadata"].get("continue")
-            if not query["continue"]:
-                return items
-
-    async def _ask(
-        self,
-        verb: str,
-        what: str,
-        method: str,
-        path: str,
-        *,
-        query: Mapping[str, Any] | None = None,
-        body: _Body | str | None = None,
-        content_type: str = _JSON,
-        accept: tuple[int, ...] = (),
-    ) -> _Body | None:
-        """Send one request; None where the API server answers with a status in `accept`, else raises Unavailable."""
-        self._on_request(verb, what)
-        try:
-            request = await self._api.param_serialize(
-                method,
-                path,
-                query_params=list((query or {}).items()),
-                header_params={"Accept": _JSON, "Content-Type": content_type},
-                body=body,
-                auth_settings=["BearerToken"],
-            )
-            reply = await self._api.call_api(*request, _request_timeout=_TIMEOUT)
-            content = await reply.read()
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            said = str(error) or type(error).__name__
-            raise Unavailable(f"the API server does not answer ({verb} {what}): {said}") from error
-        if reply.status in accept:
-            return None
-        if not 200 <= reply.status < 300:
-            said = _reason(content) or str(reply.reason)
-            raise Unavailable(f"the API server refused to {verb} {what}: {reply.status} {said}")
-        found: _Body = json.loads(content)
-        return found
-
-
-def _ours(kind: Kind) -> _Type:
-    return _Type(names.GROUP, names.VERSION, kind.plural)
-
-
-def _reason(content: bytes) -> str:
-    """What the API server said, in one line; empty when it is not readable."""
-    try:
-        return str(json.loads(content)["message"])[:_MAX_REASON]
-    except (ValueError, KeyError, TypeError):
-        return ""
+def _ours(kind: Kind) -> Type:
+    return Type(names.GROUP, names.VERSION, kind.plural)

@@ -11,8 +11,8 @@ from lateen_api.gateway_report import LATENCY_BOUNDS, Facts, GatewayReport, Traf
 class Merged:
     """What the gateway says as a whole."""
 
-    catalog: str | None = None
-    """The catalog that every replica serves; None while they differ or don't say."""
+    catalogs: frozenset[str] = frozenset()
+    """The catalogs that replicas serve, one where they agree; empty while one of them has none or doesn't say."""
     facts: Mapping[str, Facts] = field(default_factory=dict)
     traffic: Mapping[str, Traffic] = field(default_factory=dict)
     prompt_uses: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
@@ -23,9 +23,9 @@ def merged(reports: Mapping[str, GatewayReport] | None) -> Merged:
     if not reports:
         return Merged()
     said = [reports[replica] for replica in sorted(reports)]
-    catalogs = {report.catalog for report in said}
+    catalogs = frozenset(report.catalog for report in said)
     return Merged(
-        catalog=(catalogs.pop() or None) if len(catalogs) == 1 else None,
+        catalogs=catalogs if "" not in catalogs else frozenset(),
         facts={
             name: agreed([report.facts[name] for report in said if name in report.facts])
             for name in sorted({name for report in said for name in report.facts})

@@ -20,9 +20,6 @@ from lateen_operator.seams import Kind
 OnEvent = Callable[[Kind, str | None, dict[str, Any]], None]
 """Told of kind, change and object of each watch event."""
 
-OnRevision = Callable[[str | None, dict[str, Any]], None]
-"""Told of change and object of each watch event of a ControllerRevision of ours."""
-
 _BACKOFFS = (0.5, 1, 2, 4)
 _LAST_BACKOFF = 8.0
 
@@ -38,7 +35,7 @@ class Backoffs:
             yield seconds * random.uniform(0.75, 1.25)  # noqa: S311  # spreads load, guards nothing
 
 
-def registry(on_event: OnEvent, on_revision: OnRevision) -> kopf.OperatorRegistry:
+def registry(on_event: OnEvent) -> kopf.OperatorRegistry:
     """The handlers of all kinds."""
     handlers = kopf.OperatorRegistry()
 
@@ -55,13 +52,6 @@ def registry(on_event: OnEvent, on_revision: OnRevision) -> kopf.OperatorRegistr
         async def seen(*, param: Any = kind, type: str | None, body: kopf.Body, **_: Any) -> None:  # noqa: A002  # kopf's name
             """Pass a watch event on."""
             on_event(param, type, dict(body))
-
-    @kopf.on.event(
-        "apps", "v1", "controllerrevisions", labels={names.OWNER_LABEL: kopf.PRESENT}, registry=handlers
-    )
-    async def seen_revision(*, type: str | None, body: kopf.Body, **_: Any) -> None:  # noqa: A002  # kopf's name
-        """Pass a watch event on."""
-        on_revision(type, dict(body))
 
     return handlers
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keeps the cache true and tells the work queue what to look at; fed by `handlers.py` and, by time, by `main.py`.
+"""Keeps the cache true and tells the work queue what to look at; fed by `handlers.py`, `revision_watch.py` and,
+by time, by `main.py`.
 
-Watch events give speed. The resync gives truth: it lists everything afresh, repairs what the watch missed, and
+Watch events give speed. The resync gives truth: it lists our resources afresh, repairs what the watch missed, and
 has every resource compared with the world.
 """
 
@@ -15,7 +16,7 @@ from lateen_operator.cache import Repair, ResourceCache, matters
 from lateen_operator.health import Vitals
 from lateen_operator.metrics import Metrics
 from lateen_operator.revisions import Revisions
-from lateen_operator.seams import REVISIONS, Cluster, Key, Kind, Unavailable
+from lateen_operator.seams import REVISIONS, Cluster, Key, Kind, RevisionChange, Unavailable
 
 log = structlog.get_logger(__name__)
 
@@ -57,17 +58,30 @@ class Informer:
         if self._cache.put(resource) and (known is None or matters(known, resource)):
             self._enqueue(resource.key)
 
-    def seen_revision(self, change: str | None, body: dict[str, Any]) -> None:
-        """A watch event of a ControllerRevision of ours; `change` as above. What we wrote ourselves is no news."""
+    def seen_revision(self, change: RevisionChange) -> None:
+        """What a watch of our ControllerRevisions tells. What we wrote ourselves is no news."""
         self._vitals.watched(REVISIONS)
-        found = manifests.stored_revision(body)
-        is_news = self._revisions.lost(found) if change == "DELETED" else self._revisions.saw(found)
+        found = change.item
+        if found is None:
+            return
+        is_news = self._revisions.lost(found) if change.deleted else self._revisions.saw(found)
         if is_news and found.owner is not None and self._cache.get(found.owner) is not None:
             self._enqueue(found.owner)
 
+    async def relist_revisions(self, scope: str) -> str:
+        """List the ControllerRevisions of `scope`; the version to watch from. Raises Unavailable.
+
+        What that put right reaches their owners with the next resync.
+        """
+        self._judge(REVISIONS, await self._revisions.relist(scope))
+        return self._revisions.listed(scope)
+
     async def resync(self) -> bool:
-        """List everything afresh and enqueue every key; whether all lists succeeded."""
-        complete = await self._relist_revisions()
+        """List the resources afresh and enqueue every key; whether all lists succeeded.
+
+        ControllerRevisions only before the first list of them: after it their watch sees to that they are true.
+        """
+        complete = await self._know_revisions()
         for kind in Kind:
             try:
                 await self._relist(kind)
@@ -76,13 +90,14 @@ class Informer:
                 log.warning("resources could not be listed", kind=kind.value, error=str(error))
         return complete
 
-    async def _relist_revisions(self) -> bool:
+    async def _know_revisions(self) -> bool:
         try:
-            repair = await self._revisions.relist()
+            for scope in self._revisions.scopes:
+                if not self._revisions.listed(scope):
+                    await self.relist_revisions(scope)
         except Unavailable as error:
             log.warning("resources could not be listed", kind=REVISIONS, error=str(error))
             return False
-        self._judge(REVISIONS, repair)
         return True
 
     async def _relist(self, kind: Kind) -> None:

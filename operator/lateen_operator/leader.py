@@ -100,19 +100,20 @@ class Election:
     async def acquire(self) -> None:
         """Wait until this candidate leads."""
         log.info("waiting for the lease", lease=self._terms.name, identity=self._terms.identity)
-        while not await self._attempt():
+        while not await self._attempt(self._terms.renew_seconds):
             await self._sleep(self._terms.retry_seconds)
         log.info("leading", lease=self._terms.name, identity=self._terms.identity)
 
     async def hold(self) -> None:
         """Renew for as long as that works; then raise LeadershipLost."""
         while True:
-            await self._sleep(self._terms.retry_seconds)
-            if await self._attempt():
+            await self._sleep(max(0.0, min(self._terms.retry_seconds, self._left())))
+            # Who was held up tries once more: if nobody else has written, it is still the leader.
+            if await self._attempt(max(self._left(), self._terms.retry_seconds / 2)):
                 continue
             if self._seen is not None and self._seen.holder != self._terms.identity:
                 raise LeadershipLost(f"{self._seen.holder or 'nobody'} holds the lease now")
-            if self._clock() - self._renewed_at >= self._terms.renew_seconds:
+            if self._left() <= 0:
                 raise LeadershipLost(f"the lease was not renewed for {self._terms.renew_seconds:g} s")
 
     async def release(self) -> None:
@@ -127,11 +128,15 @@ class Election:
         else:
             log.info("released the lease", lease=self._terms.name)
 
-    async def _attempt(self) -> bool:
-        """Try once to get or renew the Lease within the renewal deadline; whether it is ours now."""
+    def _left(self) -> float:
+        """Seconds until the leader must have renewed."""
+        return self._renewed_at + self._terms.renew_seconds - self._clock()
+
+    async def _attempt(self, limit: float) -> bool:
+        """Try once to get or renew the Lease, for at most `limit` seconds; whether it is ours now."""
         started = self._clock()
         try:
-            async with asyncio.timeout(self._terms.renew_seconds):
+            async with asyncio.timeout(limit):
                 held = await self._take_or_renew()
         except (Unavailable, TimeoutError) as error:
             log.warning("the lease could not be read or written", error=str(error) or "timed out")

@@ -24,9 +24,10 @@ from lateen_operator.cache import ResourceCache
 from lateen_operator.informer import Informer
 from lateen_operator.leader import Election, LeadershipLost, Terms
 from lateen_operator.metrics import Metrics
-from lateen_operator.plan import indexes
+from lateen_operator.plan import index_status
 from lateen_operator.ray import RayServe
 from lateen_operator.reconcile.reconciler import Reconciler
+from lateen_operator.revision_watch import RevisionWatch
 from lateen_operator.revisions import Revisions
 from lateen_operator.seams import Key, Kind, Unavailable, Wish
 from lateen_operator.settings import OperatorSettings
@@ -52,6 +53,7 @@ class Parts:
     informer: Informer
     queue: WorkQueue
     reconciler: Reconciler
+    revision_watch: RevisionWatch
 
 
 async def run(settings: OperatorSettings) -> int:
@@ -83,7 +85,7 @@ def _assemble(
     serve: RayServe,
     store: WeaviateStore,
 ) -> Parts:
-    cache, revisions = ResourceCache(), Revisions(kube)
+    cache, revisions = ResourceCache(), Revisions(kube, settings.watch_namespaces)
 
     async def measured(key: Key) -> Wish:
         began, failed = time.monotonic(), True
@@ -98,16 +100,17 @@ def _assemble(
     reconciler = Reconciler(kube, serve, store, cache, revisions, settings, time.time, queue.add)
     vitals.longest_reconcile = queue.longest_active
     metrics.follow(lambda: queue.depth, vitals.watch_age)
-    metrics.follow_lag(lambda: indexes.lags(cache.of_kind(Kind.RAG_INDEX), time.time()))
+    metrics.follow_lag(lambda: index_status.lags(cache.of_kind(Kind.RAG_INDEX), time.time()))
     informer = Informer(kube, cache, revisions, queue.add, vitals, metrics)
-    return Parts(settings, metrics, vitals, informer, queue, reconciler)
+    revision_watch = RevisionWatch(kube, revisions, informer)
+    return Parts(settings, metrics, vitals, informer, queue, reconciler, revision_watch)
 
 
 async def _elected(parts: Parts, election: Election, stop: asyncio.Event) -> int:
     """Wait for the Lease, lead, give it up."""
-    if await _first(stop.wait(), election.acquire()) == 0:
-        return 0
     try:
+        if await _first(stop.wait(), election.acquire()) == 0:
+            return 0
         return await _lead(parts, election, stop)
     except LeadershipLost as error:
         log.error("no longer the leader", reason=str(error))
@@ -125,7 +128,12 @@ async def _lead(parts: Parts, election: Election, stop: asyncio.Event) -> int:
         return 0
     parts.vitals.synced = True
     ended = await _first(
-        _graceful(parts, stop), election.hold(), parts.queue.run(), _resync(parts), _watch(parts, stop)
+        _graceful(parts, stop),
+        election.hold(),
+        parts.queue.run(),
+        _resync(parts),
+        parts.revision_watch.run(),
+        _watch(parts, stop),
     )
     if ended == 0:
         return 0
@@ -164,7 +172,7 @@ async def _watch(parts: Parts, stop: asyncio.Event) -> None:
     namespaces = parts.settings.watch_namespaces
     ignored = asyncio.all_tasks()  # kopf ends all tasks of the loop but these
     tasks = await kopf.spawn_tasks(
-        registry=handlers.registry(parts.informer.seen, parts.informer.seen_revision),
+        registry=handlers.registry(parts.informer.seen),
         settings=handlers.settings(),
         standalone=True,
         clusterwide=not namespaces,

@@ -154,7 +154,7 @@ def stored_revision(body: Mapping[str, Any]) -> StoredRevision:
         owner_uid=metadata["labels"][names.OWNER_LABEL],
         number=body.get("revision", 0),
         revision=metadata["labels"].get(names.REVISION_LABEL, ""),
-        data=dict(body.get("data") or {}),
+        data=_mapping(body.get("data")),
         created=_unix(metadata["creationTimestamp"]),
         aborted=(metadata.get("annotations") or {}).get(names.ABORTED_ANNOTATION, ""),
         used=_noted_use(metadata.get("annotations") or {}),
@@ -163,6 +163,11 @@ def stored_revision(body: Mapping[str, Any]) -> StoredRevision:
         resource_version=metadata.get("resourceVersion", ""),
         owner=_owner(metadata),
     )
+
+
+def _mapping(data: Any) -> dict[str, Any]:
+    # The API server takes any JSON; what nobody of ours has written is read as nothing, and must stop nothing.
+    return dict(data) if isinstance(data, Mapping) else {}
 
 
 def _owner(metadata: Mapping[str, Any]) -> Key | None:

@@ -5,7 +5,6 @@ Wired by `main.py`, used by `reconcile/`. Every call has a time limit; whatever 
 `RayUnavailable`.
 """
 
-import asyncio
 import hashlib
 import io
 import zipfile
@@ -19,6 +18,7 @@ import structlog
 from lateen_api import names
 from lateen_api.gateway_report import REPORT_PATH, GatewayReport
 from lateen_operator import gateway_reports, ray_replies
+from lateen_operator.gateway_probes import Probes
 from lateen_operator.seams import Job, JobStatus, Node, RayUnavailable, ServeState
 from lateen_operator.settings import OperatorSettings
 
@@ -28,7 +28,6 @@ _WRITE = aiohttp.ClientTimeout(total=60, connect=_CONNECT_SECONDS)
 """The first PUT starts Ray Serve, which takes seconds, on a busy machine many."""
 
 _PROBE = aiohttp.ClientTimeout(total=3, connect=1)
-_MAX_PROBES = 12
 _REMEMBERED_FAILURES = 1000
 
 log = structlog.get_logger(__name__)
@@ -43,6 +42,7 @@ class RayServe:
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._gateway = f"http://{settings.gateway_host}:{settings.gateway_port}{REPORT_PATH}"
         self._failures: dict[str, str] = {}
+        self._probes = Probes(self._probe)
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -57,10 +57,10 @@ class RayServe:
         """What runs now; raises RayUnavailable. Nodes are left out when Ray does not tell them."""
         applications = ray_replies.applications(await self._ask("GET", "/api/serve/applications/"))
         gateway = applications.get(names.GATEWAY_APPLICATION)
-        said = await self._reports(gateway.running_replicas) if gateway else None
+        said = await self._probes.ask(gateway.running_replicas) if gateway else None
         found = gateway_reports.merged(said)
         nodes = await self._nodes()
-        return ServeState(applications, found.catalog, nodes, found.facts, found.traffic, found.prompt_uses)
+        return ServeState(applications, found.catalogs, nodes, found.facts, found.traffic, found.prompt_uses)
 
     async def apply(self, config: Mapping[str, Any]) -> None:
         """PUT the whole declarative config; raises RayUnavailable."""
@@ -127,25 +127,8 @@ class RayServe:
             log.warning("the nodes of Ray are unknown", error=str(error))
             return ()
 
-    async def _reports(self, replicas: int) -> Mapping[str, GatewayReport] | None:
-        """The latest report of each gateway replica, by replica; None when one did not answer.
-
-        Each try is a fresh connection, so that replicas take turns; all of them are asked, in at most
-        `_MAX_PROBES` tries.
-        """
-        found: dict[str, GatewayReport] = {}
-        tries, missing = 0, max(1, replicas)
-        while missing and tries < _MAX_PROBES:
-            count = min(missing, _MAX_PROBES - tries)
-            tries += count
-            for report in await asyncio.gather(*(self._probe() for _ in range(count))):
-                if report is None:
-                    return None
-                found[report.replica] = report
-            missing = max(0, replicas - len(found))
-        return found
-
     async def _probe(self) -> GatewayReport | None:
+        """What one replica says; each time over a fresh connection, so that replicas take turns."""
         connector = aiohttp.TCPConnector(force_close=True)
         try:
             async with (

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The ControllerRevisions of all resources as last seen, and all writes to them. Wired by `main.py`.
 
-Filled by `informer.py` from watch and resync, like the cache of resources. What `reconcile/` writes goes through
-here, so that the next pass sees it at once and no pass has to list them.
+Listed once, then kept true by a watch (`revision_watch.py`): there may be thousands, each with a whole spec, so they
+are listed again only when the watch can't go on. What `reconcile/` writes goes through here, so that the next pass
+sees it at once and no pass has to list them.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from lateen_operator.cache import ObjectCache, Repair
@@ -14,37 +15,67 @@ from lateen_operator.seams import Cluster, Resource, StoredRevision
 Place = tuple[str, str]
 """Namespace and name of a ControllerRevision."""
 
+EVERYWHERE = ""
+"""The scope of an operator that watches all namespaces."""
+
 
 class Revisions:
-    """All ControllerRevisions of ours. Used from one event loop; reads cost no request."""
+    """All ControllerRevisions of ours. Used from one event loop; reads cost no request.
 
-    def __init__(self, cluster: Cluster) -> None:
+    Args:
+        cluster: Where they are.
+        namespaces: Those that are watched; none: all. Each is listed and watched by itself.
+
+    """
+
+    def __init__(self, cluster: Cluster, namespaces: Sequence[str] = ()) -> None:
         self._cluster = cluster
-        self._cache = ObjectCache[Place, StoredRevision](lambda item: (item.namespace, item.name))
+        self._caches = {
+            scope: ObjectCache[Place, StoredRevision](lambda item: (item.namespace, item.name))
+            for scope in namespaces or (EVERYWHERE,)
+        }
+        self._versions: dict[str, str] = {}
+        self._owned: dict[str, tuple[StoredRevision, ...]] | None = None
 
-    def by_owner(self) -> dict[str, tuple[StoredRevision, ...]]:
+    @property
+    def scopes(self) -> tuple[str, ...]:
+        """Namespaces to be watched, or only `EVERYWHERE`."""
+        return tuple(self._caches)
+
+    def listed(self, scope: str) -> str:
+        """Resource version of the last list of `scope`; empty before the first."""
+        return self._versions.get(scope, "")
+
+    def by_owner(self) -> Mapping[str, tuple[StoredRevision, ...]]:
         """Those of each resource by its uid, newest first."""
-        owners: dict[str, list[StoredRevision]] = {}
-        for item in sorted(self._cache.all(), key=lambda revision: (-revision.number, revision.name)):
-            owners.setdefault(item.owner_uid, []).append(item)
-        return {uid: tuple(items) for uid, items in owners.items()}
+        if self._owned is None:
+            owners: dict[str, list[StoredRevision]] = {}
+            every = (item for cache in self._caches.values() for item in cache.all())
+            for item in sorted(every, key=lambda revision: (-revision.number, revision.name)):
+                owners.setdefault(item.owner_uid, []).append(item)
+            self._owned = {uid: tuple(items) for uid, items in owners.items()}
+        return self._owned
 
     def saw(self, item: StoredRevision) -> bool:
         """Take what a watch tells; True when it is news."""
-        return self._cache.put(item)
+        return self._put(item)
 
     def lost(self, item: StoredRevision) -> bool:
         """Take from a watch that it is deleted; True when it is news."""
-        return self._cache.remove((item.namespace, item.name), item.uid)
+        return self._remove((item.namespace, item.name), item.uid)
 
-    async def relist(self) -> Repair[Place]:
-        """Make the API server's list the truth; what that put right. Raises Unavailable."""
-        since = self._cache.moment()
-        return self._cache.replace(await self._cluster.revisions(), since)
+    async def relist(self, scope: str) -> Repair[Place]:
+        """Make the API server's list the truth about `scope`; what that put right. Raises Unavailable."""
+        cache = self._caches[scope]
+        since = cache.moment()
+        found = await self._cluster.revisions(scope)
+        self._owned = None
+        self._versions[scope] = found.version
+        return cache.replace(found.items, since)
 
     async def store(self, owner: Resource, revision: str, number: int, data: Mapping[str, Any]) -> None:
         """Keep a new revision of `owner`; one that is there already is fine. Raises Unavailable."""
-        self._cache.put(await self._cluster.store_revision(owner, revision, number, data))
+        self._put(await self._cluster.store_revision(owner, revision, number, data))
 
     async def renumber(self, namespace: str, name: str, number: int) -> None:
         """Make one the newest of its owner's; gone is fine. Raises Unavailable."""
@@ -62,10 +93,21 @@ class Revisions:
         """Delete some; gone is fine. Raises Unavailable."""
         for name in names:
             await self._cluster.delete_revision(namespace, name)
-            self._cache.remove((namespace, name))
+            self._remove((namespace, name))
 
     def _wrote(self, place: Place, found: StoredRevision | None) -> None:
         if found is None:
-            self._cache.remove(place)
+            self._remove(place)
         else:
-            self._cache.put(found)
+            self._put(found)
+
+    def _put(self, item: StoredRevision) -> bool:
+        self._owned = None
+        return self._cache(item.namespace).put(item)
+
+    def _remove(self, place: Place, uid: str | None = None) -> bool:
+        self._owned = None
+        return self._cache(place[0]).remove(place, uid)
+
+    def _cache(self, namespace: str) -> ObjectCache[Place, StoredRevision]:
+        return self._caches[EVERYWHERE if EVERYWHERE in self._caches else namespace]

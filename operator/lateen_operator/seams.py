@@ -5,7 +5,7 @@ Frozen values and protocols only. `cluster.py`, `ray.py` and `weaviate.py` imple
 uses them; unit tests fake them here and nowhere else.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal, Protocol
@@ -83,6 +83,26 @@ class StoredRevision:
 
 
 @dataclass(frozen=True)
+class ListedRevisions:
+    """The ControllerRevisions that were there at one moment."""
+
+    items: Sequence[StoredRevision]
+    version: str
+    """Resource version of that moment: what happens later a watch from there tells."""
+
+
+@dataclass(frozen=True)
+class RevisionChange:
+    """What a watch of ControllerRevisions tells."""
+
+    version: str
+    """Resource version up to which everything has been told now."""
+    item: StoredRevision | None = None
+    """What has changed; None: nothing, only time has passed."""
+    deleted: bool = False
+
+
+@dataclass(frozen=True)
 class Event:
     """A Kubernetes Event to post about a resource."""
 
@@ -109,6 +129,10 @@ Wish = float | Backoff | None
 
 class Unavailable(Exception):
     """Ray, Weaviate or the API server did not answer, or answered that it can't now. Carries no secret."""
+
+
+class Expired(Unavailable):
+    """The API server no longer knows what happened since the version that a watch was to begin with."""
 
 
 class RayUnavailable(Unavailable):
@@ -154,8 +178,12 @@ class Cluster(Protocol):
         """Digest of each client key by the name of its Secret; keys that are too short are left out with a warning."""
         ...
 
-    async def revisions(self) -> Sequence[StoredRevision]:
-        """All ControllerRevisions labelled as ours, straight from the API server."""
+    async def revisions(self, namespace: str) -> ListedRevisions:
+        """All ControllerRevisions labelled as ours in a namespace, "": in all, straight from the API server."""
+        ...
+
+    def watch_revisions(self, namespace: str, since: str) -> AsyncGenerator[RevisionChange, None]:
+        """What happens to those of `revisions` after the version `since`; ends in time. Raises Expired."""
         ...
 
     async def store_revision(
@@ -221,8 +249,8 @@ class ServeState:
     """What Ray Serve runs."""
 
     applications: Mapping[str, ServeApplication] = field(default_factory=dict)
-    served_catalog: str | None = None
-    """Catalog revision that all replicas of the gateway serve; None while it is not known."""
+    served_catalogs: frozenset[str] = frozenset()
+    """Revisions of the catalogs that the gateway's replicas serve, one where they agree; empty while it is not known."""
     nodes: tuple[Node, ...] = ()
     """The nodes of the Ray cluster; empty when they are not known."""
     facts: Mapping[str, Facts] = field(default_factory=dict)

@@ -70,6 +70,10 @@ class OperatorSettings(BaseSettings):
     resync_seconds: Seconds = 15.0
     """How often everything is listed afresh and compared with the world."""
 
+    placement_seconds: Seconds = 30.0
+    """How long a replica may wait for a node before its model is `Unschedulable`: longer than Ray takes to start a node
+    where a cluster grows by itself, or every growth is reported as a lack."""
+
     concurrency: Annotated[int, Field(ge=1, le=256)] = 64
     """Resources reconciled at the same time. Those share their looks at the world, so that more of them cost less."""
 

@@ -51,6 +51,16 @@ class Living:
 
 
 @dataclass(frozen=True)
+class Census:
+    """The replicas of all applications."""
+
+    replicas: Mapping[str, Living]
+    """By application, the gateway's included."""
+    asked_at: float
+    """When Ray was asked, by this process's monotonic clock: of what was said later it knows nothing."""
+
+
+@dataclass(frozen=True)
 class Settled:
     """What records mean, given the replicas that live."""
 
@@ -86,8 +96,8 @@ async def forget(records: Iterable[Record]) -> None:
 def settled(records: Iterable[Record], living: Mapping[str, Living]) -> Settled:
     """One word for each application, of the replicas that serve.
 
-    `living` must have been asked for after the records were read: then a replica that it does not know is gone, and so
-    is an application that it does not know. Of an application without a replica that serves the last word stays: it
+    A replica that `living` does not know is gone, and so is an application that it does not know, if `living` was asked for
+    after the records were read: else it may have started since, and nothing is to be forgotten. Of an application without a replica that serves the last word stays: it
     tells how long a start takes, and which adapters the next replica can load.
     """
     by_application: dict[str, list[Record]] = {}

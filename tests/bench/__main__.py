@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench import figures, peers, prompt_scale, prompts, serving, table
+from bench import figures, peers, prompt_scale, prompts, reindex, serving, table
 from lateen_cli.state import StateDir
 from stack.local import REPOSITORY, LocalStack
 from stack.parts import RayServe, Weaviate
@@ -71,6 +71,23 @@ def measure_prompt_scale(root: Path) -> dict[str, Any]:
         stack.stop()
 
 
+def measure_reindex(root: Path) -> dict[str, Any]:
+    """The figures of searches beside a rebuild, on a stack of its own."""
+    say("searches beside a rebuild")
+    where = machine()
+    stack = LocalStack(StateDir.at(root))
+    stack.fill_volumes()
+    try:
+        stack.start()
+        return reindex.measure(stack) | {"load_before": where["load_before"]}
+    finally:
+        stack.stop()
+
+
+PARTS = {"prompt_scale": measure_prompt_scale, "reindex": measure_reindex}
+"""What can be measured alone, by its key in the result."""
+
+
 def measure_all(root: Path) -> dict[str, Any]:
     """All figures."""
     stack = LocalStack(StateDir.at(root))
@@ -78,7 +95,7 @@ def measure_all(root: Path) -> dict[str, Any]:
         result = measure(stack)
     finally:
         stack.stop()
-    return result | {"prompt_scale": measure_prompt_scale(root)}
+    return result | {name: measure_part(root) for name, measure_part in PARTS.items()}
 
 
 def machine() -> dict[str, Any]:
@@ -101,7 +118,7 @@ def main(arguments: list[str]) -> int:
         state = os.environ.get("LATEEN_TEST_STATE")
         with tempfile.TemporaryDirectory(prefix="lateen-bench-") as scratch:
             root = Path(state or scratch) / "s"
-            kept |= {options.only: measure_prompt_scale(root)} if options.only else measure_all(root)
+            kept |= {options.only: PARTS[options.only](root)} if options.only else measure_all(root)
     options.output.write_text(json.dumps(kept, indent=2) + "\n")
     options.readme.write_text(table.replace(options.readme.read_text(), table.render(kept)))
     say(f"wrote {options.output} and the table in {options.readme}")
@@ -114,9 +131,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--readme", type=Path, default=REPOSITORY / "README.md")
     parser.add_argument("--only-table", action="store_true", help="write the table from an earlier result")
     parser.add_argument("--peers", type=Path, help="keep a comparison with other servers (its JSON)")
-    parser.add_argument(
-        "--only", choices=["prompt_scale"], help="measure this, and keep an earlier result's rest"
-    )
+    parser.add_argument("--only", choices=list(PARTS), help="measure this, and keep an earlier result's rest")
     return parser.parse_args(arguments)
 
 

@@ -18,7 +18,7 @@ import psutil
 
 from bench import http_load
 from bench.figures import percentile
-from lateen_api import names
+from lateen_api import names, packing
 from stack import manifests
 from stack.cluster import condition
 from stack.local import LocalStack
@@ -53,7 +53,8 @@ def measure(stack: LocalStack) -> dict[str, Any]:
     ray = RayServe.of(stack)
     with ray.http:
         gateway = ray.applications()[names.GATEWAY_APPLICATION]["deployed_app_config"]
-    catalog = gateway["deployments"][0]["user_config"]["catalog"]
+    text = gateway["deployments"][0]["user_config"]["catalog"]
+    catalog = packing.unpack(text)
     kept = sum(len(prompt["revisions"]) for prompt in catalog["prompts"])
     assert kept >= TEMPLATES * VERSIONS, f"only {kept} revisions are in the catalog"
     times = operator.cpu_times()
@@ -63,6 +64,7 @@ def measure(stack: LocalStack) -> dict[str, Any]:
         "kept": kept,
         **found,
         "catalog_bytes": len(json.dumps(catalog, separators=(",", ":"), ensure_ascii=False).encode()),
+        "packed_bytes": len(text),
         "operator_cpu_s": times.user + times.system,
         "operator_mib": operator.memory_full_info().pss / 2**20,
         "total_s": time.monotonic() - started,

@@ -22,6 +22,7 @@ def render(result: dict[str, Any]) -> str:
         *_prompts(result),
         *_prompt_scale(result),
         ("Index build, of the bare embedder's rate", f"{100 * ingest['ratio']:.0f} %"),
+        *_reindex(result),
         *((f"Create to Ready, {kind}", f"{seconds:.1f} s") for kind, seconds in ready.items()),
         ("Idle memory, all processes (PSS)", f"{memory['total_mib'] / 1024:.1f} GiB"),
         *((f"… {name}", f"{mib:.0f} MiB") for name, mib in memory["mib"].items()),
@@ -130,6 +131,24 @@ def _prompt_scale(result: dict[str, Any]) -> list[tuple[str, str]]:
             f"{scale['failed_requests']} ({scale['requests']})",
         ),
         (f"Catalog of {size}", f"{scale['catalog_bytes'] / 2**20:.1f} MiB"),
+    ]
+
+
+def _reindex(result: dict[str, Any]) -> list[tuple[str, str]]:
+    """Rows of searches beside a rebuild; none for a result from before they were measured."""
+    found = result.get("reindex")
+    if found is None:
+        return []
+    ratios = f"{found['ratio_p50']:.1f} / {found['ratio_p99']:.1f} times"
+    return [
+        (
+            f"Search beside a rebuild of {found['passages']} passages, p50 / p99 (of before)",
+            f"{found['during_p50_ms']:.0f} / {found['during_p99_ms']:.0f} ms ({ratios})",
+        ),
+        (
+            "Searches that failed or found nothing meanwhile (of)",
+            f"{found['failed'] + found['empty']} ({found['searches_during']})",
+        ),
     ]
 
 

@@ -136,7 +136,7 @@ def test_new_chunking_builds_beside_the_live_index(
     """Queries never fail while another collection is built, the alias moves, and the old collection goes."""
     namespace = shared_namespace
     long = {"long.md": "# Long\n" + "The zebra is purple. " * 60}
-    before = built(cluster, namespace, "cut", {"docs": manifests.inline(long)})
+    before = built(cluster, namespace, "cut", {"docs": manifests.inline(long)}, revisionHistoryLimit=0)
     store = f"{namespace}.cut"
     with traffic(lambda: asking.texts(sdk, store, "zebra").index("zebra")):
         cluster.patch(KIND, namespace, "cut", {"chunking": {"size": 32, "overlap": 4}})

@@ -190,7 +190,7 @@ def test_replicas_that_find_no_room_are_told(
     its request gets 503; what makes room heals both.
     """
     most = {"resources": {"cpu": "100m", "memory": str(largest_memory(ray) * 6 // 10)}}
-    limits = {"queueTimeout": "75s", "requestTimeout": "2m"}
+    limits = {"queueTimeout": "30s", "requestTimeout": "2m"}
     asleep = manifests.model(
         namespace, "asleep", "generate", "tiny-chat", autoscaling=SLEEPY, limits=limits, **most
     )

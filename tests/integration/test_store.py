@@ -323,11 +323,13 @@ async def test_what_weaviate_can_not_keep_fails_with_its_words(
     connection: Connection, collection: str, store: dict[str, Any], words: str
 ) -> None:
     """More replicas than nodes, or a dynamic index without ASYNC_INDEXING: the build ends at once and says what is
-    wrong.
+    wrong, with what helps.
     """
     with pytest.raises(BuildFailure, match=words) as failure:
         await WeaviateStore(connection, collection, rag_index.Store.model_validate(store)).ensure()
-    assert failure.value.reason == "BuildFailed"
+    assert failure.value.reason == "StoreUnsupported"
+    assert str(failure.value).startswith("spec.store: ")
+    assert ("ASYNC_INDEXING=true" in str(failure.value)) == (words == "async")
 
 
 async def test_documents_are_listed_from_the_ledger(

@@ -207,6 +207,10 @@ REFUSED = [
     variable("spec.variables[0].type: Unsupported value", type="set"),
     variable("spec.variables[0].from: Unsupported value", from_="weather"),
     variable("clock is only for from: clock", clock={}),
+    variable("retrieval is only for from: retrieval", retrieval={"indexRefs": [{"name": "a"}]}),
+    variable(
+        "indexRefs in body should have at least 1 items", from_="retrieval", retrieval={"indexRefs": []}
+    ),
     variable("identity is only for from: identity", identity={}),
     variable("metadata.key belongs to from: metadata", from_="metadata"),
     variable("type: enum needs a rule with oneOf", type="enum"),
@@ -298,6 +302,10 @@ REFUSED = [
         retrieval__rerank={"modelRef": {"name": "r"}, "candidates": 201},
     ),
     index("spec.retrieval.rerank.modelRef: Required value", retrieval__rerank={}),
+    index('must be a number in quotes from "0" to "1", such as "0.6"', quality__minRecall="1.5"),
+    index("spec.quality.samples in body should be greater than or equal to 1", quality__samples=0),
+    index("spec.revisionHistoryLimit in body should be less than or equal to 10", revisionHistoryLimit=11),
+    index("spec.deletionPolicy: Unsupported value", deletionPolicy="Keep"),
     index("compression: pq needs vectorIndex: hnsw", store={"compression": "pq", "vectorIndex": "flat"}),
     index("spec.store.replicas in body should be less than or equal to 7", store__replicas=8),
     index("must have five fields: minute, hour, day of month", schedule__cron="hourly"),

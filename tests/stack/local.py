@@ -27,6 +27,8 @@ from stack.cluster import Cluster
 REPOSITORY = Path(__file__).resolve().parents[2]
 LATEEN = Path(sys.executable).parent / "lateen"
 RESYNC_SECONDS = 1.0
+PLACEMENT_SECONDS = 12.0
+"""After this time a replica without a node has no room: on one node there is nothing to wait for but processes."""
 START_TIMEOUT = 600
 STOP_TIMEOUT = 120
 LONG = 8192
@@ -46,6 +48,7 @@ class LocalStack:
         started = time.monotonic()
         setting = {
             "LATEEN_OPERATOR_RESYNC_SECONDS": str(resync),
+            "LATEEN_OPERATOR_PLACEMENT_SECONDS": str(PLACEMENT_SECONDS),
             # Where the node's administrator says that S3 is: a test may start a server there.
             "AWS_ENDPOINT_URL": f"http://127.0.0.1:{sources.free_port()}",
             "AWS_ALLOW_HTTP": "true",

@@ -4,6 +4,7 @@
 import asyncio
 import io
 import json
+import math
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ import openai
 from pydantic import SecretStr
 from starlette.applications import Starlette
 
-from lateen_api import names
+from lateen_api import names, packing
 from lateen_api.gateway_report import Facts
 from lateen_serving.engine.protocol import (
     Counted,
@@ -26,7 +27,7 @@ from lateen_serving.engine.protocol import (
     TokenEvent,
     TokenLogprob,
 )
-from lateen_serving.facts import Living, Record
+from lateen_serving.facts import Census, Living, Record
 from lateen_serving.gateway import ingress, logs, waiting
 from lateen_serving.gateway.context import Service
 from lateen_serving.gateway.metrics import Metrics
@@ -137,6 +138,11 @@ def catalog(**changes: Any) -> dict[str, Any]:
     return document | changes
 
 
+def sent(document: dict[str, Any]) -> dict[str, Any]:
+    """A catalog document as the operator sends it: the gateway's `user_config`."""
+    return {"catalog": packing.pack(document)}
+
+
 def passage(document_id: str, text: str, score: float = 0.9, heading: str = "") -> Passage:
     """A passage of the document `source/<file>`."""
     filename = document_id.split("/", 1)[1]
@@ -238,6 +244,8 @@ class FakeCluster:
     reads: int = 0
     forgotten: list[tuple[str, str]] = field(default_factory=list)
     error: Exception | None = None
+    asked_at: float = math.inf
+    """Of the last census; later than everything unless a test says otherwise."""
 
     async def records(self) -> list[Record]:
         self.reads += 1
@@ -245,12 +253,12 @@ class FakeCluster:
             raise self.error
         return [Record(name, "replica-0", 1.0, facts) for name, facts in self.facts.items()]
 
-    async def living(self) -> dict[str, Living]:
+    async def living(self) -> Census:
         numbers = dict.fromkeys(self.facts, 0) | self.serving
         found = {
             name: Living(frozenset(f"replica-{n}" for n in range(number))) for name, number in numbers.items()
         }
-        return found | {"gateway": Living()}
+        return Census(found | {"gateway": Living()}, self.asked_at)
 
     async def forget(self, records: tuple[Record, ...]) -> None:
         self.forgotten += [(record.application, record.replica) for record in records]
@@ -291,7 +299,7 @@ class World:
 
     def accept(self, **changes: Any) -> None:
         """Switch to another catalog."""
-        arrived = self.state.read({"catalog": catalog(**changes)})
+        arrived = self.state.read(sent(catalog(**changes)))
         if arrived is not None:
             self.state.switch(arrived)
 

@@ -28,6 +28,9 @@ FACTS = Facts(
 class FakeServe:
     """Ray of a FakeWorld."""
 
+    lagging: frozenset[str] = frozenset()
+    """Catalogs that other replicas of the gateway still serve."""
+
     def __init__(self, world: "FakeWorld") -> None:
         self.world = world
 
@@ -36,7 +39,8 @@ class FakeServe:
         adapted = {name: found for name, app in world.applications.items() if (found := _adapted(app))}
         facts, traffic = adapted | world.facts, dict(world.traffic)
         uses = copy.deepcopy(world.prompt_uses)
-        return ServeState(dict(world.applications), world.served_catalog, world.nodes, facts, traffic, uses)
+        catalogs = self.lagging | ({world.served_catalog} if world.served_catalog else set())
+        return ServeState(dict(world.applications), catalogs, world.nodes, facts, traffic, uses)
 
     async def apply(self, config: Mapping[str, Any]) -> None:
         wanted = {entry["name"]: json.loads(json.dumps(entry)) for entry in config["applications"]}

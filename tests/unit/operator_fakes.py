@@ -5,13 +5,14 @@ Time and progress move only when a test says so (`World.tick`). Every write is r
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from lateen_api import names
+from lateen_api import names, packing
+from lateen_api.catalog import Catalog
 from lateen_api.gateway_report import Facts, Traffic
-from lateen_api.index_build import BuildReport, DocumentFailure, PipelineCounts, SourceReport
+from lateen_api.index_build import BuildReport, DocumentFailure, SourceReport
 from lateen_operator.cache import ResourceCache
 from lateen_operator.reconcile.reconciler import Reconciler
 from lateen_operator.revisions import Revisions
@@ -21,16 +22,17 @@ from lateen_operator.seams import (
     JobStatus,
     Key,
     Kind,
+    ListedRevisions,
     Node,
     Resource,
+    RevisionChange,
     ServeApplication,
     StoredRevision,
-    StoreState,
     Unavailable,
 )
 from lateen_operator.settings import OperatorSettings
-from lateen_operator.status import timestamp
 from unit.operator_fake_ray import FakeServe
+from unit.operator_fake_store import FakeStore, built
 
 QUIET_ROUNDS = 7
 """Rounds of one second without a write after which nothing is on its way: longer than any drain."""
@@ -65,6 +67,10 @@ class FakeWorld:
     requests: dict[str, dict[str, Any]] = field(default_factory=dict)
     failing_documents: tuple[DocumentFailure, ...] = ()
     source_reports: tuple[SourceReport, ...] = ()
+    recall: float = 1.0
+    """What builds measure."""
+    lost_objects: int = 0
+    """Passages that builds find missing in the collection."""
     failing_jobs: str | None = None
     """Message that jobs fail with; None: they succeed."""
     collections: set[str] = field(default_factory=set)
@@ -164,12 +170,11 @@ class FakeWorld:
         self.applications[name] = self._started(self.applications[name])
 
     def _gateway_catalog(self) -> str | None:
-        from lateen_api.catalog import Catalog
-
         gateway = self.applications.get(names.GATEWAY_APPLICATION)
         if gateway is None or gateway.status != "RUNNING" or gateway.config is None:
             return None
-        return Catalog.parse(gateway.config["deployments"][0]["user_config"]["catalog"]).revision
+        text = gateway.config["deployments"][0]["user_config"]["catalog"]
+        return Catalog.parse(packing.unpack(text)).revision
 
     def _ended(self, job: Job) -> Job:
         if self.failing_jobs is not None:
@@ -177,21 +182,7 @@ class FakeWorld:
         request = self.requests[job.id]
         collection = request["collection"]
         self.collections |= {collection, names.ledger_collection(collection)}
-        self.reports[collection] = BuildReport(
-            fingerprint=request["fingerprint"],
-            asked=request["asked"],
-            started_at=timestamp(self.now - 1),
-            finished_at=timestamp(self.now),
-            documents=5,
-            chunks=9,
-            tokens=99,
-            embedded=9,
-            removed=0,
-            failed=len(self.failing_documents),
-            failures=list(self.failing_documents),
-            sources=list(self.source_reports),
-            pipeline=PipelineCounts(duplicates=2),
-        )
+        self.reports[collection] = built(self, request)
         return replace(job, status=JobStatus.SUCCEEDED, ended_at=self.now)
 
 
@@ -234,9 +225,12 @@ class FakeCluster:
     async def api_keys(self) -> Mapping[str, str]:
         return {"default": "0" * 64}
 
-    async def revisions(self) -> Sequence[StoredRevision]:
+    async def revisions(self, namespace: str) -> ListedRevisions:
         self.world.revision_lists += 1
-        return list(self.world.stored)
+        return ListedRevisions(list(self.world.stored), str(self.world.version))
+
+    async def watch_revisions(self, namespace: str, since: str) -> AsyncGenerator[RevisionChange, None]:
+        yield RevisionChange(since)
 
     async def store_revision(
         self, owner: Resource, revision: str, number: int, data: Mapping[str, Any]
@@ -296,32 +290,6 @@ class FakeCluster:
         self.world.wrote(f"no revision {name}")
 
 
-class FakeStore:
-    """Weaviate of a FakeWorld."""
-
-    def __init__(self, world: FakeWorld) -> None:
-        self.world = world
-
-    async def observe(self) -> StoreState:
-        return StoreState(frozenset(self.world.collections), dict(self.world.aliases))
-
-    async def report(self, collection: str) -> BuildReport | None:
-        return self.world.reports.get(collection)
-
-    async def point_alias(self, alias: str, collection: str) -> None:
-        self.world.aliases[alias] = collection
-        self.world.wrote(f"alias {collection}")
-
-    async def delete_alias(self, alias: str) -> None:
-        self.world.aliases.pop(alias, None)
-        self.world.wrote(f"no alias {alias}")
-
-    async def delete_collection(self, collection: str) -> None:
-        self.world.collections.discard(collection)
-        self.world.reports.pop(collection, None)
-        self.world.wrote(f"no collection {collection}")
-
-
 class FakeOperator:
     """An operator on a FakeWorld; `restart` forgets everything it held in memory."""
 
@@ -349,7 +317,7 @@ class FakeOperator:
 
     async def once(self) -> None:
         """Reconcile everything once, as a resync does."""
-        await self.revisions.relist()
+        await self.revisions.relist("")
         for kind in Kind:
             listed = [item for item in self.world.resources.values() if item.key.kind is kind]
             self.cache.replace(kind, listed)

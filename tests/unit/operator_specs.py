@@ -3,7 +3,7 @@
 
 from typing import Any
 
-from lateen_api import names
+from lateen_api import names, packing
 from lateen_api.catalog import Catalog
 from lateen_operator.seams import Key, Kind
 from unit.operator_fakes import FakeOperator, FakeWorld
@@ -59,4 +59,4 @@ def catalog(world: FakeWorld) -> Catalog:
     """The catalog the gateway was last given."""
     config = world.applications[names.GATEWAY_APPLICATION].config
     assert config is not None
-    return Catalog.parse(config["deployments"][0]["user_config"]["catalog"])
+    return Catalog.parse(packing.unpack(config["deployments"][0]["user_config"]["catalog"]))

@@ -77,6 +77,9 @@ class MemoryStore:
             self._write()
             del self.chunks[key]
 
+    async def settle(self) -> None:
+        """Every chunk is known at once."""
+
     async def count(self) -> int:
         return len(self.chunks)
 

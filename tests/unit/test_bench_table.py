@@ -87,6 +87,18 @@ def test_a_result_without_prompts_has_no_rows_of_them() -> None:
     assert "4 KB" not in table.render({key: value for key, value in RESULT.items() if key != "prompts"})
 
 
+def test_searches_beside_a_rebuild_are_told() -> None:
+    """How much slower they were and how many were lost; a result from before has no such rows."""
+    found = {
+        "passages": 850, "during_p50_ms": 31.2, "during_p99_ms": 88.8, "ratio_p50": 1.23, "ratio_p99": 1.87,
+        "failed": 0, "empty": 1, "searches_during": 789,
+    }  # fmt: skip
+    text = table.render(RESULT | {"reindex": found})
+    assert "rebuild of 850 passages, p50 / p99 (of before) | 31 / 89 ms (1.2 / 1.9 times)" in text
+    assert "Searches that failed or found nothing meanwhile (of) | 1 (789)" in text
+    assert "rebuild" not in table.render(RESULT)
+
+
 def test_the_way_from_the_engine_to_the_gateway_is_told() -> None:
     """What the engine takes alone, by its handle and through the gateway; a result from before has no such rows."""
     times = {"gateway_p50_ms": 9.91, "gateway_p99_ms": 20.2}

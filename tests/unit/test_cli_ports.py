@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from lateen_cli.ports import BLOCK, BLOCKS, REPLICAS, WORKERS, Ports, choose, claim, layout
+from lateen_cli.ports import BLOCK, BLOCKS, REPLICAS, WORKERS, Ports, choose, claim, free, layout, lingering
 
 
 class Guard(socket.socket):
@@ -53,6 +53,40 @@ def test_one_taken_port_moves_the_whole_block(taken: int) -> None:
     guard.close()
     assert after != before
     assert after == layout(after.block)
+
+
+def chosen(before: Ports) -> Ports:
+    """Ports for a start after one with the ports `before`."""
+    ports, guard = choose(before, all_claims)
+    guard.close()
+    return ports
+
+
+def used(port: int) -> socket.socket:
+    """A server as Ray Serve opens it, with a connection that the server has closed."""
+    server = socket.socket()
+    server.bind(("127.0.0.1", port))
+    server.listen()
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        server.accept()[0].close()
+        assert client.recv(1) == b""
+    return server
+
+
+def test_a_stack_that_was_stopped_just_now_keeps_its_ports() -> None:
+    """A closed connection of a replica is nobody's port, though it can't be opened; a replica that still listens is, and so
+    is a closed connection at a port that one part alone must have.
+    """
+    before, guard = choose(None)
+    with guard:
+        server = used(before.replicas)
+        assert chosen(before) != before
+        server.close()
+        assert not free(before.replicas)
+        assert before.replicas in lingering()
+        assert chosen(before) == before
+        used(before.gateway).close()
+        assert chosen(before) != before
 
 
 def test_a_claimed_block_is_passed_over() -> None:

@@ -125,7 +125,7 @@ def test_a_model_is_named_as_kubectl_names_it(target: str) -> None:
     assert kept.target(target, *Kind) == Target(Kind.MODEL, "chat")
 
 
-@pytest.mark.parametrize("target", ["chat", "rag/docs", "md/", "md/a/b"])
+@pytest.mark.parametrize("target", ["chat", "pod/docs", "md/", "md/a/b"])
 def test_anything_else_is_refused(target: str) -> None:
     """With the form that is expected."""
     with pytest.raises(Unusable, match="md/NAME"):

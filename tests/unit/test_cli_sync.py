@@ -88,19 +88,16 @@ def test_the_end_is_waited_for_and_told(cluster: Cluster, failed: int, status: i
 WHEN = {"lastTransitionTime": "2026-01-01T00:00:00Z", "observedGeneration": 1}
 
 
-def test_what_was_built_but_does_not_answer_is_a_failure(cluster: Cluster) -> None:
-    """A build that lacks a source stays behind the one before, which failed in nothing; the reason is told."""
-    condition = {
-        "type": "Ready",
-        "status": "False",
-        "reason": "SourceUnavailable",
-        "message": "no host",
-        **WHEN,
-    }
+@pytest.mark.parametrize("reason", ["SourceUnavailable", "QualityCheckFailed"])
+def test_what_was_built_but_does_not_answer_is_a_failure(cluster: Cluster, reason: str) -> None:
+    """A build that lacks a source, or that finds too little, stays behind the one before, which failed in nothing; the
+    reason is told.
+    """
+    condition = {"type": "Ready", "status": "False", "reason": reason, "message": "no host", **WHEN}
     cluster.index(lastHandledSync="ASKED", failed=0, conditions=[condition])
     shown = CliRunner().invoke(application, ["sync", "rag/handbook", "--wait"])
     assert shown.exit_code == 1
-    assert "Ready is False (SourceUnavailable): no host" in shown.output
+    assert f"Ready is False ({reason}): no host" in shown.output
 
 
 @pytest.mark.parametrize(

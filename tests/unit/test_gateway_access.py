@@ -10,7 +10,7 @@ import pytest
 
 from lateen_api.catalog import Catalog
 from lateen_serving.errors import Unavailable
-from unit.gateway_fakes import KEY, World, catalog, index, model, passage
+from unit.gateway_fakes import KEY, World, catalog, index, model, passage, sent
 
 ROUTES = [
     ("GET", "/v1/models"),
@@ -74,7 +74,16 @@ async def test_before_the_first_catalog() -> None:
 
 @pytest.mark.parametrize(
     "document",
-    [None, 5, {}, {"catalog": None}, {"catalog": {"models": "no"}}, {"catalog": {"unheard": 1}}],
+    [
+        None,
+        5,
+        {},
+        {"catalog": None},
+        catalog(),
+        {"catalog": "no"},
+        sent({"models": "no"}),
+        sent({"unheard": 1}),
+    ],
 )
 async def test_bad_catalog_is_logged_and_the_old_one_kept(world: World, document: object) -> None:
     """Accepting never raises: a bad document is an error in the log and changes nothing."""

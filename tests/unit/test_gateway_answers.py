@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Answers that break off in the middle: begun again where nothing was sent, told where something was; how they count."""
 
+import asyncio
+from types import SimpleNamespace
 from typing import Any
 
 import openai
@@ -81,6 +83,8 @@ async def test_only_the_answer_that_broke_off_is_begun_again(world: World) -> No
     first = next(iter(events("Hello", " world")))
     broken_off: list[Any] = [first, Unavailable("lost")]
     world.models.answers[APPLICATION] = [broken_off, broken_off, broken_off, broken_off]
+    taking_turns: Any = SimpleNamespace(wait=lambda: asyncio.sleep(0))
+    world.models.silent = taking_turns
     reply = await world.client().chat.completions.create(**ASK, n=2)
     assert [choice.message.content for choice in reply.choices] == ["Hello world"] * 2
     assert len(world.models.calls) == 6

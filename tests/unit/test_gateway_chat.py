@@ -91,6 +91,7 @@ async def test_parameters_reach_the_model(world: World) -> None:
         "top_p": 0.5,
         "seed": 3,
         "stop": ["X"],
+        "whole": True,
     }
 
 

@@ -30,6 +30,7 @@ async def test_bare_text_is_continued(world: World) -> None:
         "top_p": 1.0,
         "seed": 1,
         "stop": ["X"],
+        "whole": True,
     }
     (choice,) = completion.choices
     assert (choice.text, choice.finish_reason, choice.logprobs) == ("Hello world", "stop", None)

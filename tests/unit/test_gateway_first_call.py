@@ -12,7 +12,7 @@ __all__ = ["served"]
 
 async def test_the_first_call_follows_the_strategy_too(served: Served) -> None:
     """It is sent when Ray has made the router of the application's handle, and that was told the strategy."""
-    models, handle = served([None, "reply"])
+    models, handle = served(["reply"])
     told: list[str] = []
     router: Any = SimpleNamespace(
         _event_loop=asyncio.get_running_loop(),

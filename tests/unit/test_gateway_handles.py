@@ -113,7 +113,7 @@ async def test_a_death_under_work_is_told_from_a_stop(
     served: "Served", raised: Exception, begun: bool, expected: type[ServiceError]
 ) -> None:
     """Only a replica whose process ended while it worked is lost; all else is just not there."""
-    models, _ = served([None, raised] if begun else [raised])
+    models, _ = served([raised]) if begun else served([], raised)
     with pytest.raises(Unavailable) as caught:
         await models.embed("app", ["a"])
     assert (type(caught.value), caught.value.code) == (expected, "model_unavailable")
@@ -181,17 +181,29 @@ async def test_waiting_call_is_cancelled() -> None:
 
 
 class Stream:
-    """A Ray Serve response that yields `items`, or waits in the queue for ever."""
+    """A Ray Serve response: a replica takes the call (or it waits in the queue for ever, with None), and it yields `items`.
 
-    def __init__(self, items: list[Any] | None) -> None:
+    The failure `refused` comes before a replica has taken it.
+    """
+
+    def __init__(self, items: list[Any] | None, refused: Exception | None = None) -> None:
         self._items = items
+        self._refused = refused
         self.is_cancelled = False
         self.asked = asyncio.Event()
 
-    async def __aiter__(self) -> AsyncIterator[Any]:
+    async def _fetch_future_result_async(self) -> Any:
         self.asked.set()
+        if self._refused is not None:
+            raise self._refused
         if self._items is None:
             await asyncio.Event().wait()
+        return self
+
+    def add_done_callback(self, callback: Callable[[Any], None]) -> None:
+        """The call is over when all has been read."""
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
         for item in self._items or []:
             if isinstance(item, Exception):
                 raise item
@@ -230,10 +242,10 @@ REQUEST: Any = {"messages": []}
 
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[RayModels, Handle]]:
-    """`served(items)`: models whose every application answers so, and the handle."""
+    """`served(items, refused)`: models whose every application answers so, and the handle."""
 
-    def make(items: list[Any] | None) -> tuple[RayModels, Handle]:
-        handle = Handle(Stream(items))
+    def make(items: list[Any] | None, refused: Exception | None = None) -> tuple[RayModels, Handle]:
+        handle = Handle(Stream(items, refused))
         monkeypatch.setattr(serve, "get_deployment_handle", lambda *_: handle)
         return RayModels(), handle
 
@@ -243,10 +255,10 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[RayModels, Ha
 Served = Callable[..., tuple[RayModels, Handle]]
 
 
-async def test_the_first_item_only_says_that_work_has_begun(served: Served) -> None:
-    """The item that says so reaches nobody; whoever waits is told before the first real one."""
+async def test_work_has_begun_when_a_replica_has_taken_the_call(served: Served) -> None:
+    """Whoever waits is told so once, before the first item."""
     a, b = events("a", "b")
-    models, handle = served(["begun", a, b])
+    models, handle = served([a, b])
     waits: list[float] = []
 
     async def first() -> tuple[Any, Any]:
@@ -261,9 +273,9 @@ async def test_the_first_item_only_says_that_work_has_begun(served: Served) -> N
 
 
 async def test_one_reply_is_a_stream_too(served: Served) -> None:
-    """Embedding, ranking and counting are streams of the start and the reply."""
+    """Embedding, ranking and counting are streams of the reply."""
     reply: Any = {"tokens": [1]}
-    models, handle = served([None, reply])
+    models, handle = served([reply])
     assert await models.embed("app", ["a"]) == reply
     assert await models.rerank("app", "q", ["d"]) == reply
     assert await models.count("app", REQUEST) == reply
@@ -274,10 +286,9 @@ async def test_one_reply_is_a_stream_too(served: Served) -> None:
     ]
 
 
-@pytest.mark.parametrize("items", [[], [None]])
-async def test_a_missing_reply_is_an_error(served: Served, items: list[Any]) -> None:
+async def test_a_missing_reply_is_an_error(served: Served) -> None:
     """A replica that ends without a reply has failed."""
-    models, _ = served(items)
+    models, _ = served([])
     with pytest.raises(ModelError):
         await models.embed("app", ["a"])
 
@@ -314,7 +325,7 @@ async def test_a_queue_timeout_gives_up_the_place_in_the_queue(served: Served) -
 
 async def test_a_full_queue_is_told_before_anything_has_begun(served: Served) -> None:
     """Ray's refusal of a call arrives as Overloaded, and nothing was begun."""
-    models, _ = served([BackPressureError(num_queued_requests=3, max_queued_requests=3)])
+    models, _ = served([], BackPressureError(num_queued_requests=3, max_queued_requests=3))
     wait = Wait(60.0, None, lambda _: None)
     with pytest.raises(Overloaded):
         await wait.attempt(models.embed("app", ["a"]))
@@ -324,7 +335,7 @@ async def test_a_full_queue_is_told_before_anything_has_begun(served: Served) ->
 async def test_an_application_has_one_handle(monkeypatch: pytest.MonkeyPatch) -> None:
     """Requests that come together look an application up once, also again after a replica was lost."""
     looked_up: list[str] = []
-    handle = Handle(Stream([None, "reply"]))
+    handle = Handle(Stream(["reply"]))
 
     def look_up(deployment: str, application: str) -> Handle:
         assert deployment == "Model"
@@ -350,7 +361,7 @@ async def test_one_requests_end_does_not_end_a_shared_look_up(monkeypatch: pytes
     def look_up(*_: str) -> Handle:
         begun.set()
         go_on.wait(timeout=30)
-        return Handle(Stream([None, "reply"]))
+        return Handle(Stream(["reply"]))
 
     monkeypatch.setattr(serve, "get_deployment_handle", look_up)
     models = RayModels()
@@ -378,7 +389,7 @@ async def test_an_application_that_ray_does_not_know_is_waited_for(monkeypatch: 
 
 async def test_a_failed_look_up_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     """An application that is not there yet is looked up again by the next try."""
-    handle = Handle(Stream([None, "reply"]))
+    handle = Handle(Stream(["reply"]))
     found: list[Any] = [RayServeException("Application 'app' does not exist."), handle]
 
     def look_up(*_: str) -> Any:

@@ -11,6 +11,7 @@ from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi import checks
 from starlette.routing import Route
 
+from lateen_serving.errors import DeadlineExceeded, Unavailable
 from lateen_serving.gateway import openapi
 from lateen_serving.rag.listing import IndexedDocument
 from unit.gateway_fakes import KEY, World, events, passage, with_logprobs
@@ -44,7 +45,9 @@ OPERATIONS = [
     for path, methods in openapi.document()["paths"].items()
     for method, operation in methods.items()
     for mode in GenerationMode
-    if mode == GenerationMode.POSITIVE or "requestBody" in operation
+    if mode == GenerationMode.POSITIVE
+    or "requestBody" in operation
+    or any(parameter["in"] == "query" for parameter in operation.get("parameters", ()))
 ]
 
 
@@ -127,3 +130,20 @@ def test_refused_fields_are_published_as_such() -> None:
     assert fields["audio"] == {"type": "null"}
     assert fields["store"] == {"anyOf": [{"enum": [False]}, {"type": "null"}]}
     assert fields["max_completion_tokens"]["anyOf"][0]["maximum"] == 1_048_576
+
+
+@pytest.mark.parametrize("path", ["/v1/vector_stores/handbook/files", "/v1/vector_stores/handbook/files/hb"])
+async def test_a_list_that_the_vector_store_does_not_answer_is_described(path: str) -> None:
+    """503 and 504 are among the replies of the routes that ask it without a body."""
+    described = {
+        route: set(methods["get"]["responses"])
+        for route, methods in openapi.document()["paths"].items()
+        if "/files" in route
+    }
+    gateway = world()
+    for error, status in ((Unavailable("away"), 503), (DeadlineExceeded("late"), 504)):
+        gateway.search.error = error
+        async with gateway.http() as http:
+            reply = await http.get(path)
+        assert reply.status_code == status
+        assert all(str(status) in statuses for statuses in described.values())

@@ -2,6 +2,7 @@
 """The report to the operator: who may read it, and what it says."""
 
 import dataclasses
+import math
 from typing import Any
 
 import openai
@@ -11,7 +12,7 @@ from pydantic import SecretStr
 from lateen_api.catalog import Catalog
 from lateen_api.gateway_report import REPORT_PATH, AdapterFact, Facts, GatewayReport, Traffic
 from lateen_serving.errors import ModelError
-from lateen_serving.facts import Living
+from lateen_serving.facts import Census, Living
 from lateen_serving.gateway import ingress
 from lateen_serving.gateway.replicas import KEPT_SECONDS
 from lateen_serving.gateway.state import Snapshot
@@ -105,21 +106,28 @@ async def test_facts_are_kept_for_a_moment(world: World) -> None:
 async def test_facts_of_replicas_that_are_gone_are_forgotten(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They are deleted where they are kept; but not on the word of a Ray that does not even know the gateway."""
+    """They are deleted where they are kept; but not on the word of a Ray that does not even know the gateway, nor on its
+    late answer to a question that was asked before the facts were read: a replica may have started since.
+    """
     world.cluster.facts = {"default_chatty_r1": facts()}
 
-    async def nothing() -> dict[str, Living]:
-        return {}
+    async def nothing() -> Census:
+        return Census({}, math.inf)
 
     with monkeypatch.context() as patch:
         patch.setattr(world.cluster, "living", nothing)
         await read(world)
     assert world.cluster.forgotten == []
 
-    async def gateway() -> dict[str, Living]:
-        return {"gateway": Living()}
+    async def gateway() -> Census:
+        return Census({"gateway": Living()}, world.cluster.asked_at)
 
     monkeypatch.setattr(world.cluster, "living", gateway)
+    world.now += KEPT_SECONDS
+    world.cluster.asked_at = world.now - 1
+    await read(world)
+    assert world.cluster.forgotten == []
+    world.cluster.asked_at = math.inf
     world.now += KEPT_SECONDS
     assert (await read(world)).facts == {}
     assert world.cluster.forgotten == [("default_chatty_r1", "replica-0")]

@@ -7,9 +7,7 @@ from typing import Any
 
 import pytest
 
-from lateen_serving.engine.protocol import Ranking
-from lateen_serving.errors import ContextTooLong, InputError, ModelError, Unavailable
-from lateen_serving.gateway import reranking, waiting
+from lateen_serving.errors import Unavailable
 from lateen_serving.gateway.requests.filters import MAX_COMPARISONS, MAX_DEPTH
 from lateen_serving.gateway.retrieve import numbered
 from lateen_serving.rag.attributes import Comparison, Compound
@@ -18,7 +16,6 @@ from unit.gateway_fakes import World, events, index, passage, prompt_revision
 LEAVE = passage("hb/leave.md", "28 days", 0.9, heading="Leave")
 TRAVEL = passage("hb/travel.md", "Trains are booked first", 0.5)
 SEARCH = "/v1/vector_stores/handbook/search"
-RERANK = {"modelRef": {"name": "ranker"}, "candidates": 10}
 ASKED: dict[str, Any] = {"model": "chatty", "input": "How much leave?"}
 
 
@@ -30,11 +27,11 @@ def world() -> World:
     return world
 
 
-def retrieving(world: World, *, reranker: str | None = None, **retrieval: Any) -> None:
+def retrieving(world: World, **retrieval: Any) -> None:
     """Give the handbook other settings."""
     one = index("handbook")
     one["retrieval"] |= retrieval
-    world.accept(indexes=[one | ({"reranker": reranker} if reranker else {}), index("notes", mode="Keyword")])
+    world.accept(indexes=[one, index("notes", mode="Keyword")])
 
 
 async def search(world: World, **fields: Any) -> Any:
@@ -180,73 +177,6 @@ async def test_a_template_with_a_list_of_passages_sees_that_it_is_empty(world: W
         tools=[{"type": "file_search", "vector_store_ids": ["handbook"]}],
     )
     assert world.models.calls[0][1]["messages"][0]["content"] == "Say no"
-
-
-async def test_a_reranker_decides_the_order(world: World) -> None:
-    """Its candidates are searched for, its scores are told; a request may do without."""
-    retrieving(world, reranker="ranker", rerank=RERANK, limit=1)
-    reply = await search(world)
-    assert files(reply) == ["travel.md"]
-    assert reply.json()["data"][0]["score"] == pytest.approx(1 - 1 / 24)
-    assert "x-lateen-retrieval" not in reply.headers
-    assert world.models.ranked == [
-        ("default_ranker_r1", "how much leave", ["Leave\n\n28 days", "Trains are booked first"])
-    ]
-    assert files(await search(world, ranking_options={"ranker": "none"})) == ["leave.md"]
-    assert [wanted.limit for wanted in world.search.wanted] == [10, 1]
-    assert len(world.models.ranked) == 1
-
-
-@pytest.mark.parametrize("state", ["failing", "cold", "unknown", "another task", "too long a passage"])
-async def test_without_its_reranker_the_search_answers_and_says_so(
-    world: World, state: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The search's own order is used, and the header tells that nothing was reranked."""
-    reranker = {"unknown": "gone", "another task": "chatty"}.get(state, "ranker")
-    retrieving(world, reranker=reranker, rerank=RERANK)
-    if state == "failing":
-        world.models.refusals["default_ranker_r1"] = [ModelError("broke")]
-    if state == "too long a passage":
-        refused = ContextTooLong("documents[1] is too long", param="documents[1]")
-        world.models.refusals["default_ranker_r1"] = [refused]
-    if state == "cold":
-        world.models.cold.add("default_ranker_r1")
-    monkeypatch.setattr(reranking, "SECONDS", 0.05)
-    reply = await search(world)
-    assert files(reply) == ["leave.md", "travel.md"]
-    assert reply.headers["x-lateen-retrieval"] == "not_reranked;index=handbook"
-
-
-@pytest.mark.parametrize("is_cold", [True, False])
-async def test_a_search_s_short_patience_is_no_failure_of_the_reranker(
-    world: World, is_cold: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A reranker that is given up after its few seconds is stopped, and not counted as an error of its revision."""
-    retrieving(world, reranker="ranker", rerank=RERANK)
-    if is_cold:
-        world.models.cold.add("default_ranker_r1")
-    else:
-        monkeypatch.setattr(world.models, "rerank", never)
-    monkeypatch.setattr(reranking, "SECONDS", 0.05)
-    reply = await search(world)
-    assert reply.headers["x-lateen-retrieval"] == "not_reranked;index=handbook"
-    traffic = world.state.traffic.traffic()["default_ranker_r1"]
-    assert (traffic.requests, traffic.errors) == (0, 0)
-    assert (world.service.room.waiting("ranker"), world.service.room.inside) == (0, 0)
-
-
-async def never(*_: Any) -> Ranking:
-    """A replica that begins and does not end."""
-    waiting.begun()
-    await asyncio.Event().wait()
-    raise AssertionError
-
-
-async def test_a_question_that_can_not_be_ranked_is_the_caller_s(world: World) -> None:
-    """What the reranker says about the request itself is a 400, not a worse answer."""
-    retrieving(world, reranker="ranker", rerank=RERANK)
-    world.models.refusals["default_ranker_r1"] = [InputError("too long", param="query")]
-    assert (await search(world)).status_code == 400
 
 
 async def test_several_indexes_are_merged(world: World) -> None:

@@ -12,7 +12,7 @@ from lateen_api.prompt_template import PromptTemplateSpec
 from lateen_api.rendering import CompiledPrompt
 from lateen_serving.gateway import templates
 from lateen_serving.gateway.templates import AHEAD_SECONDS, Templates
-from unit.gateway_fakes import PLAIN_PROMPT, World, catalog, prompt_revision
+from unit.gateway_fakes import PLAIN_PROMPT, World, catalog, prompt_revision, sent
 
 SAY: dict[str, Any] = {"id": "plain", "variables": {"what": "hello"}}
 Parsed = list[tuple[str, int]]
@@ -41,7 +41,7 @@ async def test_a_live_prompt_is_parsed_before_it_is_served(parsed: Parsed) -> No
     """In another thread than that of the requests, which find it ready; an older version waits for its first use."""
     world = World()
     parsed.clear()
-    await world.state.take({"catalog": catalog(prompts=[plain("3", "2")])})
+    await world.state.take(sent(catalog(prompts=[plain("3", "2")])))
     assert [version for version, _ in parsed] == ["3"]
     assert parsed[0][1] != threading.get_ident()
     for version in (None, "3", "2", "2"):
@@ -62,9 +62,9 @@ async def test_requests_are_answered_while_a_catalog_is_parsed(monkeypatch: pyte
         return CompiledPrompt(spec)
 
     monkeypatch.setattr(templates, "CompiledPrompt", parse)
-    first = asyncio.create_task(world.state.take({"catalog": catalog(prompts=[plain("3")])}))
+    first = asyncio.create_task(world.state.take(sent(catalog(prompts=[plain("3")]))))
     assert await asyncio.to_thread(going.wait, 30)
-    second = asyncio.create_task(world.state.take({"catalog": catalog(prompts=[plain("4")])}))
+    second = asyncio.create_task(world.state.take(sent(catalog(prompts=[plain("4")]))))
     async with world.http() as http:
         listed = (await http.get("/v1/prompts/plain/versions")).json()
     release.set()
@@ -83,7 +83,7 @@ async def test_a_prompt_that_cannot_be_parsed_stops_no_catalog(monkeypatch: pyte
         return CompiledPrompt(spec)
 
     monkeypatch.setattr(templates, "CompiledPrompt", parse)
-    await world.state.take({"catalog": catalog(prompts=[plain("bad"), plain("3") | {"id": "other"}])})
+    await world.state.take(sent(catalog(prompts=[plain("bad"), plain("3") | {"id": "other"}])))
     async with world.http() as http:
         reply = await http.post("/v1/prompts/other/render", json={"variables": {"what": "hello"}})
     assert reply.json()["messages"][0]["content"] == "Say hello to all"

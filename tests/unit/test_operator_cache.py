@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The operator's cache and informer: watch events and lists that arrive in any order."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +13,16 @@ from lateen_operator.health import Vitals
 from lateen_operator.informer import Informer
 from lateen_operator.metrics import Metrics
 from lateen_operator.revisions import Revisions
-from lateen_operator.seams import REVISIONS, Key, Kind, Resource, StoredRevision, Unavailable
+from lateen_operator.seams import (
+    REVISIONS,
+    Key,
+    Kind,
+    ListedRevisions,
+    Resource,
+    RevisionChange,
+    StoredRevision,
+    Unavailable,
+)
 
 MODEL = Kind.MODEL_DEPLOYMENT
 
@@ -121,14 +130,16 @@ class FakeCluster:
         self.lists: dict[Kind, list[Resource]] = {kind: [] for kind in Kind}
         self.failing: set[Kind] = set()
         self.stored: list[StoredRevision] = []
+        self.revision_lists = 0
 
     async def list(self, kind: Kind) -> list[Resource]:
         if kind in self.failing:
             raise Unavailable("away")
         return self.lists[kind]
 
-    async def revisions(self) -> Sequence[StoredRevision]:
-        return self.stored
+    async def revisions(self, namespace: str) -> ListedRevisions:
+        self.revision_lists += 1
+        return ListedRevisions(self.stored, "7")
 
     async def note_use(self, namespace: str, name: str, when: int) -> StoredRevision | None:
         return next((replace(item, used=when, resource_version="9") for item in self.stored), None)
@@ -252,10 +263,11 @@ def names_of(desk: Desk) -> list[str]:
     return [item.name for item in desk.revisions.by_owner().get("u1", ())]
 
 
-def watched(desk: Desk, change: str | None, told: dict[str, Any]) -> list[str]:
+def watched(desk: Desk, change: str, told: dict[str, Any]) -> list[str]:
     """What a watch event of a ControllerRevision enqueues."""
     desk.queued.clear()
-    desk.informer.seen_revision(change, told)
+    item = manifests.stored_revision(told)
+    desk.informer.seen_revision(RevisionChange(item.resource_version, item, deleted=change == "DELETED"))
     return list(desk.queued)
 
 
@@ -276,7 +288,7 @@ async def test_own_writes_are_seen_at_once_and_are_no_news_later() -> None:
     desk = Desk()
     desk.tell("ADDED", body("a"))
     desk.cluster.stored = [manifests.stored_revision(kept())]
-    await desk.revisions.relist()
+    await desk.revisions.relist("")
     await desk.revisions.note_use("default", "a-md-1", 77)
     assert desk.revisions.by_owner()["u1"][0].used == 77
     assert watched(desk, "MODIFIED", kept(version=9)) == []
@@ -285,18 +297,38 @@ async def test_own_writes_are_seen_at_once_and_are_no_news_later() -> None:
     assert watched(desk, "DELETED", kept(version=10)) == []
 
 
-async def test_a_resync_repairs_the_revisions_too() -> None:
-    """A list that knows more than the watch is the truth, and is counted as what the watch missed."""
+async def test_a_new_list_repairs_the_revisions() -> None:
+    """What it knows more than the watch is the truth, and is counted as what the watch missed."""
     desk = Desk()
     watched(desk, "ADDED", kept("gone"))
     desk.now = 100
     desk.cluster.stored = [manifests.stored_revision(kept())]
-    assert await desk.informer.resync()
+    assert await desk.informer.relist_revisions("") == "7"
     assert names_of(desk) == ["a-md-1"]
     assert desk.vitals.watch_age(REVISIONS) == 100
     assert b'lateen_operator_missed_events_total{kind="ControllerRevision"} 2.0' in desk.metrics.text()
-    await desk.informer.resync()
+    await desk.informer.relist_revisions("")
     assert desk.vitals.watch_age(REVISIONS) == 0
+
+
+async def test_only_the_first_resync_lists_the_revisions() -> None:
+    """There may be thousands, and their watch misses none."""
+    desk = Desk()
+    for _ in range(3):
+        assert await desk.informer.resync()
+    assert desk.cluster.revision_lists == 1
+
+
+async def test_what_passed_long_ago_is_forgotten() -> None:
+    """A cache that only a watch fills remembers nothing of objects that came and went."""
+    desk = Desk()
+    await desk.revisions.relist("")
+    for number in range(50):
+        watched(desk, "ADDED", kept(f"a-md-{number}", number + 1))
+        watched(desk, "DELETED", kept(f"a-md-{number}", number + 1))
+    cache = desk.revisions._cache("default")
+    assert not cache._seen
+    assert not list(cache.all())
 
 
 def test_the_answer_to_a_write_of_the_status_hides_no_other_change() -> None:

@@ -214,6 +214,14 @@ def test_revision_is_owned_and_labelled() -> None:
     assert body["metadata"]["ownerReferences"][0]["controller"] is True
 
 
+@pytest.mark.parametrize("data", [None, [1], "text", 7])
+def test_a_revision_with_foreign_content_stops_nothing(data: Any) -> None:
+    """Anybody who may write ControllerRevisions can label one as ours: it is read as one without content."""
+    body = manifests.revision(MODEL, "0123456789", 3, {}) | {"data": data}
+    body["metadata"]["creationTimestamp"] = "1970-01-01T00:01:00Z"
+    assert manifests.stored_revision(body).data == {}
+
+
 def test_lease_survives_the_way_to_the_api_server_and_back() -> None:
     """Nothing of it is lost."""
     now = datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)

@@ -3,12 +3,13 @@
 
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
 
 from lateen_api.gateway_report import GatewayReport
+from lateen_operator import gateway_probes
 from lateen_operator.ray import RayServe
 from lateen_operator.settings import OperatorSettings
 
@@ -40,25 +41,55 @@ def said(replica: str, catalog: str = "c1") -> GatewayReport:
 @pytest.mark.parametrize(
     ("replicas", "answers", "probes", "known"),
     [
-        (1, [said("a")], 1, "c1"),
-        (2, [said("a"), said("b")], 2, "c1"),
-        (2, [said("a"), said("a"), said("a"), said("b")], 4, "c1"),
-        (2, [said("a"), said("b", "c2")], 2, None),
-        (2, [said("a"), None], 2, None),
-        (0, [None], 1, None),
+        (1, [said("a")], 1, {"c1"}),
+        (2, [said("a"), said("b")], 2, {"c1"}),
+        (2, [said("a"), said("a"), said("a"), said("b")], 4, {"c1"}),
+        (2, [said("a"), said("b", "c2")], 2, {"c1", "c2"}),
+        (2, [said("a"), None], 2, set()),
+        (0, [None], 1, set()),
     ],
 )
 async def test_every_replica_is_asked_once(
-    replicas: int, answers: list[GatewayReport | None], probes: int, known: str | None
+    replicas: int, answers: list[GatewayReport | None], probes: int, known: set[str]
 ) -> None:
-    """As few requests as it takes; one that differs or does not answer leaves it unknown."""
+    """As few requests as it takes; one that does not answer leaves it unknown."""
     ray = Asked(replicas, iter(answers))
-    assert (await ray.observe()).served_catalog == known
+    assert (await ray.observe()).served_catalogs == known
     assert ray.probes == probes
 
 
 async def test_asking_ends_when_one_replica_never_gets_a_turn() -> None:
     """After twelve tries what the others say has to do."""
     ray = Asked(3, itertools.cycle([said("a"), said("b")]))
-    assert (await ray.observe()).served_catalog == "c1"
+    assert (await ray.observe()).served_catalogs == {"c1"}
     assert ray.probes == 12
+
+
+@pytest.mark.parametrize(
+    ("answers", "known"),
+    [
+        ([said("a", "c2"), None], {"c1", "c2"}),
+        ([None, None], {"c1"}),
+        (itertools.repeat(said("a", "c2")), {"c1", "c2"}),
+        ([said("a", "c2"), said("c", "c2")], {"c2"}),
+    ],
+    ids=["does not answer", "none answers", "gets no turn", "was replaced"],
+)
+async def test_what_a_replica_said_last_stands_for_it_for_a_while(
+    answers: Iterable[GatewayReport | None], known: set[str]
+) -> None:
+    """It serves that catalog or a newer one: the gateway is not taken for further than it is, nor for unknown."""
+    ray = Asked(2, itertools.chain([said("a"), said("b")], answers))
+    assert (await ray.observe()).served_catalogs == {"c1"}
+    assert (await ray.observe()).served_catalogs == known
+
+
+@pytest.mark.parametrize("replicas", [2, 0])
+async def test_what_was_said_is_forgotten(replicas: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After its time, and as soon as no replica runs."""
+    ray = Asked(2, itertools.chain([said("a"), said("b")], itertools.repeat(None)))
+    await ray.observe()
+    if replicas:
+        monkeypatch.setattr(gateway_probes, "REMEMBERED_SECONDS", -1.0)
+    ray.replicas = replicas
+    assert (await ray.observe()).served_catalogs == frozenset()

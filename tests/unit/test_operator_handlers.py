@@ -5,7 +5,7 @@ import inspect
 from typing import Any
 
 from lateen_operator import handlers
-from lateen_operator.seams import WATCHED
+from lateen_operator.seams import Kind
 
 
 def _nothing(*_: Any) -> None:
@@ -14,6 +14,6 @@ def _nothing(*_: Any) -> None:
 
 def test_watch_events_are_handled_on_the_loop_that_owns_cache_and_queue() -> None:
     """Kopf runs coroutine functions on its loop and anything else in a thread pool: every handler is one."""
-    registered = handlers.registry(_nothing, _nothing)._watching.get_all_handlers()
-    assert len(registered) == len(WATCHED)
+    registered = handlers.registry(_nothing)._watching.get_all_handlers()
+    assert len(registered) == len(Kind)
     assert all(inspect.iscoroutinefunction(each.fn) for each in registered)

@@ -170,6 +170,21 @@ async def test_leader_that_cannot_renew_gives_up_before_its_lease_ends() -> None
     assert last_renewal + TERMS.renew_seconds <= clock.now < last_renewal + TERMS.lease_seconds
 
 
+async def test_the_last_attempt_to_renew_does_not_outlast_the_lease() -> None:
+    """A request that hangs near the renewal deadline is cut off there: it has not the time of a first attempt."""
+    leases, clock = FakeLeases(), Clock()
+    mine = election(leases, clock)
+    await mine.acquire()
+    clock.script = {
+        110.0: lambda: setattr(leases, "failing", True),
+        117.0: lambda: (setattr(leases, "hanging", True), setattr(leases, "failing", False)),
+    }
+    async with asyncio.timeout(TERMS.lease_seconds - TERMS.renew_seconds):
+        with pytest.raises(LeadershipLost, match="not renewed"):
+            await mine.hold()
+    assert clock.now == 108 + TERMS.renew_seconds
+
+
 async def test_short_outage_does_not_end_leadership() -> None:
     """Failures within the deadline are only retried."""
     leases, clock = FakeLeases(), Clock()

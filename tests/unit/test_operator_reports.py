@@ -21,17 +21,17 @@ def spread(**counts: int) -> list[int]:
 
 @pytest.mark.parametrize(
     ("catalogs", "known"),
-    [(["a"], "a"), (["a", "a"], "a"), (["a", "b"], None), ([""], None), (["a", ""], None)],
+    [(["a"], {"a"}), (["a", "a"], {"a"}), (["a", "b"], {"a", "b"}), ([""], set()), (["a", ""], set())],
 )
-def test_a_catalog_is_served_when_all_replicas_serve_it(catalogs: list[str], known: str | None) -> None:
-    """One replica that lags behind, or has none yet, is enough not to know."""
+def test_the_catalogs_of_all_replicas_are_told(catalogs: list[str], known: set[str]) -> None:
+    """One replica that has none yet is enough not to know."""
     reports = {str(n): GatewayReport(replica=str(n), catalog=name) for n, name in enumerate(catalogs)}
-    assert merged(reports).catalog == known
+    assert merged(reports).catalogs == known
 
 
 def test_without_an_answer_nothing_is_known() -> None:
     """A gateway that is away, or too old to report."""
-    assert merged(None).catalog is None
+    assert merged(None).catalogs == frozenset()
     assert merged({}).facts == {}
 
 

@@ -134,6 +134,32 @@ def test_a_prompt_fits_its_targets_or_the_numbers_say_why(
     assert bool(said) == bool(words)
 
 
+def test_the_indexes_that_a_prompt_searches_are_targets_too() -> None:
+    """They must exist, and what they hand over is counted, by the prompt's own limit; the declared targets stay."""
+    search = {"indexRefs": [{"name": "handbook"}], "limit": 1}
+    searching = spec(WHOLE)
+    variables = [{"name": "context", "from": "retrieval", "retrieval": search}]
+    searching = PromptTemplateSpec.model_validate(searching.dump() | {"variables": variables})
+    models = Targets.model_validate({"modelRefs": [{"name": "llm"}], "indexRefs": [{"name": "other"}]})
+    named = prompt_targets.named(searching, models)
+    assert named is not None
+    assert [each.name for each in named.model_refs] == ["llm"]
+    assert [each.name for each in named.index_refs] == ["other", "handbook"]
+    alone = prompt_targets.named(searching, None)
+
+    def words(*indexes: Resource) -> str:
+        found = prompt_targets.misfit("default", searching, alone, World(indexes=indexes))
+        return found.message if found else ""
+
+    assert (
+        words() == "the variable's retrieval.indexRefs: RAGIndex 'handbook' does not exist in this namespace."
+    )
+    assert words(rag("handbook", 9, 399)) == ""
+    assert "RAGIndex handbook (1 passages of 400 tokens) = 400 leave no room" in words(
+        rag("handbook", 9, 400)
+    )
+
+
 def test_without_targets_nothing_is_asked() -> None:
     """And each of several must be large enough."""
     world = World(models=(llm("a", 513), llm("b", 512)))

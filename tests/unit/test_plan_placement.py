@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whether a node can hold a replica, and the words when none can."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from lateen_api.conditions import Reason
 from lateen_api.model_deployment import Resources
-from lateen_operator.plan.placement import PATIENCE_SECONDS, crowded, malformed, unschedulable
+from lateen_operator.plan.placement import crowded, malformed, unschedulable
+from lateen_operator.plan.world import World
 from lateen_operator.seams import Node, ServeApplication
 
 GIB = 2.0**30
@@ -64,13 +66,13 @@ def test_a_long_wait_for_room_is_told_in_rays_words() -> None:
     said = (
         "Deployment 'Model' has 1 replicas that have taken more than 30s to be scheduled. Resources: 4 CPU."
     )
-    asked, late = Resources(cpu="4"), 100.0 + PATIENCE_SECONDS
+    asked, late = Resources(cpu="4"), World(placement_seconds=7, now=107.0)
     loads = "Deployment 'Model' has 1 replicas that have taken more than 30s to initialize."
     for message, words in ((said, said), (loads, "a replica asks for 4 CPU, 1Gi memory"), ("", "4 CPU")):
         verdict = crowded(asked, waiting(message), late)
         assert verdict is not None
         assert (verdict.reason, words in verdict.message) == (Reason.UNSCHEDULABLE, True)
-    assert crowded(asked, waiting(said), late - 1) is None
+    assert crowded(asked, waiting(said), replace(late, now=106.0)) is None
     assert crowded(asked, waiting(said, since=0.0), late) is None
 
 

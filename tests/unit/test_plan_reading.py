@@ -7,6 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from lateen_api.catalog import ApiKey, Catalog, Prompt
+from lateen_api.packing import pack
 from lateen_api.prompt_template import PromptTemplateSpec
 from lateen_operator.plan import prompt_revisions
 from lateen_operator.plan.reading import REMEMBERED_CATALOGS, Reader
@@ -80,14 +81,15 @@ def test_a_catalog_is_read_once_and_its_hash_follows_every_part() -> None:
     reader, kept = Reader(), prompt_revisions.read(STORED)
     assert kept is not None
     sent = Catalog(prompts=[Prompt(id="answer", revisions=[kept.entry])])
-    reader.applied(sent.dump(), sent)
-    assert reader.catalog(Catalog.parse(sent.dump()).dump()) is sent
+    reader.applied(pack(sent.dump()), sent)
+    assert reader.catalog(pack(Catalog.parse(sent.dump()).dump())) is sent
     changed = replace(kept, expanded=PromptTemplateSpec.model_validate(prompt("1", "{question}!")))
     other = Catalog(prompts=[Prompt(id="answer", revisions=[changed.entry])])
     assert other.revision != sent.revision
-    assert reader.catalog(other.dump()) == other
+    assert reader.catalog(pack(other.dump())) == other
     assert Catalog.parse(other.dump()).revision == other.revision
-    assert reader.catalog({"schemaVersion": 2}) is None
+    assert reader.catalog(pack({"schemaVersion": 2})) is None
+    assert reader.catalog("of another version") is None
 
 
 def test_catalogs_that_were_given_to_ray_lately_are_remembered() -> None:
@@ -98,6 +100,6 @@ def test_catalogs_that_were_given_to_ray_lately_are_remembered() -> None:
         for number in range(REMEMBERED_CATALOGS + 1)
     ]
     for each in catalogs:
-        reader.applied(each.dump(), each)
-    assert reader.earlier(catalogs[1].revision) is catalogs[1]
-    assert reader.earlier(catalogs[0].revision) is None
+        reader.applied(pack(each.dump()), each)
+    assert reader.oldest([catalogs[1].revision]) is catalogs[1]
+    assert reader.oldest([catalogs[0].revision]) is None

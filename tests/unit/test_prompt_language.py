@@ -125,6 +125,27 @@ def test_all_violations_are_told_at_once() -> None:
 
 
 @pytest.mark.parametrize(
+    ("query", "place"),
+    [
+        (None, []),
+        ("x", []),
+        ("topic", []),
+        ("none", ["variables[0].retrieval.query: UndeclaredVariable"]),
+        ("found", ["variables[0].retrieval.query: InvalidVariable"]),
+        ("many", ["variables[0].retrieval.query: InvalidVariable"]),
+    ],
+)
+def test_what_is_searched_for_is_a_text_of_the_request(query: str | None, place: list[str]) -> None:
+    """A string or an enum that the request brings; no message needs to show it."""
+    search = {"indexRefs": [{"name": "handbook"}]} | ({"query": query} if query else {})
+    found = {"name": "found", "from": "retrieval", "retrieval": search}
+    topic = {"name": "topic", "from": "metadata", "metadata": {"key": "topic"}}
+    used = "{{ found }}{{ many }}" + ("" if query == "topic" else "{{ topic }}") + "{{ x }}"
+    prompt = spec(used, found, topic, {"name": "many", "type": "list"}, {"name": "x"})
+    assert [f"{each.path}: {each.reason}" for each in rendering.violations(prompt)] == place
+
+
+@pytest.mark.parametrize(
     ("properties", "good", "bad", "message"),
     [
         ({"rules": [{"pattern": "^[a-z]+$"}]}, "abc", "a1", "does not match pattern"),

@@ -10,7 +10,7 @@ import pytest
 
 from lateen_api.index_build import BuildReport, BuildRequest, SourceReport
 from lateen_serving.engine.protocol import Embeddings
-from lateen_serving.rag import sync
+from lateen_serving.rag import reading, sync
 from lateen_serving.rag.protocol import BuildFailure
 from lateen_serving.rag.sources import Surroundings
 from lateen_serving.rag.sync import Synchronization
@@ -75,7 +75,7 @@ async def test_first_build_indexes_everything(world: World) -> None:
     assert world.embedder.embedded == ["A\n\none", "A > B\n\ntwo", "three"]
     assert report == BuildReport(
         fingerprint="f", started_at="2026-01-02T00:00:00+00:00", finished_at="2026-01-02T00:00:00+00:00",
-        documents=2, chunks=3, tokens=8, embedded=3, removed=0, failed=0,
+        documents=2, chunks=3, tokens=8, embedded=3, embedded_tokens=8, removed=0, failed=0,
         sources=[SourceReport(name="s", documents=2, changed=2, read_at="2026-01-02T00:00:00+00:00")],
     )  # fmt: skip
     assert world.store.report == report
@@ -142,7 +142,7 @@ async def test_killed_after_any_write_the_next_run_completes(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After a crash at every single write, and even if the edit is undone, the end state is that of a fresh build."""
-    monkeypatch.setattr(sync, "WINDOW_DOCUMENTS", 2)
+    monkeypatch.setattr(reading, "WINDOW_DOCUMENTS", 2)
     before = inline({"a.txt": LONG, "b.txt": "b", "gone.txt": "gone"})
     after = inline({"a.txt": LONG.replace("word", "term"), "b.txt": "b", "new.txt": "new"})
     for final in (after, before):
@@ -226,7 +226,7 @@ async def test_no_text_is_longer_than_the_embedder_reads(world: World) -> None:
 
 async def test_windows_bound_what_is_in_memory_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Documents are written window by window: a small window gives several, with the same result."""
-    monkeypatch.setattr(sync, "WINDOW_BYTES", 10)
+    monkeypatch.setattr(reading, "WINDOW_BYTES", 10)
     monkeypatch.setattr(sync, "EMBED_TEXTS", 2)
     documents = {f"{number}.txt": f"text {number}" for number in range(20)}
     report = await world.sync(inline(documents))

@@ -135,6 +135,29 @@ async def test_a_page_whose_links_nobody_knows_makes_the_walk_incomplete(site: S
     assert not (await site.load(urls=[f"{SITE}/"], crawl={"maxDepth": 1})).incomplete
 
 
+async def test_a_page_that_nobody_has_read_stays_unknown_however_often_it_fails(site: Site) -> None:
+    """After changed settings nothing is known of the links: each walk without the page is incomplete, not only the first."""
+    site.server.pages["/a"] = failing(503)
+    wanted: dict[str, Any] = {"urls": [f"{SITE}/"], "crawl": {"maxDepth": 3}}
+    assert [(await site.load(**wanted)).incomplete for _ in range(3)] == [True, True, True]
+    site.server.pages["/a"] = page('<a href="/c">')
+    loaded = await site.load(**wanted)
+    assert (ids(loaded), loaded.incomplete) == (["a", "b.md", "c", "d", "index.html"], False)
+
+
+async def test_a_page_that_grew_too_long_still_leads_to_what_lies_behind_it(site: Site) -> None:
+    """It leaves the index itself, the pages it is known to lead to don't; short again, it is back."""
+    wanted: dict[str, Any] = {"urls": [f"{SITE}/"], "crawl": {"maxDepth": 3}}
+    before = site.server.pages["/a"]
+    await site.load(**wanted)
+    site.server.pages["/a"] = page("x" * 3000)
+    for _ in range(2):
+        loaded = await site.load(**wanted)
+        assert (ids(loaded), failures(loaded)) == (["b.md", "c", "d", "index.html"], {"a": "TooLarge"})
+    site.server.pages["/a"] = before
+    assert ids(await site.load(**wanted)) == ["a", "b.md", "c", "d", "index.html"]
+
+
 async def test_robots_are_obeyed(site: Site) -> None:
     """Forbidden pages are not asked for, also not listed ones; pages may ask not to be indexed or followed."""
     site.server.pages["/robots.txt"] = b"User-agent: *\nDisallow: /a\n"

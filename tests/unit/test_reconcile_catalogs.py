@@ -7,8 +7,11 @@ import pytest
 
 from lateen_api import names
 from lateen_api.catalog import ApiKey, Catalog
+from lateen_api.packing import pack
 from lateen_operator.plan.reading import Reader
-from lateen_operator.seams import Kind
+from lateen_operator.seams import Key, Kind
+from unit.operator_fake_ray import FakeServe
+from unit.operator_fakes import ready
 from unit.operator_specs import EMBEDDER, INDEX, LLM, PROMPT, catalog, index, model, prompt, settled
 
 
@@ -108,12 +111,46 @@ async def test_a_gateway_that_fails_holds_no_deletion_up() -> None:
     assert INDEX not in world.resources
 
 
+async def test_replicas_that_differ_tell_what_all_of_them_serve(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While one lags behind, statuses are those of its catalog: what is live stays live, what is new waits for it."""
+    world, operator = await settled()
+    same = world.put(Kind.PROMPT_TEMPLATE, "same", prompt("1")).key
+    await operator.settle()
+    monkeypatch.setattr(FakeServe, "lagging", frozenset({str(world.served_catalog)}))
+    before = len(world.writes)
+    world.put(Kind.PROMPT_TEMPLATE, "answer", prompt("2", "Say: {question}"))
+    world.put(Kind.PROMPT_TEMPLATE, "other", prompt("1"))
+    for _ in range(4):
+        await operator.once()
+        world.tick()
+    assert world.served_catalog == catalog(world).revision
+    other = Key(Kind.PROMPT_TEMPLATE, "default", "other")
+    assert (world.resources[PROMPT].status["version"], ready(world, PROMPT)[0]) == ("1", "False")
+    assert ready(world, other) == ("False", "Progressing")
+    assert {f"status {key.name}" for key in (LLM, EMBEDDER, INDEX, same)}.isdisjoint(world.writes[before:])
+    monkeypatch.setattr(FakeServe, "lagging", frozenset())
+    await operator.once()
+    assert (world.resources[PROMPT].status["version"], ready(world, PROMPT)[0]) == ("2", "True")
+    assert ready(world, other) == ("True", "Ready")
+
+
+def test_of_several_catalogs_the_first_that_was_applied_counts() -> None:
+    """In whichever order replicas tell them; with one that nobody knows, nothing is known."""
+    reader = Reader()
+    catalogs = [Catalog(keys=[ApiKey(name=name, digest="0" * 64)]) for name in "abc"]
+    for each in catalogs:
+        reader.applied(pack(each.dump()), each)
+    assert reader.oldest([catalogs[2].revision, catalogs[1].revision]) is catalogs[1]
+    assert reader.oldest([catalogs[2].revision, "unknown"]) is None
+    assert reader.oldest([]) is None
+
+
 def test_catalogs_are_known_in_the_order_they_were_applied() -> None:
     """One that is applied again counts as the newest; of one that is not known nothing follows."""
     reader = Reader()
     catalogs = [Catalog(keys=[ApiKey(name=name, digest="0" * 64)]) for name in "abc"]
     for each in (*catalogs, catalogs[0]):
-        reader.applied(each.dump(), each)
+        reader.applied(pack(each.dump()), each)
     assert reader.after(catalogs[1].revision) == (catalogs[2], catalogs[0])
     assert reader.after("unknown") == ()
     assert reader.after(catalogs[0].revision) == ()

@@ -6,8 +6,9 @@ from dataclasses import replace
 from lateen_api import names
 from lateen_api.index_build import DocumentFailure, SourceReport
 from lateen_api.status_types import RAGIndexStatus, SourceStatus
-from lateen_operator.plan import indexes
-from lateen_operator.seams import Kind
+from lateen_operator.plan import index_status
+from lateen_operator.reconcile.builds import KEPT_TRIES
+from lateen_operator.seams import Job, Kind
 from lateen_operator.status import timestamp, unix
 from unit.operator_fakes import FakeOperator, FakeWorld, ready
 from unit.operator_specs import (
@@ -43,10 +44,10 @@ async def test_a_generator_can_not_embed() -> None:
 
 
 async def test_other_chunking_builds_beside_the_live_collection() -> None:
-    """Queries stay on the old collection until the new one is complete; then the old one is removed."""
+    """Queries stay on the old collection until the new one is complete; then the old one goes, if no history is wanted."""
     world, operator = await settled()
     old = catalog(world).indexes[0].collection
-    world.put(Kind.RAG_INDEX, "handbook", index(size=100))
+    world.put(Kind.RAG_INDEX, "handbook", index(size=100, revisionHistoryLimit=0))
     await operator.once()
     assert catalog(world).indexes[0].collection == old
     assert world.resources[INDEX].status["building"] is not None
@@ -151,7 +152,7 @@ async def test_each_source_is_in_the_status() -> None:
         ),
     ]  # fmt: skip
     assert status.oldest_unindexed_change == since
-    assert list(indexes.lags([world.resources[INDEX]], unix(since) + 60)) == [(INDEX, 60.0)]
+    assert list(index_status.lags([world.resources[INDEX]], unix(since) + 60)) == [(INDEX, 60.0)]
 
 
 async def test_another_delete_policy_is_a_synchronization() -> None:
@@ -201,6 +202,40 @@ async def test_failed_builds_are_retried_with_backoff() -> None:
     world.tick(400)
     await operator.settle()
     assert ready(world, INDEX) == ("True", "Ready")
+
+
+async def test_builds_that_fail_for_long_leave_few_records() -> None:
+    """Ray keeps each ended job until it is deleted: those of other contents and all but the last tries are."""
+    world = everything(FakeWorld())
+    world.failing_jobs = "lateen-failure StoreUnavailable: Weaviate does not answer"
+    operator = FakeOperator(world)
+    for number in range(40):
+        if number == 20:
+            world.put(Kind.RAG_INDEX, "handbook", index(size=100))
+        await operator.once()
+        world.tick(400)
+    assert len([write for write in world.writes if write.startswith("job ")]) >= 20
+    assert len(world.jobs) <= KEPT_TRIES + 1
+
+
+class Illegible(FakeWorld):
+    """A world whose builds write reports that the operator can't read, as those of another version may be."""
+
+    def _ended(self, job: Job) -> Job:
+        ended = super()._ended(job)
+        self.reports.clear()
+        return ended
+
+
+async def test_a_build_without_a_report_is_not_repeated_at_once() -> None:
+    """It may have ended between two looks; if it never has one it is tried ever less often, and the status says so."""
+    world = everything(Illegible())
+    operator = FakeOperator(world)
+    for _ in range(40):
+        await operator.once()
+        world.tick()
+    assert 2 <= len([write for write in world.writes if write.startswith("job ")]) <= 4
+    assert ready(world, INDEX) == ("False", "BuildFailed")
 
 
 async def test_a_missing_configmap_is_named_and_its_content_is_watched() -> None:

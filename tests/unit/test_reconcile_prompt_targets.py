@@ -100,6 +100,26 @@ async def test_a_missing_target_is_waited_for(missing: Key) -> None:
     assert ready(world, PROMPT) == ("True", "Ready")
 
 
+async def test_a_prompt_waits_for_the_index_that_it_searches() -> None:
+    """Without it there is nothing to be filled from; once live, the prompt outlives it and says so."""
+    world = everything(FakeWorld())
+    book = world.resources.pop(INDEX).spec
+    search = {"name": "found", "from": "retrieval", "retrieval": {"indexRefs": [{"name": "handbook"}]}}
+    said = [{"role": "user", "content": "{found}"}]
+    world.put(Kind.PROMPT_TEMPLATE, "answer", prompt("1") | {"variables": [search], "messages": said})
+    operator = FakeOperator(world)
+    await operator.settle()
+    assert ready(world, PROMPT) == ("False", "ReferenceNotFound")
+    assert "retrieval.indexRefs: RAGIndex 'handbook'" in message(world)
+    world.put(Kind.RAG_INDEX, "handbook", book)
+    await operator.settle()
+    assert (ready(world, PROMPT), compatible(world)) == (("True", "Ready"), "")
+    del world.resources[INDEX]
+    await operator.settle()
+    assert ready(world, PROMPT) == ("True", "Ready")
+    assert compatible(world).startswith("False ReferenceNotFound")
+
+
 async def test_a_live_prompt_outlives_a_target_that_shrinks() -> None:
     """It stays live and Ready, says that it does not fit any more, and no longer once it does; so with a missing one."""
     world, operator = await with_targets("1", 100)

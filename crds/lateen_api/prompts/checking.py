@@ -34,18 +34,19 @@ def violations(spec: PromptTemplateSpec) -> tuple[Violation, ...]:
         if item.include
     ]
     declared = [variable.name for variable in spec.variables]
+    searched = {variable.retrieval.query for variable in spec.variables if variable.retrieval is not None}
     found += [violation for name, violation in used.items() if name not in declared]
     for number, variable in enumerate(spec.variables):
         path = f"variables[{number}]"
         if variable.name in declared[:number]:
             found.append(Violation(path, "InvalidVariable", f"{variable.name!r} is declared twice"))
-        if is_parsed and variable.name not in used:
+        if is_parsed and variable.name not in used and variable.name not in searched:
             message = f"{variable.name!r} is declared but no message uses it"
             found.append(Violation(path, "UnusedVariable", message))
         found += [
             Violation(f"{path}{where}", "InvalidVariable", message) for where, message in _own(variable)
         ]
-    return (*found, *_window(spec, declared, instructing), *_output(spec))
+    return (*found, *_searches(spec), *_window(spec, declared, instructing), *_output(spec))
 
 
 def _names(spec: PromptTemplateSpec, text: Text) -> Iterator[tuple[str, int, int]]:
@@ -92,6 +93,21 @@ def _clock(time_zone: str, form: str) -> Iterator[tuple[str, str]]:
         yield ".clock.timeZone", f"{time_zone!r} is not an IANA time zone"
     if not clocks.is_format(form):
         yield ".clock.format", "only %Y %m %d %H %M %S %a %A %b %B %j %y %I %p %z %Z and %% can be used"
+
+
+def _searches(spec: PromptTemplateSpec) -> Iterator[Violation]:
+    """What is searched for must be a text that the request brings."""
+    for number, variable in enumerate(spec.variables):
+        name = variable.retrieval.query if variable.retrieval is not None else None
+        if name is None:
+            continue
+        path = f"variables[{number}].retrieval.query"
+        asked = next((each for each in spec.variables if each.name == name), None)
+        if asked is None:
+            yield Violation(path, "UndeclaredVariable", f"{name!r} is not declared in variables")
+        elif asked.from_ not in ("request", "metadata") or asked.type not in ("string", "enum"):
+            message = f"{name!r} must be a string or an enum that is from: request or from: metadata"
+            yield Violation(path, "InvalidVariable", message)
 
 
 def _output(spec: PromptTemplateSpec) -> Iterator[Violation]:

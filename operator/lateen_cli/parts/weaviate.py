@@ -22,6 +22,8 @@ def describe(site: Site) -> Part:
         "--write-timeout=600s",
     )
     environment = site.bare(
+        # Needed by `vectorIndex: dynamic`. Off by default: every index's vectors would be found a moment later.
+        ASYNC_INDEXING=site.inherited.get("ASYNC_INDEXING", "false"),
         PERSISTENCE_DATA_PATH=str(site.volume("weaviate")),
         AUTHENTICATION_ANONYMOUS_ACCESS_ENABLED="false",
         AUTHENTICATION_APIKEY_ENABLED="true",

@@ -1,30 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a RAGIndex becomes: which collection is live, whether a build is due, what the status says. Pure.
+"""What a RAGIndex becomes: which collection it wants, which one queries use, what is to be indexed. Pure.
+
+`index_gate.py` judges builds, `index_history.py` keeps earlier revisions, `index_status.py` tells it.
 
 expected collection = hash(parsing, pipeline, chunking, store, embedder's revision)
 no report, or another fingerprint  -> a build job fills it, incrementally where it exists
-first complete report              -> the alias moves to it
-gateway serves it                  -> older collections go
+complete report that passes        -> the alias moves to it
+gateway serves it                  -> older collections go, but for the history
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, get_args
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from pydantic import ValidationError
 
 from lateen_api import catalog, names
-from lateen_api.conditions import ConditionType, Reason
-from lateen_api.index_build import BuildReport, BuildRequest, SourceFailureReason, SourceReport
+from lateen_api.conditions import Reason
+from lateen_api.index_build import BuildRequest, Recall
 from lateen_api.model_deployment import ModelDeploymentSpec
 from lateen_api.rag_index import RAGIndexSpec
 from lateen_operator.plan import schedules
 from lateen_operator.plan.problems import describe
 from lateen_operator.plan.world import World
 from lateen_operator.seams import Key, Kind, Resource
-from lateen_operator.status import Report, Verdict, timestamp, unix
-
-SOURCE_FAILURES = frozenset(get_args(SourceFailureReason))
+from lateen_operator.status import Verdict
 
 
 @dataclass(frozen=True)
@@ -42,6 +41,11 @@ class IndexPlan:
     """Why the spec can't be followed now."""
     unranked: Verdict | None = None
     """Why passages are not reranked; the index is built and answers all the same."""
+
+    @property
+    def is_live(self) -> bool:
+        """Whether queries go to the collection that the spec asks for."""
+        return self.entry is not None and self.entry.collection == self.collection
 
 
 def plan(resource: Resource, world: World, models: Sequence[catalog.Model]) -> IndexPlan:
@@ -207,8 +211,7 @@ def fingerprint(
 ) -> str:
     """Identifies what is to be indexed now: sources, the content of ConfigMaps, the schedule's tick, the annotation."""
     content = {
-        "sources": spec.dump()["sources"],
-        "sync": spec.dump()["sync"],
+        **spec.synced(),
         "configMaps": {
             source: {key: names.key_digest(value.decode("latin-1")) for key, value in files.items()}
             for source, files in config_maps.items()
@@ -219,8 +222,8 @@ def fingerprint(
     return names.revision(content)
 
 
-def request(resource: Resource, made: IndexPlan, wanted: str) -> BuildRequest:
-    """The build that brings `made.collection` to fingerprint `wanted`."""
+def request(resource: Resource, made: IndexPlan, wanted: str, measured: Recall | None) -> BuildRequest:
+    """The build that brings `made.collection`, of which `measured` is known, to fingerprint `wanted`."""
     assert made.spec is not None
     assert made.embedder is not None
     assert made.collection is not None
@@ -236,149 +239,10 @@ def request(resource: Resource, made: IndexPlan, wanted: str) -> BuildRequest:
         pipeline=made.spec.pipeline,
         chunking=made.spec.chunking,
         store=made.spec.store,
+        quality=made.spec.quality,
+        live=made.is_live,
+        measured=measured,
         embedder_application=made.embedder.application,
         embedder=made.embedder.id,
         embedder_revision=made.embedder.revision,
     )
-
-
-def may_go_live(build: BuildReport, *, replaces: bool) -> bool:
-    """Whether the alias may move to a built collection: never to less than is already live because a source is down."""
-    if replaces:
-        return not any(failure.reason in SOURCE_FAILURES for failure in build.failures)
-    return build.documents > 0 or build.failed == 0
-
-
-def retry_due(build: BuildReport, now: float, unready_for: float) -> bool:
-    """Whether sources that could not be read should be tried again: after 5 s, then ever less often, at most 5 min."""
-    if not any(failure.reason in SOURCE_FAILURES for failure in build.failures):
-        return False
-    return now - unix(build.finished_at) >= min(max(5.0, unready_for / 2), 300.0)
-
-
-@dataclass(frozen=True)
-class BuildState:
-    """What the executor found out about the builds of one index."""
-
-    live: BuildReport | None = None
-    """Report of the collection that queries use."""
-    built: BuildReport | None = None
-    """Report of the wanted collection, which may be held back from queries."""
-    building: bool = False
-    """A job is at work, or about to be."""
-    failure: Verdict | None = None
-    """Why the last job failed."""
-    fingerprint: str = ""
-    """What is to be indexed now."""
-    again: float | None = None
-
-
-def report(resource: Resource, made: IndexPlan, builds: BuildState, world: World) -> Report:
-    """What the status of `resource` says."""
-    settled = _verdict(made, builds, world)
-    more = _synced(builds.live)
-    return replace(settled, fields=_fields(resource, made, builds, world), more=more)
-
-
-def _verdict(made: IndexPlan, builds: BuildState, world: World) -> Report:
-    keeps = f" Revision {made.entry.revision} keeps answering." if made.entry else ""
-    problem = made.problem
-    if problem is not None and problem.reason is Reason.SUSPENDED:
-        return Report(problem)
-    if problem is not None:
-        waiting = problem.reason is Reason.REFERENCE_NOT_READY
-        verdict = Verdict("False", problem.reason, problem.message + keeps)
-        return Report(verdict, reconciling=waiting, stalled=not waiting, again=1.0 if waiting else 5.0)
-    if builds.failure is not None:
-        verdict = Verdict("False", builds.failure.reason, builds.failure.message + keeps)
-        return Report(verdict, stalled=True, again=builds.again or 2.0)
-    entry = made.entry
-    if entry is None or entry.collection != made.collection:
-        return Report(
-            Verdict("False", Reason.BUILDING, f"building {made.collection}.{keeps}"), True, again=1.0
-        )
-    served = world.answering
-    if served is None or entry not in served.indexes:
-        verdict = Verdict("False", Reason.PROGRESSING, "waiting for the gateway to take the catalog")
-        return Report(verdict, reconciling=True, again=0.3)
-    return _served(made, builds)
-
-
-def _served(made: IndexPlan, builds: BuildState) -> Report:
-    live = builds.live
-    if live is None:
-        return Report(Verdict("False", Reason.BUILDING, "the first build is under way"), True, again=1.0)
-    if live.failed:
-        first = live.failures[0]
-        source = first.reason in SOURCE_FAILURES
-        reason = Reason(first.reason) if source else Reason.DOCUMENTS_FAILED
-        message = f"{live.failed} not indexed; {first.document}: {first.message} The rest answers."
-        return Report(Verdict("False", reason, message), stalled=True, again=builds.again)
-    if made.unranked is not None:
-        return Report(made.unranked, stalled=True, again=5.0)
-    verdict = Verdict("True", Reason.READY, f"{live.documents} documents in {live.chunks} passages")
-    return Report(verdict, reconciling=builds.building, again=1.0 if builds.building else builds.again)
-
-
-def _synced(live: BuildReport | None) -> dict[ConditionType, Verdict]:
-    if live is None:
-        return {}
-    if live.failed:
-        message = f"{live.failed} not indexed, see status.failures"
-        return {ConditionType.SYNCED: Verdict("False", Reason.DOCUMENTS_FAILED, message)}
-    return {ConditionType.SYNCED: Verdict("True", Reason.SYNCED, "every document is indexed")}
-
-
-def _fields(resource: Resource, made: IndexPlan, builds: BuildState, world: World) -> dict[str, Any]:
-    entry, live, newest = made.entry, builds.live, builds.built or builds.live
-    fields: dict[str, Any] = {
-        "vectorStoreId": names.client_id(resource.key.namespace, resource.key.name),
-        "revision": entry.revision if entry else None,
-        "collection": entry.collection if entry else None,
-        "nextSyncTime": _next_sync(made.spec, world.now),
-        "lastHandledSync": newest.asked or None if newest else None,
-    }
-    if builds.building and made.spec and made.embedder:
-        fields["building"] = made.spec.revision(made.embedder.revision)
-    return fields | (
-        _counts(live, due(resource, made.spec, unix(live.finished_at))) if live and made.spec else {}
-    )
-
-
-def _next_sync(spec: RAGIndexSpec | None, now: float) -> str | None:
-    if spec is None or spec.schedule is None or spec.suspend:
-        return None
-    return timestamp(schedules.tick(spec.schedule, now, following=True))
-
-
-def _counts(live: BuildReport, tick: float) -> dict[str, Any]:
-    started = unix(live.started_at)
-    since = tick if started - tick < 3600 else started
-    return {
-        "documents": live.documents,
-        "chunks": live.chunks,
-        "tokens": live.tokens,
-        "failed": live.failed,
-        "failures": [failure.dump() for failure in live.failures] or None,
-        "sources": [_source(source, live) for source in live.sources] or None,
-        "oldestUnindexedChange": min(
-            filter(None, (item.pending_since for item in live.sources)), default=None
-        ),
-        "pipeline": live.pipeline.dump(),
-        "fingerprint": live.fingerprint,
-        "lastSyncTime": live.finished_at,
-        "lag": f"{max(0, round(unix(live.finished_at) - since))}s",
-    }
-
-
-def lags(resources: Iterable[Resource], now: float) -> Iterator[tuple[Key, float]]:
-    """Of each index the seconds since the oldest change that its status says can't be found; 0 for none."""
-    for resource in resources:
-        since = resource.status.get("oldestUnindexedChange")
-        yield resource.key, max(0.0, now - unix(since)) if since else 0.0
-
-
-def _source(source: SourceReport, live: BuildReport) -> dict[str, Any]:
-    failure = next((item for item in live.failures if item.document == source.name), None)
-    why = {"reason": failure.reason, "message": failure.message} if failure is not None else {}
-    return source.dump() | why

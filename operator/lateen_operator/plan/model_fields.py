@@ -13,7 +13,7 @@ from typing import Any
 from lateen_api import catalog, names
 from lateen_api.gateway_report import Facts
 from lateen_api.model_deployment import ModelDeploymentSpec
-from lateen_api.status_types import (
+from lateen_api.model_status import (
     AdapterStatus,
     ModelDeploymentStatus,
     ModelFacts,

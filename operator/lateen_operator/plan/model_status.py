@@ -7,7 +7,7 @@ from typing import Any
 
 from lateen_api import catalog
 from lateen_api.conditions import ConditionType, Reason
-from lateen_api.status_types import LastFailure
+from lateen_api.model_status import LastFailure
 from lateen_operator.plan import placement
 from lateen_operator.plan.model_fields import Figures
 from lateen_operator.plan.models import ModelPlan, users
@@ -68,7 +68,7 @@ def _short(made: ModelPlan, figures: Figures) -> Verdict | None:
     is_wanted = present is not None and made.wanted is not None and made.wanted["name"] == present.name
     if present is None or spec is None or not is_wanted or not figures.ready:
         return None
-    found = placement.shortage(spec.resources, present, world.serve.nodes, world.now)
+    found = placement.shortage(spec.resources, present, world)
     if found is None:
         return None
     message = f"{figures.ready} of {figures.target} replicas serve; {found.message}"

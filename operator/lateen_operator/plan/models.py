@@ -294,7 +294,7 @@ def _problem(
     unschedulable = placement.unschedulable(spec.resources, world.serve.nodes)
     if present is None:
         return unschedulable
-    lacking = unschedulable or placement.crowded(spec.resources, present, world.now)
+    lacking = unschedulable or placement.crowded(spec.resources, present, world)
     if is_live and present.running_replicas:
         lacking = None
     if present.status == RUNNING:

@@ -9,11 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from lateen_api.conditions import Reason
 from lateen_api.model_deployment import Resources
 from lateen_api.quantities import quantity
+from lateen_operator.plan.world import World
 from lateen_operator.seams import Node, ServeApplication
 from lateen_operator.status import Verdict
-
-PATIENCE_SECONDS = 30.0
-"""A replica that has no node after this time finds no room: a process takes seconds to start where there is."""
 
 _SLOW = "to be scheduled"
 """In Ray's words about a deployment whose replicas have waited for half a minute."""
@@ -37,24 +35,23 @@ def malformed(asked: Resources) -> Verdict | None:
     return None
 
 
-def crowded(asked: Resources, application: ServeApplication, now: float) -> Verdict | None:
-    """The verdict where a replica of `application` has waited long for a node that has room: all that are large enough are
-    taken. None where none has. Ray's own words have the numbers; it says them now and then only.
+def crowded(asked: Resources, application: ServeApplication, world: World) -> Verdict | None:
+    """The verdict where a replica of `application` has waited for `world.placement_seconds` for a node that has room: all
+    that are large enough are taken. None where none has. Ray's own words have the numbers; it says them now and then only.
     """
-    if not application.unplaced_since or now - application.unplaced_since < PATIENCE_SECONDS:
+    since = application.unplaced_since
+    if not since or world.now - since < world.placement_seconds:
         return None
     said = next((message for message in application.deployment_messages if _SLOW in message), "")
     told = " ".join(said.split())[:400] or f"a replica asks for {_listed(_words(asked))}"
     return Verdict("False", Reason.UNSCHEDULABLE, f"no node has room now: {told}")
 
 
-def shortage(
-    asked: Resources, application: ServeApplication, nodes: Sequence[Node], now: float
-) -> Verdict | None:
+def shortage(asked: Resources, application: ServeApplication, world: World) -> Verdict | None:
     """Why `application` has fewer replicas than it should; None where it has all, or where nodes are not the reason."""
     if application.running_replicas >= application.target_replicas:
         return None
-    return unschedulable(asked, nodes) or crowded(asked, application, now)
+    return unschedulable(asked, world.serve.nodes) or crowded(asked, application, world)
 
 
 def unschedulable(asked: Resources, nodes: Sequence[Node]) -> Verdict | None:

@@ -54,7 +54,8 @@ def _fitting(resource: Resource, found: Checked, world: World) -> Checked:
     deployed = world.deployed_prompts.get(prompt_id(resource))
     if deployed is not None and deployed.revisions[0].revision == found.revision:
         return found
-    problem = prompt_targets.misfit(resource.key.namespace, expanded, spec.targets, world)
+    targets = prompt_targets.named(expanded, spec.targets)
+    problem = prompt_targets.misfit(resource.key.namespace, expanded, targets, world)
     return found if problem is None else Checked(problem=problem)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from lateen_api import rendering
 from lateen_api.conditions import ConditionType, Reason
 from lateen_api.prompt_template import PromptTemplateSpec, Targets
 from lateen_api.rag_index import RAGIndexSpec
@@ -20,12 +21,14 @@ from lateen_operator.status import Verdict
 
 _MODELS, _INDEXES = "spec.targets.modelRefs: ModelDeployment", "spec.targets.indexRefs: RAGIndex"
 
+_SEARCHED = "the variable's retrieval.indexRefs: RAGIndex"
+
 _LESS = "the index's retrieval.limit, retrieval.neighbours, retrieval.maxContextTokens or chunking.size"
 
 
 @dataclass(frozen=True)
 class _Passages:
-    """What an index hands to a prompt at most."""
+    """What an index hands to a prompt at most; the prompt's own limit counts before the index's."""
 
     index: str
     number: int = 0
@@ -42,6 +45,16 @@ class _Passages:
     def __str__(self) -> str:
         bounded = f", at most {self.tokens}" if self.tokens < self.number * self.size else ""
         return f"RAGIndex {self.index} ({self.number} passages of {self.size} tokens{bounded})"
+
+
+def named(spec: PromptTemplateSpec, targets: Targets | None) -> Targets | None:
+    """`targets` with the indexes that the prompt itself searches; None where there is neither."""
+    search = rendering.search(spec)
+    if search is None:
+        return targets
+    known = targets or Targets()
+    refs = {reference.name: reference for reference in (*known.index_refs, *search.index_refs)}
+    return known.model_copy(update={"index_refs": list(refs.values())})
 
 
 def misfit(namespace: str, spec: PromptTemplateSpec, targets: Targets | None, world: World) -> Verdict | None:
@@ -71,24 +84,32 @@ def _misfits(namespace: str, spec: PromptTemplateSpec, targets: Targets, world: 
     models = _found(namespace, [each.name for each in targets.model_refs], world.models)
     indexes = _found(namespace, [each.name for each in targets.index_refs], world.indexes)
     yield from (_missing(f"{_MODELS} {name!r}") for name, found in models.items() if found is None)
-    yield from (_missing(f"{_INDEXES} {name!r}") for name, found in indexes.items() if found is None)
+    yield from (
+        _missing(f"{_where(spec, name)} {name!r}") for name, found in indexes.items() if found is None
+    )
     yield from (problem for name, found in models.items() if (problem := _of_task(name, found)))
-    handed = [_passages(name, found) for name, found in indexes.items() if found is not None]
+    handed = [_passages(spec, name, found) for name, found in indexes.items() if found is not None]
     largest = max((each for each in handed if each is not None), key=lambda each: each.tokens, default=None)
     yield from _beyond_bound(spec, largest)
     contexts = {name: _context(found) for name, found in models.items() if found is not None}
     yield from _beyond_models(spec, largest, contexts)
     yield from (_unknown(name) for name, context in contexts.items() if context is None)
     yield from (
-        Verdict("False", Reason.REFERENCE_NOT_READY, f"{_INDEXES} {name!r} can't be read yet.")
+        Verdict("False", Reason.REFERENCE_NOT_READY, f"{_where(spec, name)} {name!r} can't be read yet.")
         for name, found in indexes.items()
-        if found is not None and _passages(name, found) is None
+        if found is not None and _passages(spec, name, found) is None
     )
 
 
 def _found(namespace: str, names: Sequence[str], known: Iterable[Resource]) -> dict[str, Resource | None]:
     here = {each.key.name: each for each in known if each.key.namespace == namespace and not each.deleting}
     return {name: here.get(name) for name in names}
+
+
+def _where(spec: PromptTemplateSpec, index: str) -> str:
+    search = rendering.search(spec)
+    is_searched = search is not None and any(each.name == index for each in search.index_refs)
+    return _SEARCHED if is_searched else _INDEXES
 
 
 def _missing(where: str) -> Verdict:
@@ -103,15 +124,16 @@ def _of_task(name: str, model: Resource | None) -> Verdict | None:
     return Verdict("False", Reason.INCOMPATIBLE, message)
 
 
-def _passages(name: str, index: Resource) -> _Passages | None:
+def _passages(spec: PromptTemplateSpec, name: str, index: Resource) -> _Passages | None:
     """None for a spec that this version can't read; its own status says so."""
     try:
-        spec = RAGIndexSpec.model_validate(index.spec)
+        found = RAGIndexSpec.model_validate(index.spec)
     except ValidationError:
         return None
-    retrieval = spec.retrieval
-    size = spec.chunking.size * (1 + 2 * retrieval.neighbours)
-    return _Passages(name, retrieval.limit, size, retrieval.max_context_tokens)
+    search, retrieval = rendering.search(spec), found.retrieval
+    limit = search.limit if search is not None and search.limit else retrieval.limit
+    size = found.chunking.size * (1 + 2 * retrieval.neighbours)
+    return _Passages(name, limit, size, retrieval.max_context_tokens)
 
 
 def _context(model: Resource) -> int | None:

@@ -126,15 +126,16 @@ def _targets(entry: catalog.Prompt | None, checked: Checked) -> Targets | None:
     if live is None:
         return None
     is_present = checked.spec is not None and checked.revision == live.revision
-    return checked.spec.targets if checked.spec is not None and is_present else live.spec.targets
+    declared = checked.spec.targets if checked.spec is not None and is_present else live.spec.targets
+    return prompt_targets.named(live.spec, declared)
 
 
 def report(resource: Resource, made: PromptPlan, world: World) -> Report:
     """What the status of `resource` says once `made` is carried out."""
     live = made.entry.revisions[0].spec if made.entry else None
-    if live is not None and made.targets is not None:
-        more = prompt_targets.conditions(resource.key.namespace, live, made.targets, world)
-    else:
+    targets = made.targets if made.targets is not None else Targets()
+    more = prompt_targets.conditions(resource.key.namespace, live, targets, world) if live is not None else {}
+    if not more and not targets.model_refs:
         more = prompt_budget.conditions(resource, live, world.models)
     return replace(_report(resource, made, world), more=more)
 

@@ -4,11 +4,10 @@
 A memo and nothing more: what it answers follows from its arguments alone. It holds what the last pass listed.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from pydantic import ValidationError
-
+from lateen_api import packing
 from lateen_api.catalog import Catalog
 from lateen_api.prompt_template import PromptTemplateSpec
 from lateen_operator.plan import prompt_revisions
@@ -33,7 +32,7 @@ class Reader:
     def __init__(self) -> None:
         self._kept: dict[tuple[str, str], tuple[StoredRevision, Kept | None]] = {}
         self._specs: dict[Key, tuple[Mapping[str, Any], ReadSpec]] = {}
-        self._catalog: tuple[Any, Catalog | None] = (None, None)
+        self._catalog: tuple[str, Catalog | None] = ("", None)
         self._applied: dict[str, Catalog] = {}
 
     def limit(self, prompts: Iterable[Resource], revisions: Iterable[StoredRevision]) -> None:
@@ -65,22 +64,22 @@ class Reader:
         self._specs[resource.key] = (resource.spec, found)
         return found
 
-    def catalog(self, document: Any) -> Catalog | None:
-        """A catalog out of a Serve config; None for one of another version of the operator: it is replaced by ours."""
+    def catalog(self, text: str) -> Catalog | None:
+        """A packed catalog out of a Serve config; None for one of another version of the operator: ours replaces it."""
         known, found = self._catalog
-        if known is None or known != document:
+        if known != text:
             try:
-                found = Catalog.parse(document)
-            except ValidationError:
+                found = Catalog.parse(packing.unpack(text))
+            except ValueError:  # pydantic's too
                 found = None
-            self._catalog = (document, found)
+            self._catalog = (text, found)
             if found is not None:
                 self._remember(found)
         return found
 
-    def applied(self, document: Any, catalog: Catalog) -> None:
-        """Know the catalog that was just given to Ray, before it is read back."""
-        self._catalog = (document, catalog)
+    def applied(self, text: str, catalog: Catalog) -> None:
+        """Know the catalog that was just given to Ray, packed so, before it is read back."""
+        self._catalog = (text, catalog)
         self._remember(catalog)
 
     def _remember(self, catalog: Catalog) -> None:
@@ -89,9 +88,11 @@ class Reader:
         while len(self._applied) > REMEMBERED_CATALOGS:
             del self._applied[next(iter(self._applied))]
 
-    def earlier(self, revision: str) -> Catalog | None:
-        """The catalog of that revision, if it was given to Ray lately."""
-        return self._applied.get(revision)
+    def oldest(self, revisions: Collection[str]) -> Catalog | None:
+        """Of the catalogs of these revisions the one that was given to Ray first; None where one of them is not known."""
+        if any(each not in self._applied for each in revisions):
+            return None
+        return next((found for each, found in self._applied.items() if each in revisions), None)
 
     def after(self, revision: str) -> tuple[Catalog, ...]:
         """The catalogs given to Ray after the one of that revision, the oldest first; none if it is not known."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lateen_api import catalog, names
+from lateen_api import catalog, names, packing
 from lateen_api.serve_config import (
     GATEWAY_IMPORT_PATH,
     GATEWAY_RAY_ONGOING_REQUESTS,
@@ -31,7 +31,7 @@ class ServingPlan:
 
     config: Mapping[str, Any]
     catalog: catalog.Catalog
-    document: Mapping[str, Any]
+    text: str
     """The catalog as it stands in the config."""
     models: Mapping[Key, models.ModelPlan]
     prompts: Mapping[Key, prompts.PromptPlan]
@@ -60,10 +60,10 @@ def compose(world: World, options: ServingOptions, drained: frozenset[str]) -> S
     }
     needed = referenced(document)
     kept = _kept(world, wanted, needed, drained)
-    written = document.dump()
-    config = _config([gateway(written, options), *_ordered(wanted | kept)], options)
+    text = _text(world, document)
+    config = _config([gateway(text, options), *_ordered(wanted | kept)], options)
     unreferenced = frozenset(kept) - needed
-    return ServingPlan(config, document, written, model_plans, prompt_plans, index_plans, unreferenced)
+    return ServingPlan(config, document, text, model_plans, prompt_plans, index_plans, unreferenced)
 
 
 def referenced(document: catalog.Catalog) -> frozenset[str]:
@@ -90,15 +90,23 @@ def _ordered(applications: Mapping[str, Mapping[str, Any]]) -> list[Mapping[str,
     return [applications[name] for name in sorted(applications)]
 
 
-def gateway(document: Mapping[str, Any], options: ServingOptions) -> dict[str, Any]:
-    """The Serve config entry of the gateway with this catalog."""
+def _text(world: World, document: catalog.Catalog) -> str:
+    """The catalog as it is given to the gateway; as it has been, where that says the same: packing takes its time."""
+    deployed = world.deployed_catalog
+    if deployed is not None and world.deployed_text and deployed.revision == document.revision:
+        return world.deployed_text
+    return packing.pack(document.dump())
+
+
+def gateway(text: str, options: ServingOptions) -> dict[str, Any]:
+    """The Serve config entry of the gateway with this catalog, packed."""
     deployment = {
         "name": names.GATEWAY_DEPLOYMENT,
         "num_replicas": options.gateway_replicas,
         "max_ongoing_requests": GATEWAY_RAY_ONGOING_REQUESTS,
         "max_queued_requests": GATEWAY_RAY_QUEUED_REQUESTS,
         "backpressure_config": {"retry_after_s": 1.0},
-        "user_config": {"catalog": document},
+        "user_config": {"catalog": text},
         "graceful_shutdown_timeout_s": 120.0,
         "ray_actor_options": {"num_cpus": 0.1},
     }

@@ -12,16 +12,21 @@ from lateen_operator.plan.prompt_revisions import Kept
 from lateen_operator.plan.reading import Reader
 from lateen_operator.seams import Resource, ServeState, StoredRevision, StoreState
 
+PLACEMENT_SECONDS = 30.0
+"""A process takes seconds to start where there is room."""
+
 
 @dataclass(frozen=True)
 class ServingOptions:
-    """How the gateway is to be run."""
+    """How the gateway is to be run, and how patient everybody is with Ray."""
 
     host: str = "127.0.0.1"
     port: int = 8000
     gateway_replicas: int = 1
     gateway_url: str = ""
     """Base URL of the API as clients reach it; empty: not known."""
+    placement_seconds: float = PLACEMENT_SECONDS
+    """How long a replica may wait for a node before no node has room."""
 
 
 @dataclass(frozen=True)
@@ -41,22 +46,28 @@ class World:
     """Namespace and name of the Secrets that specs refer to and nobody has made."""
     gateway_url: str = ""
     """Base URL of the API as clients reach it; empty: not known."""
+    placement_seconds: float = PLACEMENT_SECONDS
+    """How long a replica may wait for a node before no node has room."""
     now: float = 0.0
     """Unix time, seconds."""
     reader: Reader = field(default_factory=Reader, compare=False)
     """Remembers what was read in earlier passes."""
 
     @cached_property
-    def deployed_catalog(self) -> Catalog | None:
-        """The catalog of the last applied Serve config; None when there is none that this version can read."""
+    def deployed_text(self) -> str:
+        """The catalog of the last applied Serve config, packed; empty when there is none."""
         gateway = self.serve.applications.get(names.GATEWAY_APPLICATION)
-        if gateway is None or gateway.config is None:
-            return None
-        for deployment in gateway.config.get("deployments") or []:
-            document = (deployment.get("user_config") or {}).get("catalog")
-            if deployment.get("name") == names.GATEWAY_DEPLOYMENT and document is not None:
-                return self.reader.catalog(document)
-        return None
+        deployments = (gateway.config or {}).get("deployments") or [] if gateway is not None else []
+        for deployment in deployments:
+            text = (deployment.get("user_config") or {}).get("catalog")
+            if deployment.get("name") == names.GATEWAY_DEPLOYMENT and isinstance(text, str):
+                return text
+        return ""
+
+    @cached_property
+    def deployed_catalog(self) -> Catalog | None:
+        """The same, read; None when there is none that this version can read."""
+        return self.reader.catalog(self.deployed_text) if self.deployed_text else None
 
     @cached_property
     def prompt_history(self) -> Mapping[str, tuple[Kept, ...]]:
@@ -82,15 +93,18 @@ class World:
     def served_catalog(self) -> Catalog | None:
         """The last applied catalog, once the gateway answers from it; None until then and while that is not known."""
         deployed = self.deployed_catalog
-        return deployed if deployed is not None and deployed.revision == self.serve.served_catalog else None
+        is_served = deployed is not None and self.serve.served_catalogs == {deployed.revision}
+        return deployed if is_served else None
 
     @cached_property
     def answering(self) -> Catalog | None:
         """The catalog that the gateway answers from right now; None while that is not known.
 
-        While newer ones are on their way to it, it is an earlier one: what is live in it is live.
+        While newer ones are on their way to it, it is an earlier one: what is live in it is live. Of those that replicas
+        answer from it is the one that was applied first: they only go forward, so it never goes back, and what it
+        has in common with the newest is live everywhere.
         """
-        return self.served_catalog or self.reader.earlier(self.serve.served_catalog or "")
+        return self.served_catalog or self.reader.oldest(self.serve.served_catalogs)
 
     @cached_property
     def reachable(self) -> tuple[Catalog, ...] | None:

@@ -5,20 +5,24 @@ A job's id says what it builds (`lateen-UID-REVISION-FINGERPRINT-N`), so an oper
 finds it again and does not submit a second.
 """
 
+import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lateen_api.conditions import Reason
 from lateen_api.index_build import BUILD_ENTRYPOINT, CONFIGMAP_FOLDER, REQUEST_FILE, BuildReport
-from lateen_operator.plan import indexes, problems
-from lateen_operator.plan.indexes import BuildState, IndexPlan
+from lateen_operator.plan import index_gate, indexes, problems
+from lateen_operator.plan.index_status import BuildState
+from lateen_operator.plan.indexes import IndexPlan
 from lateen_operator.plan.world import World
 from lateen_operator.seams import Cluster, Event, Job, JobStatus, Resource, Serve, Store
 from lateen_operator.status import Verdict, unready_seconds
 
 ACTIVE = (JobStatus.PENDING, JobStatus.RUNNING)
 ConfigMaps = Mapping[str, Mapping[str, bytes]]
+KEPT_TRIES = 8
+"""Ended jobs of one content that Ray remembers: enough to know how long to wait for the next."""
 
 
 class MissingConfigMap(Exception):
@@ -39,9 +43,8 @@ class Builds:
         try:
             config_maps = await self._config_maps(resource, made)
         except MissingConfigMap as error:
-            return BuildState(
-                live=live, failure=Verdict("False", Reason.REFERENCE_NOT_FOUND, str(error)), again=5.0
-            )
+            verdict = Verdict("False", Reason.REFERENCE_NOT_FOUND, str(error))
+            return BuildState(live=live, failure=verdict, stopping=True, again=5.0)
         wanted = indexes.fingerprint(resource, made.spec, config_maps, world.now)
         built = await self._built(made, world)
         if built is not None:
@@ -49,13 +52,19 @@ class Builds:
             if moved:
                 return BuildState(built, built, building=True, fingerprint=wanted, again=0.1)
         jobs = await self._own_jobs(resource)
-        held = _held(made, built)
-        if not _is_due(resource, built, wanted, world):
+        work = _Work(resource, made, config_maps, wanted, live, built, index_gate.held(made, built))
+        if await self._stop_others(work, jobs):
+            return BuildState(live, built, True, fingerprint=wanted, stopping=True, again=0.5)
+        if not _is_due(resource, made, built, wanted, world):
             await self._tidy(jobs)
-            return BuildState(live, built, failure=held, fingerprint=wanted, again=5.0 if held else None)
-        return await self._build(
-            _Work(resource, made, config_maps, wanted, live, built, held), jobs, world.now
-        )
+            again = 5.0 if work.held else None
+            return BuildState(live, built, failure=work.held, fingerprint=wanted, again=again)
+        return await self._build(work, jobs, world.now)
+
+    async def reports(self, collections: Sequence[str]) -> dict[str, BuildReport | None]:
+        """The last build report of each of `collections`."""
+        found = await asyncio.gather(*(self._store.report(name) for name in collections))
+        return dict(zip(collections, found, strict=True))
 
     async def abandon(self, resource: Resource) -> bool:
         """Stop and forget all builds of an index; True while one is still at work."""
@@ -89,7 +98,7 @@ class Builds:
         present = world.store.aliases.get(alias)
         if present == made.collection or made.collection is None:
             return False
-        if not indexes.may_go_live(built, replaces=made.entry is not None):
+        if index_gate.held(made, built) is not None:
             return False
         await self._store.point_alias(alias, made.collection)
         drifted = made.collection == resource.status.get("collection")
@@ -107,29 +116,39 @@ class Builds:
             if job.status not in ACTIVE:
                 await self._serve.forget(job.id)
 
+    async def _stop_others(self, work: "_Work", jobs: Mapping[str, Job]) -> bool:
+        """Stop builds of revisions that the spec no longer asks for; True while one is still at work."""
+        others = [
+            job for job in jobs.values() if job.status in ACTIVE and not job.id.startswith(work.revision_stem)
+        ]
+        for job in others:
+            await self._serve.stop(job.id)
+        return bool(others)
+
     async def _build(self, work: "_Work", jobs: Mapping[str, Job], now: float) -> BuildState:
         building = BuildState(work.live, work.built, True, work.held, work.wanted, again=0.5)
-        active = [job for job in jobs.values() if job.status in ACTIVE]
-        for job in active:
-            if not job.id.startswith(work.revision_stem):
-                await self._serve.stop(job.id)
-        if active:
+        if any(job.status in ACTIVE for job in jobs.values()):
             return building
         tries = [job for job in jobs.values() if job.id.startswith(work.stem)]
-        last = max(tries, key=lambda job: _number(job.id), default=None)
-        if last is not None and last.status is not JobStatus.SUCCEEDED:
-            failures = sum(job.status is not JobStatus.SUCCEEDED for job in tries)
-            wait = last.ended_at + problems.backoff(failures - 1) - now
+        tries = sorted(tries, key=lambda job: _number(job.id))[-KEPT_TRIES:]
+        await self._tidy({job.id: job for job in jobs.values() if job not in tries})
+        if not tries:
+            await self._submit(work, 0)
+            return building
+        # One that succeeded may just have ended, or what it wrote is not what was asked for: it is no reason for haste.
+        last, wait = tries[-1], tries[-1].ended_at + problems.backoff(len(tries) - 1) - now
+        if last.status is not JobStatus.SUCCEEDED or len(tries) > 1:
             building = BuildState(
                 work.live, work.built, False, _failure(last), work.wanted, again=max(wait, 0.5)
             )
-            if wait > 0:
-                return building
-        await self._submit(work, 0 if last is None else _number(last.id) + 1)
+        if wait <= 0:
+            await self._submit(work, _number(last.id) + 1)
         return building
 
     async def _submit(self, work: "_Work", number: int) -> None:
-        request = indexes.request(work.resource, work.made, work.wanted)
+        request = indexes.request(
+            work.resource, work.made, work.wanted, index_gate.measured(work.made, work.built)
+        )
         files = {REQUEST_FILE: json.dumps(request.dump()).encode()}
         for source, content in work.config_maps.items():
             # The folder says that the ConfigMap exists, also when it is empty.
@@ -166,20 +185,12 @@ class _Work:
         return f"{self.revision_stem}{self.wanted}-"
 
 
-def _held(made: IndexPlan, built: BuildReport | None) -> Verdict | None:
-    """Why a complete build does not go live: it lacks a source, and would replace what has it."""
-    is_live = made.entry is not None and made.entry.collection == made.collection
-    if built is None or is_live or indexes.may_go_live(built, replaces=made.entry is not None):
-        return None
-    first = next((f for f in built.failures if f.reason in indexes.SOURCE_FAILURES), built.failures[0])
-    reason = Reason(first.reason) if first.reason in indexes.SOURCE_FAILURES else Reason.DOCUMENTS_FAILED
-    return Verdict("False", reason, f"{first.document}: {first.message}")
-
-
-def _is_due(resource: Resource, built: BuildReport | None, wanted: str, world: World) -> bool:
+def _is_due(
+    resource: Resource, made: IndexPlan, built: BuildReport | None, wanted: str, world: World
+) -> bool:
     if built is None or built.fingerprint != wanted:
         return True
-    return indexes.retry_due(built, world.now, unready_seconds(resource, world.now))
+    return index_gate.retry_due(made, built, world.now, unready_seconds(resource, world.now))
 
 
 def _stem(resource: Resource) -> str:
@@ -191,6 +202,9 @@ def _number(job_id: str) -> int:
 
 
 def _failure(job: Job) -> Verdict:
+    if job.status is JobStatus.SUCCEEDED:
+        message = f"job {job.id} left no report of what was asked for; are Ray and operator of one version?"
+        return Verdict("False", Reason.BUILD_FAILED, message)
     found = problems.failure(job.message)
     if found is not None:
         return found

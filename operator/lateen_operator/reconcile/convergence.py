@@ -88,7 +88,7 @@ class Convergence:
         await self._note_aborts(world, plan)
         if serving.differs(world, plan.config):
             await self._serve.apply(plan.config)
-            self._reader.applied(plan.document, plan.catalog)
+            self._reader.applied(plan.text, plan.catalog)
             log.info("serve config applied", catalog=plan.catalog.revision)
             await self._tell_drift(world, plan)
         return View(world, plan)
@@ -134,6 +134,7 @@ class Convergence:
             store=store,
             missing_secrets=missing,
             gateway_url=self._options.gateway_url,
+            placement_seconds=self._options.placement_seconds,
             now=self._clock(),
             reader=self._reader,
         )

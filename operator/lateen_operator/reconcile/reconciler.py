@@ -49,6 +49,7 @@ class Reconciler:
             settings.gateway_port,
             settings.gateway_replicas,
             settings.gateway_url.rstrip("/"),
+            settings.placement_seconds,
         )
         self._cluster, self._cache, self._revisions, self._clock = cluster, cache, revisions, clock
         self._enqueue = enqueue
@@ -56,7 +57,7 @@ class Reconciler:
         mirror = SecretsMirror(Path(settings.secrets_folder)) if settings.secrets_folder else None
         self._convergence = Convergence(cluster, serve, store, cache, revisions, options, clock, mirror)
         self._indexes = IndexReconciler(
-            cluster, store, Builds(cluster, serve, store), self._convergence, self._reporter
+            cluster, store, revisions, Builds(cluster, serve, store), self._convergence, self._reporter
         )
 
     async def resync(self) -> None:

@@ -10,7 +10,8 @@ import importlib.util
 import itertools
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import psutil
@@ -30,6 +31,7 @@ from lateen_api.serve_config import (
 )
 from lateen_serving.engine.choosing import EngineName, choose_engine
 from lateen_serving.engine.embedder import TextEmbedder
+from lateen_serving.engine.gathering import gathered
 from lateen_serving.engine.generator import TextGenerator
 from lateen_serving.engine.options import Device, LoadOptions
 from lateen_serving.engine.protocol import (
@@ -51,6 +53,8 @@ from lateen_serving.weights import source
 _log = logging.getLogger(__name__)
 _FIRST_RETRY_SECONDS = 5.0
 _LAST_RETRY_SECONDS = 300.0
+_CLIENTS_SECONDS = 1.0
+"""So long after a client's request builds still give way: the next one is likely to come."""
 _START_FAILURES = 2
 """Failed starts after which Ray Serve gives up; the operator retries with backoff. Not a field of the Serve config."""
 
@@ -61,6 +65,28 @@ class ReplicaFailure(RuntimeError):
     def __init__(self, error: LoadError) -> None:
         message = " ".join(error.message.split())
         super().__init__(f"\n{REPLICA_FAILURE} {error.code}: {message}\n")
+
+
+class Clients:
+    """When others than index builds asked last."""
+
+    def __init__(self) -> None:
+        self._ongoing = 0
+        self._last = float("-inf")
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        """A request of theirs, while it is worked on."""
+        self._ongoing += 1
+        try:
+            yield
+        finally:
+            self._ongoing -= 1
+            self._last = time.monotonic()
+
+    def asked_since(self, moment: float) -> bool:
+        """Whether a request was worked on after `moment` of the monotonic clock."""
+        return bool(self._ongoing) or self._last >= moment
 
 
 class Model:
@@ -84,6 +110,7 @@ class Model:
         except Exception as error:
             raise ReplicaFailure(LoadError(f"{type(error).__name__}: {error}")) from error
         self._ready_seconds = imported + time.monotonic() - started
+        self._clients = Clients()
         self._taking = asyncio.Lock()
         self._wanted: ModelUserConfig | None = None
         self._insisting: asyncio.Task[None] | None = None
@@ -101,17 +128,18 @@ class Model:
         except Exception:  # noqa: BLE001 - see above
             _log.exception("the user_config can't be followed")
 
-    async def generate(self, request: GenerateRequest) -> AsyncIterator[TokenEvent]:
-        """See `protocol.Engine`; called with `handle.options(stream=True)`. The first event says that work has begun."""
-        yield TokenEvent(text="", prompt_tokens=0, completion_tokens=0)
+    async def generate(self, request: GenerateRequest) -> AsyncGenerator[TokenEvent, None]:
+        """See `protocol.Engine`; called with `handle.options(stream=True)`."""
         events = self._engine.generate(request)
+        if request.get("whole"):
+            events = gathered(events)
         try:
             async for event in events:
                 yield event
         except NotFound as error:
             raise self._missing(request, error) from error
         finally:
-            await events.aclose()  # type: ignore[attr-defined]  # engines generate with async generators
+            await events.aclose()
 
     def _missing(self, request: GenerateRequest, error: NotFound) -> ServiceError:
         """What to raise for an adapter that is not there: one that should be is worth another try, elsewhere or later."""
@@ -122,26 +150,29 @@ class Model:
         return Unavailable(message, code="adapter_loading", param="model")
 
     async def embed(self, texts: list[str]) -> Embeddings:
-        """See `protocol.Engine`."""
-        return await self._engine.embed(texts)
+        """See `protocol.Engine`; for index builds, which give way to clients: says whether any asked meanwhile."""
+        started = time.monotonic()
+        found = await self._engine.embed(texts)
+        return {**found, "busy": self._clients.asked_since(started - _CLIENTS_SECONDS)}
 
     async def rerank(self, query: str, documents: list[str]) -> Ranking:
         """See `protocol.Engine`."""
         return await self._engine.rerank(query, documents)
 
-    async def stream_count(self, request: GenerateRequest) -> AsyncIterator[Counted | None]:
-        """See `protocol.Engine.count`; the first item says only that work has begun."""
-        yield None
+    async def stream_count(self, request: GenerateRequest) -> AsyncIterator[Counted]:
+        """See `protocol.Engine.count`; a stream of one, as `stream_embed`."""
         yield await self._engine.count(request)
 
-    async def stream_embed(self, texts: list[str]) -> AsyncIterator[Embeddings | None]:
-        """`embed` for callers that must know when their wait for a replica is over: the first item says only that."""
-        yield None
-        yield await self._engine.embed(texts)
+    async def stream_embed(self, texts: list[str]) -> AsyncIterator[Embeddings]:
+        """`embed` as a stream of one, for callers that must know when their wait for a replica is over: Ray Serve tells
+        them so of streams only.
+        """
+        with self._clients.asking():
+            found = await self._engine.embed(texts)
+        yield found
 
-    async def stream_rerank(self, query: str, documents: list[str]) -> AsyncIterator[Ranking | None]:
+    async def stream_rerank(self, query: str, documents: list[str]) -> AsyncIterator[Ranking]:
         """`rerank`, likewise."""
-        yield None
         yield await self._engine.rerank(query, documents)
 
     async def tokenize(self, texts: list[str]) -> list[list[tuple[int, int]]]:

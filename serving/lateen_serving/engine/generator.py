@@ -7,7 +7,7 @@ passes on what the scheduler in the torch thread sends.
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from lateen_serving.engine import adapter_files, admission, window
 from lateen_serving.engine.adapter_files import AdapterFiles
 from lateen_serving.engine.channel import Channel
+from lateen_serving.engine.gathering import merged
 from lateen_serving.engine.grammar import Constraint, Grammars
 from lateen_serving.engine.jobs import AdaptersJob, GenerateJob, RoomJob, Rules
 from lateen_serving.engine.options import LoadOptions
@@ -77,7 +78,7 @@ class TextGenerator(ThreadedEngine[Facts]):
         facts = await thread.start(lambda: load(options))
         return cls(thread, facts)
 
-    async def generate(self, request: GenerateRequest) -> AsyncIterator[TokenEvent]:
+    async def generate(self, request: GenerateRequest) -> AsyncGenerator[TokenEvent, None]:
         """Continue a conversation or a text; see `protocol.Engine`. Raises NotFound for an unknown adapter."""
         admission.validate(request, self._facts.vocabulary.size)
         self._thread.check()
@@ -101,7 +102,7 @@ class TextGenerator(ThreadedEngine[Facts]):
             finished = False
             cut = prompt.cut
             while not finished:
-                event = _merge(await channel.receive())
+                event = merged(await channel.receive())
                 if cut:
                     event, cut = TokenEvent(**event, cut=cut), []
                 finished = "finish_reason" in event
@@ -180,17 +181,6 @@ class TextGenerator(ThreadedEngine[Facts]):
         """End the torch thread; running requests end with Unavailable."""
         await super().aclose()
         self._tokenizing.shutdown(wait=False)
-
-
-def _merge(events: list[TokenEvent]) -> TokenEvent:
-    """Events that became ready together, as one."""
-    last = events[-1]
-    if len(events) > 1:
-        last = last.copy()
-        last["text"] = "".join(event["text"] for event in events)
-        if "logprobs" in last:
-            last["logprobs"] = [item for event in events for item in event["logprobs"]]
-    return last
 
 
 def load(options: LoadOptions) -> tuple["Scheduler", Facts]:

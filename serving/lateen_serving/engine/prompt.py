@@ -40,6 +40,11 @@ class PromptEncoder:
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
         self._specials = frozenset(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+        self._controls = [
+            token.content
+            for token in tokenizer.added_tokens_decoder.values()
+            if token.special or not token.content.isspace()
+        ]
         self._start = _start_tokens(tokenizer)
         self._has_template = bool(getattr(tokenizer, "chat_template", None))
         self._knows_tools = self._has_template and self._renders_tools()
@@ -116,13 +121,8 @@ class PromptEncoder:
 
     def _check_keys(self, value: Any, field: str) -> None:
         """Refuse control tokens in keys, which the tokenizer's sanitizing leaves alone."""
-        controls = [
-            token.content
-            for token in self._tokenizer.added_tokens_decoder.values()
-            if token.special or not token.content.isspace()
-        ]
         for key in toolkit.keys_of(value):
-            if any(control in key for control in controls):
+            if any(control in key for control in self._controls):
                 raise InputError(
                     f"a name in {field} holds a control token of the model; rename it", param=field
                 )

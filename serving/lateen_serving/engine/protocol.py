@@ -5,7 +5,7 @@ An engine knows tokens and weights; it never sees HTTP, Kubernetes or prompt tem
 dicts because they cross Ray Serve handles, where plain data is cheapest.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any, Literal, NotRequired, Protocol, TypedDict
 
 import numpy as np
@@ -136,6 +136,8 @@ class GenerateRequest(TypedDict):
     """What the answer must look like."""
     adapter: NotRequired[str]
     """Name of the LoRA adapter to answer with."""
+    whole: NotRequired[bool]
+    """Whether its client gets the answer at its end, so that tokens may travel in fewer events; absent: no."""
     window: NotRequired[Window]
     """How long the conversation may be, and what it may lose."""
 
@@ -157,11 +159,7 @@ class TokenLogprob(TokenChoice):
 
 
 class TokenEvent(TypedDict):
-    """What is new of an answer: tokens that became ready together travel in one event.
-
-    The first event of a model application's stream says only that a replica has begun to work on the request: its text is
-    empty and its counts are 0. Engines do not send it.
-    """
+    """What is new of an answer: tokens that became ready together travel in one event."""
 
     text: str
     """New text; may be empty while a stop text or a multi-byte character is undecided."""
@@ -185,6 +183,8 @@ class Embeddings(TypedDict):
     """Shape (texts, dimension), each of length 1."""
     tokens: list[int]
     """Tokens of each text as the model read it."""
+    busy: NotRequired[bool]
+    """Of `Model.embed` of a model application: whether clients asked it meanwhile, or just before. Engines don't say."""
 
 
 class Ranking(TypedDict):
@@ -223,7 +223,7 @@ class Description(TypedDict):
 class Engine(Protocol):
     """Runs one loaded model. All methods are safe to call concurrently from one event loop."""
 
-    def generate(self, request: GenerateRequest) -> AsyncIterator[TokenEvent]:
+    def generate(self, request: GenerateRequest) -> AsyncGenerator[TokenEvent, None]:
         """Continue a conversation; closing the iterator stops the work.
 
         Raises errors.InputError, errors.ContextTooLong before the first event; errors.ModelError at any time.

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an engine answers to tasks that its model has not: the caller's mistake, named. Base of the engines."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import ClassVar
 
 from lateen_serving.engine.protocol import Counted, Embeddings, GenerateRequest, Ranking, TokenEvent
@@ -14,7 +14,7 @@ class Refusals:
     does: ClassVar[str]
     """What the model is for, in the words of a refusal."""
 
-    def generate(self, request: GenerateRequest) -> AsyncIterator[TokenEvent]:
+    def generate(self, request: GenerateRequest) -> AsyncGenerator[TokenEvent, None]:
         """Refused: raises InputError."""
         raise self._refusal("generate", {"messages": len(request["messages"])})
 

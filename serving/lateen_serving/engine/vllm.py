@@ -10,7 +10,7 @@ import importlib.util
 import math
 import os
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -86,7 +86,7 @@ class VllmGenerator(Refusals):
             raise LoadError(f"vLLM did not start, its log says why: {_reason(error)}") from error
         return cls(engine, parts)
 
-    async def generate(self, request: GenerateRequest) -> AsyncIterator[TokenEvent]:
+    async def generate(self, request: GenerateRequest) -> AsyncGenerator[TokenEvent, None]:
         """Continue a conversation or a text; see `protocol.Engine`."""
         admission.validate(request, self._parts.vocabulary.size)
         await self.check_health()

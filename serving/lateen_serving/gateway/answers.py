@@ -112,6 +112,7 @@ async def _whole(
 ) -> Choice:
     """Nothing of it has been sent, so when it breaks off in the middle it is begun again, as its attempts allow."""
     attempts = Attempts()
+    request = GenerateRequest(**request, whole=True)
     while True:
         choice = Choice(reads_calls)
         answer = await generate.start(service, context, request, number, choice, attempts, is_whole=True)

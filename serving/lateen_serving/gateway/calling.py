@@ -60,9 +60,14 @@ async def call(
     deadline: float | None,
     work: Callable[[TargetT], Awaitable[ResultT]],
     renewed: Callable[[Snapshot, TargetT], TargetT],
+    roll: float | None = None,
 ) -> tuple[TargetT, ResultT]:
-    """`work(target)` and the target that did it, counted as answered or failed; raises as `obtain` does."""
-    found = await obtain(service, target, deadline, work, renewed, service.roll(), Attempts())
+    """`work(target)` and the target that did it, counted as answered or failed; raises as `obtain` does.
+
+    Without `roll` it is made here.
+    """
+    roll = service.roll() if roll is None else roll
+    found = await obtain(service, target, deadline, work, renewed, roll, Attempts())
     count(service, found.target, None, found.seconds)
     return found.target, found.result
 

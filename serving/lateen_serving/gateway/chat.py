@@ -1,11 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`POST /v1/chat/completions`. No retrieval here: responses do that."""
+"""`POST /v1/chat/completions`. Retrieval is the prompt's doing: see `chat_prompt.py`."""
 
 from typing import Any
 
 from starlette.responses import Response
 
-from lateen_serving.gateway import answers, asking, body, chat_prompt, prompting, replies, resolve, stream
+from lateen_serving.gateway import (
+    answers,
+    asking,
+    body,
+    chat_prompt,
+    conversation,
+    prompting,
+    replies,
+    resolve,
+    stream,
+)
 from lateen_serving.gateway.chat_object import ChatObject, chunks
 from lateen_serving.gateway.context import RequestContext, Sampling, Service
 from lateen_serving.gateway.requests.chat import ChatRequest
@@ -18,7 +28,7 @@ async def chat(service: Service, context: RequestContext, document: dict[str, An
     request = body.parse(ChatRequest, document)
     resolve.model(context, request.model, "generate")
     template = await chat_prompt.find(context, request)
-    chat_prompt.fill(service, context, request)
+    said = conversation.of_chat(request.messages)
     logprobs = (request.top_logprobs or 0) if request.logprobs else None
     asked_for = sampling(request, request.max_completion_tokens or request.max_tokens, logprobs)
     context.sampling = prompting.defaulted(asked_for, template, request.model_fields_set)
@@ -32,8 +42,9 @@ async def chat(service: Service, context: RequestContext, document: dict[str, An
         named=request.forced_function,
         parallel=request.parallel_tool_calls,
     )
+    await chat_prompt.fill(service, context, request, said)
     params = {"max_tokens": "max_completion_tokens"} if request.max_completion_tokens else {}
-    reply = ChatObject(request.model, request.logprobs)
+    reply = ChatObject(request.model, request.logprobs, request.with_passages)
     asked = asking.requests(context)
     if request.stream:
         going = await answers.start(service, context, asked, params, reads_calls)

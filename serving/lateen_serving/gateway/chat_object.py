@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 from lateen_serving.engine.protocol import TokenChoice, TokenLogprob
-from lateen_serving.gateway import replies, stream
+from lateen_serving.gateway import findings, replies, stream
 from lateen_serving.gateway.answers import Answers
 from lateen_serving.gateway.choice import Choice, Piece
 from lateen_serving.gateway.context import RequestContext, Service
@@ -48,11 +48,12 @@ def token_logprobs(tokens: Sequence[TokenLogprob]) -> list[Document]:
 class ChatObject:
     """What all parts of one reply have in common."""
 
-    def __init__(self, model: str, with_logprobs: bool) -> None:
+    def __init__(self, model: str, with_logprobs: bool, with_passages: bool = False) -> None:
         self._id = f"chatcmpl-{uuid.uuid4().hex}"
         self._created = int(time.time())
         self._model = model
         self._with_logprobs = with_logprobs
+        self._with_passages = with_passages
 
     def _object(self, kind: str, choices: list[Document]) -> Document:
         return {
@@ -69,7 +70,15 @@ class ChatObject:
     def completion(self, choices: Sequence[Choice], context: RequestContext) -> Document:
         """The whole reply."""
         documents = [self._choice(number, choice) for number, choice in enumerate(choices)]
-        return self._object("chat.completion", documents) | {"usage": usage(context)}
+        answers = [(number, choice.text) for number, choice in enumerate(choices)]
+        reply = self._object("chat.completion", documents) | {"usage": usage(context)}
+        return reply | self.retrieval(context, answers)
+
+    def retrieval(self, context: RequestContext, answers: Sequence[tuple[int, str]]) -> Document:
+        """The field that tells of a search, for the texts of these choices; nothing where there was none."""
+        if not context.has_searched:
+            return {}
+        return {"retrieval": findings.told(context, answers, self._with_passages)}
 
     def _choice(self, number: int, choice: Choice) -> Document:
         message: Document = {
@@ -148,7 +157,8 @@ async def chunks(
         async for number, piece in answers:
             parts = reply.chunks(number, piece)
             if piece.finish_reason is not None:
-                parts.append(reply.chunk(number, {}, reason=piece.finish_reason))
+                told = reply.retrieval(context, [(number, answers.choices[number].text)])
+                parts.append(reply.chunk(number, {}, reason=piece.finish_reason) | told)
             if parts:
                 yield b"".join(stream.data(part | no_usage) for part in parts)
     except Exception as error:  # noqa: BLE001 - the reply has started: every failure must become an event

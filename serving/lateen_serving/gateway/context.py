@@ -27,6 +27,7 @@ from lateen_serving.engine.protocol import (
     Window,
 )
 from lateen_serving.errors import ServiceError
+from lateen_serving.gateway.left_behind import LeftBehind
 from lateen_serving.gateway.metrics import Metrics
 from lateen_serving.gateway.replicas import Replicas
 from lateen_serving.gateway.room import Room
@@ -42,9 +43,7 @@ class ModelCaller(Protocol):
     """
 
     def generate(self, application: str, request: GenerateRequest) -> AsyncGenerator[TokenEvent, None]:
-        """Events of one answer, without the one that says that work has begun; closing the generator stops the work
-        in the replica, if the answer is not finished.
-        """
+        """Events of one answer; closing the generator stops the work in the replica, if the answer is not finished."""
         ...
 
     async def count(self, application: str, request: GenerateRequest) -> Counted:
@@ -102,6 +101,9 @@ class Service:
 
     room: Room = field(default_factory=Room)
     """Which requests may wait for a model."""
+
+    left_behind: LeftBehind = field(default_factory=LeftBehind)
+    """Calls that go on after the wait for them."""
 
     roll: Callable[[], float] = random.random
     """A number in [0, 1) for each request; it picks the revision of a model with a canary."""
@@ -199,6 +201,11 @@ class RequestContext:
         if number % self.choices == 0:
             self.prompt_tokens += now[0] - before[0]
             self.cached_tokens += now[1] - before[1]
+
+    @property
+    def has_searched(self) -> bool:
+        """Whether passages were looked for, and so are to be told of."""
+        return bool(self.indexes)
 
     def passages_read(self) -> list[Passage]:
         """The passages that the model was given: those found but for what was cut."""

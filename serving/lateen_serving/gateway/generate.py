@@ -40,7 +40,7 @@ class Answer:
         service: Service,
         context: RequestContext,
         number: int,
-        beginning: asyncio.Task[_Begun],
+        beginning: asyncio.Future[_Begun],
         choice: Choice,
         attempts: Attempts,
         is_whole: bool,
@@ -118,8 +118,13 @@ async def start(
     `is_whole` says that its client gets it at its end; see `Answer`.
 
     Any error until the first event is raised here, so that it can still be an HTTP error. Only if there is nothing
-    after `PATIENCE_SECONDS`, the answer is handed out before its first event and raises such errors itself.
+    after `PATIENCE_SECONDS`, a streamed answer is handed out before its first event and raises such errors itself.
     """
+    if is_whole:
+        # Nothing is sent before its end, so it is never handed out earlier, and needs no task beside this one.
+        begun: asyncio.Future[_Begun] = asyncio.get_running_loop().create_future()
+        begun.set_result(await _begin(service, context, request, attempts))
+        return Answer(service, context, number, begun, choice, attempts, is_whole)
     beginning = asyncio.create_task(_begin(service, context, request, attempts))
     answer = Answer(service, context, number, beginning, choice, attempts, is_whole)
     try:

@@ -5,8 +5,8 @@ Ray's ways to fail become ServiceErrors here: a replica that died while it worke
 not there and a missing application Unavailable (all worth another try), a full queue Overloaded, and what the engine
 raised arrives as it was raised.
 
-All calls are streams, also those with one reply: a stream's first item comes when a replica begins to work, and only so
-can waiting for a replica be told from work (Ray Serve's own reply to a unary call comes when all is done).
+All calls are streams, also those with one reply: Ray Serve says of a stream that a replica has taken it, before its first
+item, and only so can waiting for a replica be told from work. Of a unary call it says that when all is done.
 """
 
 import asyncio
@@ -32,10 +32,20 @@ END_SECONDS = 1.0
 """How long a call may go on behind its last item."""
 
 
+class _Taken(Protocol):
+    """What is used of Ray Serve's ReplicaResult."""
+
+    def add_done_callback(self, callback: Callable[[Any], None], /) -> None: ...
+
+
 class _Stream(Protocol):
     """What is used of Ray Serve's DeploymentResponseGenerator."""
 
     def __aiter__(self) -> AsyncIterator[Any]: ...
+
+    async def _fetch_future_result_async(self) -> _Taken:
+        """Waits until a replica has taken the call. Ray Serve 2.60 has no other way to ask for that."""
+        ...
 
     def cancel(self) -> None: ...
 
@@ -52,20 +62,6 @@ def _cancel(response: _Stream) -> None:
         future.result().cancel()
 
 
-async def _read_out(response: _Stream, items: AsyncIterator[Any]) -> None:
-    """Read what is left of a call behind its last item: its end.
-
-    A cancellation would cost a message for every call, and Ray Serve leaves cancelled calls out of its counts. So only a
-    call that does not end in time is cancelled.
-    """
-    try:
-        async with asyncio.timeout(END_SECONDS):
-            async for _ in items:
-                pass
-    except Exception:  # noqa: BLE001 - the answer is whole, so what becomes of its call concerns nobody any more
-        _cancel(response)
-
-
 def _is_finished(event: TokenEvent) -> bool:
     return event.get("finish_reason") is not None
 
@@ -80,7 +76,7 @@ class RayModels:
     def __init__(self) -> None:
         self._handles: dict[str, asyncio.Task[_Application]] = {}
         self._strategies: Mapping[str, RoutingStrategy] = {}
-        self._ending: set[asyncio.Task[None]] = set()
+        self._ending: set[_Stream] = set()
 
     def generate(self, application: str, request: GenerateRequest) -> AsyncGenerator[TokenEvent, None]:
         """Events of one answer; closing the generator before the last one cancels the call, in the queue or in the
@@ -118,7 +114,7 @@ class RayModels:
     async def _items(
         self, application: str, method: str, is_last: Callable[[Any], bool], *arguments: object
     ) -> AsyncGenerator[Any, None]:
-        """What a method of the application yields, after the item that says that work has begun.
+        """What a method of the application yields; says that work has begun when a replica has taken the call.
 
         Whoever has the last item may close it at once: the call ends by itself behind it, and is not cancelled.
         """
@@ -131,26 +127,39 @@ class RayModels:
             items = aiter(response)
             is_done = has_last = False
             try:
+                taken = await response._fetch_future_result_async()
+                call.has_begun = True
+                waiting.begun()
                 async for item in items:
-                    if call.has_begun:
-                        has_last = is_last(item)
-                        yield item
-                    else:
-                        call.has_begun = True
-                        waiting.begun()
+                    has_last = is_last(item)
+                    yield item
                 is_done = True
             finally:
                 # Nothing is awaited here: the task may be in the middle of its own cancellation.
                 if has_last and not is_done:
-                    self._end(response, items)
+                    self._end(response, taken)
                 elif not is_done:
                     _cancel(response)
 
-    def _end(self, response: _Stream, items: AsyncIterator[Any]) -> None:
-        """Read a call to its end beside all else, so that its client need not wait for it."""
-        ending = asyncio.create_task(_read_out(response, items))
-        self._ending.add(ending)
-        ending.add_done_callback(self._ending.discard)
+    def _end(self, response: _Stream, taken: _Taken) -> None:
+        """Let a call end by itself beside all else, so that its client need not wait for it.
+
+        A cancellation would cost a message for every call, and Ray Serve leaves cancelled calls out of its counts. So
+        only a call that does not end in time is cancelled; until then it is kept, because the garbage collector would
+        cancel it.
+        """
+        loop = asyncio.get_running_loop()
+        giving_up = loop.call_later(END_SECONDS, _cancel, response)
+        self._ending.add(response)
+
+        def forget() -> None:
+            giving_up.cancel()
+            self._ending.discard(response)
+
+        def over(_call: object) -> None:
+            loop.call_soon_threadsafe(forget)  # Ray's actor calls end in a thread of their own
+
+        taken.add_done_callback(over)
 
     async def _handle(self, application: str) -> "_Application":
         """The one handle of an application: each has a queue of its own, so a second one would double its bound."""

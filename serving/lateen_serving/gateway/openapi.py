@@ -106,6 +106,10 @@ _HEADERS: Document = {
         "description": "What answered: `model=<id>[:<adapter>]@<revision>,prompt=…,index=…`.",
         "schema": {"type": "string"},
     },
+    "x-lateen-prompt-cut": {
+        "description": "What a prompt lost to fit: `<what>;unit=<unit>;before=<n>;after=<n>, …`.",
+        "schema": {"type": "string"},
+    },
     "x-lateen-retrieval": {
         "description": "What is to be known of a retrieval: `nothing_found`, `not_reranked;index=<id>`.",
         "schema": {"type": "string"},
@@ -206,10 +210,13 @@ def _failures(route: _Route) -> Document:
     if route.request is not None:
         failures["400"] = _error("The request is wrong; `param` names the field")
         failures["413"] = _error("The body is too large")
+    if route.request is not None or "/files" in route.path:
         failures["503"] = _error(
             "Overloaded, starting or not available; `retry-after` says when to come back"
         )
-        failures["504"] = _error("Not done within the model's request timeout")
+        failures["504"] = _error(
+            "Not done in time: the model's request timeout, or a minute where there is no model"
+        )
     if route.path == "/readyz":
         failures["503"] = _reply(route)
     return failures

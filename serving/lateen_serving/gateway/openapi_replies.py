@@ -107,6 +107,33 @@ _OUTPUT_ITEM = {
     ]
 }
 
+_RETRIEVAL = _object(
+    vector_store_ids=_list(TEXT),
+    query=TEXT,
+    notes=_list(TEXT),
+    results=_list(
+        _object(
+            {"text": TEXT},
+            number=INTEGER,
+            is_in_prompt=BOOLEAN,
+            file_id=TEXT,
+            filename=TEXT,
+            score=NUMBER,
+            attributes=ANY_OBJECT,
+        )
+    ),
+    citations=_list(
+        _object(
+            choice=INTEGER,
+            type=_only("file_citation"),
+            index=INTEGER,
+            file_id=TEXT,
+            filename=TEXT,
+            attributes=ANY_OBJECT,
+        )
+    ),
+)
+
 _PROMPT_REVISION: dict[str, Schema] = {
     "version": TEXT,
     "revision": TEXT,
@@ -144,6 +171,7 @@ SCHEMAS: dict[str, Schema] = {
     ),
     "PromptUsage": _object(prompt_tokens=INTEGER, total_tokens=INTEGER),
     "ChatCompletion": _object(
+        {"retrieval": _of("Retrieval")},
         id=TEXT,
         object=_only("chat.completion"),
         created=INTEGER,
@@ -151,6 +179,7 @@ SCHEMAS: dict[str, Schema] = {
         choices=_list(_CHAT_CHOICE),
         usage=_of("Usage"),
     ),
+    "Retrieval": _RETRIEVAL,
     "Completion": _object(
         id=TEXT,
         object=_only("text_completion"),

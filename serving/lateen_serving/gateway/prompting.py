@@ -46,10 +46,18 @@ def check(
     context: RequestContext, wanted: PromptReference | None, metadata: Mapping[str, str] | None
 ) -> None:
     """Refuse wrong variables before a search is paid for; raises InputError that names the first one."""
+    values(context, wanted, metadata)
+
+
+def values(
+    context: RequestContext, wanted: PromptReference | None, metadata: Mapping[str, str] | None
+) -> Mapping[str, Any]:
+    """The prompt's values before anything was searched; empty without a prompt. Raises InputError as `check` does."""
     found = template(context)
-    if found is not None and wanted is not None:
-        with _named("prompt.variables"):
-            found.values(wanted.variables, injection(context, metadata))
+    if found is None or wanted is None:
+        return {}
+    with _named("prompt.variables"):
+        return found.values(wanted.variables, injection(context, metadata))
 
 
 def fill(

@@ -2,6 +2,8 @@
 """Ray's word on replicas: the implementation of `replicas.Ray`. Built by `app.py`."""
 
 import asyncio
+import math
+import time
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Generic, TypeVar
 
@@ -10,7 +12,7 @@ from ray.serve.exceptions import RayServeException
 
 from lateen_api import names
 from lateen_serving import facts
-from lateen_serving.facts import Living, Record
+from lateen_serving.facts import Census, Living, Record
 
 AnswerT = TypeVar("AnswerT")
 
@@ -27,12 +29,13 @@ class RayReplicas:
 
     async def records(self) -> list[Record]:
         """See `facts.read`."""
-        return await self._records.answer()
+        return (await self._records.answer())[1]
 
-    async def living(self) -> Mapping[str, Living]:
+    async def living(self) -> Census:
         """The model's replicas of all applications; raises what Ray raises."""
-        details = await self._details.answer()
-        return {name: _living(each) for name, each in (details.get("applications") or {}).items()}
+        asked_at, details = await self._details.answer()
+        applications = (details.get("applications") or {}).items()
+        return Census({name: _living(each) for name, each in applications}, asked_at)
 
     async def forget(self, records: tuple[Record, ...]) -> None:
         """See `facts.forget`."""
@@ -49,13 +52,18 @@ class _Question(Generic[AnswerT]):
     def __init__(self, ask: Callable[[], Coroutine[Any, Any, AnswerT]]) -> None:
         self._ask = ask
         self._asking: asyncio.Task[AnswerT] | None = None
+        self._asked_at = -math.inf
 
-    async def answer(self) -> AnswerT:
-        """The answer to the question that is under way, or to a new one; raises what Ray raises."""
+    async def answer(self) -> tuple[float, AnswerT]:
+        """The answer to the question that is under way, or to a new one, after the time at which it was asked (`monotonic`).
+
+        Raises what Ray raises.
+        """
         if self._asking is None or self._asking.done():
+            self._asked_at = time.monotonic()
             self._asking = asyncio.create_task(self._ask())
             self._asking.add_done_callback(_look_at)
-        return await asyncio.shield(self._asking)
+        return self._asked_at, await asyncio.shield(self._asking)
 
 
 def _look_at(asked: asyncio.Task[AnswerT]) -> None:

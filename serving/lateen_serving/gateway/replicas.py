@@ -15,7 +15,7 @@ import structlog
 
 from lateen_api import names
 from lateen_api.gateway_report import Facts
-from lateen_serving.facts import Living, Record, settled
+from lateen_serving.facts import Census, Living, Record, settled
 
 KEPT_SECONDS = 1.0
 _ASK_SECONDS = 2.0
@@ -35,8 +35,8 @@ class Ray(Protocol):
         """What all replicas said of their models."""
         ...
 
-    async def living(self) -> Mapping[str, Living]:
-        """The replicas of all applications, the gateway's included."""
+    async def living(self) -> Census:
+        """The replicas of all applications, the gateway's included, as Ray knew them when it was asked."""
         ...
 
     async def forget(self, records: tuple[Record, ...]) -> None:
@@ -91,18 +91,21 @@ class Replicas:
 
     async def _ask(self) -> None:
         records = await self._asked(self._ray.records(), "facts not read")
-        living = await self._asked(self._ray.living(), "replicas not counted")
-        if living is not None:
-            self._living = living
-        if records is not None and living is not None:
-            await self._settle(records, living)
+        read_at = self._clock()
+        census = await self._asked(self._ray.living(), "replicas not counted")
+        if census is not None:
+            self._living = census.replicas
+        if records is not None and census is not None:
+            await self._settle(records, census, read_at)
         self._until = self._clock() + KEPT_SECONDS
 
-    async def _settle(self, records: list[Record], living: Mapping[str, Living]) -> None:
-        found = settled(records, living)
+    async def _settle(self, records: list[Record], census: Census, read_at: float) -> None:
+        found = settled(records, census.replicas)
         self._facts = found.facts
-        # Where Ray does not even know this gateway, it does not know what it runs.
-        if found.gone and names.GATEWAY_APPLICATION in living:
+        # An answer to an earlier question, which took long, does not know a replica that has started since and told its
+        # facts. And where Ray does not even know this gateway, it does not know what it runs.
+        is_known = census.asked_at >= read_at and names.GATEWAY_APPLICATION in census.replicas
+        if found.gone and is_known:
             await self._asked(self._ray.forget(found.gone), "facts not forgotten")
 
     async def _asked(self, answer: Awaitable[AnswerT], failed: str) -> AnswerT | None:

@@ -2,6 +2,9 @@
 """The reranker of an index: a model that reads question and passage together. Called by `retrieve.py`.
 
 Passages that can't be reranked are still good ones: the answer is given without, and says so.
+
+A canary that is given up goes on to its end, as in a request of `/v1/rerank`: what becomes of it judges it. Otherwise one
+that hangs would never be seen by searches, which wait so much shorter than its own timeout.
 """
 
 import asyncio
@@ -9,8 +12,8 @@ from collections.abc import Sequence
 
 from lateen_api.catalog import Index, Model
 from lateen_serving.engine.protocol import Ranking
-from lateen_serving.errors import InputError, ServiceError
-from lateen_serving.gateway import calling
+from lateen_serving.errors import DeadlineExceeded, InputError, ServiceError
+from lateen_serving.gateway import calling, choosing
 from lateen_serving.gateway.context import RequestContext, Service
 from lateen_serving.rag import ranking
 from lateen_serving.rag.passages import Passage
@@ -56,9 +59,20 @@ async def _scores(
     async def work(current: Model) -> Ranking:
         return await service.caller.rerank(current.application, context.query, texts)
 
-    deadline = asyncio.get_running_loop().time() + SECONDS
-    deadline = min(deadline, context.deadline) if context.deadline is not None else deadline
+    now, roll = asyncio.get_running_loop().time(), service.roll()
+    deadline = now + SECONDS if context.deadline is None else min(now + SECONDS, context.deadline)
+    is_judged = choosing.turns(model, roll)[0].application != model.application
     # Bounded from outside: that the search waits no longer says nothing against the reranker's revision.
-    ranked = calling.call(service, model, context.deadline, work, calling.renewed_model)
-    _, found = await calling.within(deadline, ranked)
-    return [float(score) for score in found["scores"]]
+    ends = now + model.request_timeout_seconds if is_judged else context.deadline
+    ranked = calling.call(service, model, ends, work, calling.renewed_model, roll)
+    if not is_judged:
+        _, found = await calling.within(deadline, ranked)
+        return _told(found)
+    done = await service.left_behind.wait(ranked, deadline)
+    if done is None:
+        raise DeadlineExceeded("The reranker did not answer in the time that a search has for it.")
+    return _told(done[1])
+
+
+def _told(ranking: Ranking) -> list[float]:
+    return [float(score) for score in ranking["scores"]]

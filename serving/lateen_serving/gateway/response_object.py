@@ -8,12 +8,12 @@ from typing import Any
 
 from lateen_serving.engine.protocol import ToolCall
 from lateen_serving.errors import ServiceError
+from lateen_serving.gateway import findings
 from lateen_serving.gateway.chat_object import token_logprobs
 from lateen_serving.gateway.choice import Choice
-from lateen_serving.gateway.citations import Citation, cite
+from lateen_serving.gateway.citations import cite
 from lateen_serving.gateway.context import RequestContext
 from lateen_serving.gateway.requests.responses import NamedTool, ResponsesRequest
-from lateen_serving.gateway.retrieve import attributes
 
 Document = dict[str, Any]
 CUT_KEY = "lateen_prompt_cut"
@@ -64,21 +64,17 @@ class ResponseObject:
         self.search_id = f"fs_{uuid.uuid4().hex}"
 
     def search_call(self, status: str) -> Document | None:
-        """The record of the search, None without one; its results only if the request includes them."""
-        if self._request.search is None:
+        """The record of the search, None without one; its results only if the request includes them.
+
+        A search that the prompt itself asks for has one too.
+        """
+        if not self._context.has_searched:
             return None
         is_done = status == "completed"
         results = None
         if is_done and "file_search_call.results" in self._request.include:
             results = [
-                {
-                    "file_id": passage.document_id,
-                    "filename": passage.filename,
-                    "score": passage.score,
-                    "text": passage.text,
-                    "attributes": attributes(passage),
-                }
-                for passage in self._context.passages
+                findings.result(passage) | {"text": passage.text} for passage in self._context.passages
             ]
         return {
             "id": self.search_id,
@@ -100,7 +96,8 @@ class ResponseObject:
 
     def part(self, choice: Choice) -> Document:
         """The answer's text with its citations."""
-        annotations = [_annotation(citation) for citation in cite(choice.text, self._context.passages_read())]
+        cited = cite(choice.text, self._context.passages_read())
+        annotations = [findings.annotation(citation) for citation in cited]
         return text_part(choice.text, annotations, token_logprobs(choice.logprobs))
 
     def finish(self, choice: Choice) -> None:
@@ -176,17 +173,6 @@ class ResponseObject:
 
 def _choice(choice: str | NamedTool | None) -> str | Document:
     return choice.model_dump(exclude_none=True) if isinstance(choice, NamedTool) else choice or "auto"
-
-
-def _annotation(citation: Citation) -> Document:
-    """A citation as OpenAI writes it, and where in the document it is."""
-    return {
-        "type": "file_citation",
-        "index": citation.index,
-        "file_id": citation.file_id,
-        "filename": citation.passage.filename,
-        "attributes": attributes(citation.passage),
-    }
 
 
 def usage(context: RequestContext) -> Document:

@@ -2,21 +2,24 @@
 """`POST /v1/responses`: prompts by reference, retrieval by `file_search`, citations, calls of functions.
 
 Differences from OpenAI's: nothing is stored; `model` is always needed, because a prompt doesn't name one;
-`file_search` runs once before the answer instead of when the model decides to; its query is described at
-`render.question`.
+`file_search` runs once before the answer instead of when the model decides to, also where only the prompt asks for it;
+its query is described at `prompt_search.question`.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from starlette.responses import Response
 
 from lateen_api import rendering
+from lateen_serving.engine.protocol import ChatMessage
 from lateen_serving.errors import InputError, UnsupportedField
 from lateen_serving.gateway import (
     answers,
     asking,
     body,
     conversation,
+    prompt_search,
     prompting,
     render,
     replies,
@@ -30,6 +33,7 @@ from lateen_serving.gateway.requests.functions import Mode
 from lateen_serving.gateway.requests.responses import ResponsesRequest
 from lateen_serving.gateway.response_events import chunks
 from lateen_serving.gateway.response_object import ResponseObject
+from lateen_serving.rag.passages import Options
 
 _PARAMS = {"messages": "input", "max_tokens": "max_output_tokens", "response_format": "text.format"}
 
@@ -37,11 +41,12 @@ _PARAMS = {"messages": "input", "max_tokens": "max_output_tokens", "response_for
 async def responses(service: Service, context: RequestContext, document: dict[str, Any]) -> Response:
     """Answer; raises ServiceError before the reply starts."""
     request = body.parse(ResponsesRequest, document)
-    await _resolve(context, request)
+    said = conversation.of_responses(request.input)
+    options = await _resolve(context, request, said)
     reads_calls = await _constrain(context, request)
-    if request.search is not None:
-        await retrieve.retrieve(service, context, request.search.options())
-    _render(service, context, request)
+    if options is not None:
+        await retrieve.retrieve(service, context, options)
+    _render(service, context, request, said)
     asked = asking.requests(context)
     reply = ResponseObject(context, request)
     if request.stream:
@@ -52,7 +57,10 @@ async def responses(service: Service, context: RequestContext, document: dict[st
     return replies.json_response(reply.document())
 
 
-async def _resolve(context: RequestContext, request: ResponsesRequest) -> None:
+async def _resolve(
+    context: RequestContext, request: ResponsesRequest, said: Sequence[ChatMessage]
+) -> Options | None:
+    """How to search; None where nothing is searched."""
     if request.prompt is None and not request.input:
         raise InputError(
             "Missing required parameter: 'input'.", code="missing_required_parameter", param="input"
@@ -62,11 +70,10 @@ async def _resolve(context: RequestContext, request: ResponsesRequest) -> None:
     if request.prompt is not None:
         spec = await prompting.find(context, request.prompt.id, request.prompt.version)
         prompting.check(context, request.prompt, request.metadata)
-    if request.search is not None:
-        where = f"tools[{request.tools.index(request.search)}].vector_store_ids"
-        ids = dict.fromkeys(request.search.vector_store_ids)
-        context.indexes = [resolve.index(context.snapshot, index_id, where) for index_id in ids]
-        context.query = render.question(request, spec)
+    context.sampling = render.sampling(request, spec)
+    options = _search(context, request)
+    if options is not None:
+        context.query = prompt_search.question(context, request.prompt, said, request.metadata, "input")
     elif spec is not None and rendering.wants_retrieval(spec):
         raise InputError(
             "This prompt is filled with retrieved passages. Add to 'tools':"
@@ -74,7 +81,17 @@ async def _resolve(context: RequestContext, request: ResponsesRequest) -> None:
             code="missing_required_parameter",
             param="tools",
         )
-    context.sampling = render.sampling(request, spec)
+    return options
+
+
+def _search(context: RequestContext, request: ResponsesRequest) -> Options | None:
+    """Fill `context.indexes`: those of the request, else those of its prompt."""
+    if request.search is None:
+        return prompt_search.own(context)
+    where = f"tools[{request.tools.index(request.search)}].vector_store_ids"
+    ids = dict.fromkeys(request.search.vector_store_ids)
+    context.indexes = [resolve.index(context.snapshot, index_id, where) for index_id in ids]
+    return request.search.options()
 
 
 async def _constrain(context: RequestContext, request: ResponsesRequest) -> bool:
@@ -113,10 +130,11 @@ def _mode(request: ResponsesRequest) -> Mode:
     return "required" if request.forced_function is not None else "auto"
 
 
-def _render(service: Service, context: RequestContext, request: ResponsesRequest) -> None:
+def _render(
+    service: Service, context: RequestContext, request: ResponsesRequest, said: Sequence[ChatMessage]
+) -> None:
     template = prompting.template(context)
     needs_place = request.search is not None and not (template and rendering.wants_retrieval(template.spec))
     reference = render.reference(context.passages) if needs_place else None
-    said = conversation.of_responses(request.input)
     prompting.fill(context, request.prompt, said, request.metadata, request.instructions, reference)
     prompting.note_use(service, context)

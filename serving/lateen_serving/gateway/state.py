@@ -11,6 +11,7 @@ from typing import Self
 import structlog
 from pydantic import ValidationError
 
+from lateen_api import packing
 from lateen_api.catalog import ApiKey, Catalog, Index, Model, Prompt
 from lateen_api.rendering import CompiledPrompt
 from lateen_api.scaling import RoutingStrategy
@@ -115,7 +116,7 @@ class GatewayState:
         return self._current
 
     async def take(self, user_config: object) -> None:
-        """Take `{"catalog": {...}}`; a bad document is logged and the previous catalog kept. Never raises: Ray Serve
+        """Take `{"catalog": packed}`; a bad document is logged and the previous catalog kept. Never raises: Ray Serve
         would kill the replica.
 
         A catalog and its prompts are parsed in a thread, so that requests go on; one after the other, in their order.
@@ -128,9 +129,9 @@ class GatewayState:
     def read(self, user_config: object) -> Arrived | None:
         """What `user_config` holds, ready for use; None where it is refused. Changes nothing: any thread may do it."""
         try:
-            document = user_config["catalog"] if isinstance(user_config, Mapping) else None
+            text = user_config["catalog"] if isinstance(user_config, Mapping) else None
             known = self._current.prompts.values()
-            snapshot = Snapshot.of(Catalog.parse(document, known), self._templates)
+            snapshot = Snapshot.of(Catalog.parse(packing.unpack(text), known), self._templates)
             return Arrived(snapshot, self._templates.ahead(snapshot.prompts.values()))
         except ValidationError as error:
             problems = error.errors(include_url=False, include_input=False, include_context=False)

@@ -5,7 +5,7 @@ from typing import Any
 
 from starlette.responses import Response
 
-from lateen_serving.gateway import body, replies, resolve, retrieve
+from lateen_serving.gateway import body, findings, replies, resolve, retrieve
 from lateen_serving.gateway.context import RequestContext, Service
 from lateen_serving.gateway.requests.search import SearchRequest
 from lateen_serving.rag.passages import Passage
@@ -34,10 +34,4 @@ async def search(
 
 
 def _result(passage: Passage) -> dict[str, Any]:
-    return {
-        "file_id": passage.document_id,
-        "filename": passage.filename,
-        "score": passage.score,
-        "attributes": retrieve.attributes(passage),
-        "content": [{"type": "text", "text": passage.text}],
-    }
+    return findings.result(passage) | {"content": [{"type": "text", "text": passage.text}]}

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """How long a request waits until a replica begins to work on it. Used by `calling.py`.
 
-Every model application's stream starts with an item that says that work has begun. Only `handles.py` sees it, several
-calls below the one that bounds the wait, so it is passed on by a context variable: each request has its own.
+That a replica has taken a call is seen by `handles.py` only, several calls below the one that bounds the wait, so it is
+passed on by a context variable: each request has its own.
 """
 
 import asyncio

@@ -6,7 +6,7 @@ the synchronization as a whole failed, and one of the lines printed is `lateen-f
 killed at any moment and run again.
 
 The whole of it is one asyncio driver. Files are parsed in Ray tasks, which they may kill; the embedder's replicas do the
-heavy work, next to the queries they answer.
+heavy work, next to the queries they answer: `pacing.py` lets those go first.
 """
 
 import asyncio
@@ -24,12 +24,14 @@ from lateen_api.quantities import quantity
 from lateen_api.serve_config import REPLICA_FAILURE
 from lateen_serving.rag.cursor_store import WeaviateCursors
 from lateen_serving.rag.embedder import ServeEmbedder
+from lateen_serving.rag.pacing import Paced
 from lateen_serving.rag.parsing.isolation import Isolated
 from lateen_serving.rag.parsing.tasks import RayRunner
 from lateen_serving.rag.protocol import BuildFailure
 from lateen_serving.rag.sources import Surroundings
 from lateen_serving.rag.store import Connection, WeaviateStore
 from lateen_serving.rag.sync import Synchronization
+from lateen_serving.rag.vectors import WeaviateVectors
 from lateen_serving.settings import ServingSettings
 
 
@@ -64,10 +66,13 @@ async def _build(request: BuildRequest, settings: ServingSettings) -> BuildRepor
             )
             cursors = WeaviateCursors(connection, request.collection)
             store = WeaviateStore(connection, request.collection, request.store)
-            embedder = ServeEmbedder(request.embedder_application)
+            embedder = Paced(ServeEmbedder(request.embedder_application))
             runner = RayRunner(request.pipeline)
             runner.warm_up()
-            run = Synchronization(request, store, embedder, Isolated(runner), around, remembered=cursors)
+            vectors = WeaviateVectors(connection, request.collection)
+            run = Synchronization(
+                request, store, embedder, Isolated(runner), around, remembered=cursors, vectors=vectors
+            )
             return await run.run()
     finally:
         await connection.aclose()

@@ -21,7 +21,7 @@ from lateen_serving.rag.parsing.parsed import Outcome, Raw
 PENDING = ""
 """Content hash of a ledger entry whose chunks are being changed: after a crash they are in an unknown state."""
 
-FailureReason = Literal["StoreUnavailable", "ReferenceNotReady", "BuildFailed"]
+FailureReason = Literal["StoreUnavailable", "StoreUnsupported", "ReferenceNotReady", "BuildFailed"]
 
 
 class BuildFailure(Exception):
@@ -303,6 +303,10 @@ class Store(Protocol):
 
     async def drop_stale(self, document_id: str, content_hash: str) -> None:
         """Remove the chunks of a document that were cut from other content."""
+        ...
+
+    async def settle(self) -> None:
+        """Wait until searches know every vector that was written."""
         ...
 
     async def count(self) -> int:

@@ -6,15 +6,17 @@ A change of the properties needs a new `lateen_api.rag_index.LAYOUT`: collection
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
 from weaviate.classes.config import Configure, DataType, Property, Tokenization, VectorDistances
 from weaviate.classes.data import DataObject
+from weaviate.util import generate_uuid5
 
 from lateen_api.rag_index import Store
 from lateen_serving.rag.attributes import Value, tags
-from lateen_serving.rag.protocol import Chunk
+from lateen_serving.rag.protocol import Chunk, Entry, Facts
 from lateen_serving.rag.where import TAGS
 
 SEARCHED = ["text", "heading", "title"]
@@ -89,6 +91,10 @@ LEDGER_PROPERTIES = [
 ]
 
 
+ENTRY_PROPERTIES = ["kind", "key", "content_hash", "chunks", "tokens", "body"]
+"""Properties of the ledger that an entry is made of."""
+
+
 def vector_index(store: Store) -> Any:
     """The index of a collection's vectors."""
     distance = VectorDistances(store.distance)
@@ -144,3 +150,36 @@ def chunk_row(chunk: Chunk, vector: list[float]) -> Any:
         PLACE: place(chunk.document_id, chunk.position),
     }
     return DataObject(properties=written, uuid=chunk.id, vector=vector)
+
+
+def entry(properties: Mapping[str, Any]) -> Entry:
+    """What a row of the ledger says of a document."""
+    return Entry(
+        document_id=properties["key"],
+        content_hash=properties["content_hash"],
+        chunks=int(properties["chunks"]),
+        tokens=int(properties["tokens"]),
+        facts=Facts(**json.loads(properties["body"] or "{}")),
+    )
+
+
+def ledger_row(
+    kind: str, key: str, *, content_hash: str = "", chunks: int = 0, tokens: int = 0, body: str = ""
+) -> Any:
+    """Something in the ledger, by its key, as an object of Weaviate."""
+    numbers = {"chunks": chunks, "tokens": tokens}
+    about = {"kind": kind, "key": key, ORDER: order(key)}
+    properties = {**about, "content_hash": content_hash, "body": body, **numbers}
+    return DataObject(properties=properties, uuid=generate_uuid5(key))
+
+
+def entry_row(entry: Entry) -> Any:
+    """A document in the ledger."""
+    return ledger_row(
+        "document",
+        entry.document_id,
+        content_hash=entry.content_hash,
+        chunks=entry.chunks,
+        tokens=entry.tokens,
+        body=json.dumps(asdict(entry.facts), sort_keys=True),
+    )

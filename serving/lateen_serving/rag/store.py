@@ -21,7 +21,6 @@ import numpy.typing as npt
 import weaviate
 from weaviate import exceptions
 from weaviate.classes.config import Configure, Property
-from weaviate.classes.data import DataObject
 from weaviate.classes.init import AdditionalConfig, Auth, Timeout
 from weaviate.classes.query import Filter, HybridFusion, MetadataQuery
 from weaviate.config import GrpcConfig
@@ -31,9 +30,9 @@ from weaviate.util import generate_uuid5
 from lateen_api import names, rag_index
 from lateen_api.index_build import BuildReport
 from lateen_serving import errors
-from lateen_serving.rag import schema
+from lateen_serving.rag import schema, settling
 from lateen_serving.rag.passages import Search
-from lateen_serving.rag.protocol import Chunk, Entry, Facts, Stamp
+from lateen_serving.rag.protocol import BuildFailure, Chunk, Entry, Stamp
 from lateen_serving.rag.retry import Patience, insist
 from lateen_serving.rag.where import where
 from lateen_serving.settings import ServingSettings
@@ -51,14 +50,14 @@ PATIENCE = Patience("StoreUnavailable", attempt_seconds=60, total_seconds=120)
 _SCAN_SECONDS = 900.0
 """Longest time of reading a whole collection."""
 
+_UNSUPPORTED = "store_unsupported"
+"""Code of an error about a collection that Weaviate does not make in this way."""
+
 _BATCH = 100
 """Objects per request."""
 
 _PAGE = 1000
 """Objects per page when all are read."""
-
-
-_ENTRY_PROPERTIES = ["kind", "key", "content_hash", "chunks", "tokens", "body"]
 
 T = TypeVar("T")
 
@@ -210,7 +209,8 @@ def _translation(error: Exception) -> errors.ServiceError:
         return errors.Unavailable(f"objects were not stored: {error.message[:200]}")
     status = error.status_code if isinstance(error, exceptions.UnexpectedStatusCodeError) else 0
     if status == 422:  # about the collection that is asked for, such as more replicas than nodes
-        return errors.ServiceError(f"the vector store refuses: {' '.join(str(error).split())[:300]}")
+        words = " ".join(str(error).split())[:300]
+        return errors.ServiceError(f"the vector store refuses: {words}", code=_UNSUPPORTED)
     if 400 <= status < 500 and status != 429:
         return errors.ServiceError(f"the vector store refuses with HTTP {status}")
     return errors.Unavailable("the vector store does not answer", context={"cause": type(error).__name__})
@@ -233,7 +233,7 @@ class WeaviateStore:
         self._patience = patience
 
     async def ensure(self) -> None:
-        """Create the two collections that are missing."""
+        """Create the two collections that are missing; BuildFailure(StoreUnsupported) where Weaviate can't keep them so."""
         settings = self._settings
         index = schema.vector_index(settings)
         await self._create(self._chunks, schema.chunk_properties(settings), index, settings.shards)
@@ -246,27 +246,29 @@ class WeaviateStore:
     async def put_stamp(self, stamp: Stamp) -> None:
         """Record the embedder."""
         body = json.dumps(asdict(stamp), sort_keys=True)
-        await self._insert(self._ledger, [_ledger_row("embedder", "embedder", body=body)])
+        await self._insert(self._ledger, [schema.ledger_row("embedder", "embedder", body=body)])
 
     async def put_report(self, report: BuildReport) -> None:
         """Write the report for the operator."""
         body = json.dumps(report.dump(), sort_keys=True)
-        await self._insert(self._ledger, [_ledger_row("report", "report", body=body)])
+        await self._insert(self._ledger, [schema.ledger_row("report", "report", body=body)])
 
     async def entries(self) -> dict[str, Entry]:
         """The ledger, by document id."""
 
         async def operation() -> dict[str, Entry]:
             ledger = await self._connection.collection(self._ledger)
-            rows = ledger.iterator(return_properties=_ENTRY_PROPERTIES, cache_size=_PAGE)
-            found = [_entry(row.properties) async for row in rows if row.properties["kind"] == "document"]
+            rows = ledger.iterator(return_properties=schema.ENTRY_PROPERTIES, cache_size=_PAGE)
+            found = [
+                schema.entry(row.properties) async for row in rows if row.properties["kind"] == "document"
+            ]
             return {entry.document_id: entry for entry in found}
 
         return await self._insist(operation, attempt_seconds=_SCAN_SECONDS)
 
     async def put_entries(self, entries: Sequence[Entry]) -> None:
         """Write entries, replacing those of the same documents."""
-        await self._insert(self._ledger, [_entry_row(entry) for entry in entries])
+        await self._insert(self._ledger, [schema.entry_row(entry) for entry in entries])
 
     async def drop_entries(self, document_ids: Sequence[str]) -> None:
         """Remove entries; missing ones are fine."""
@@ -324,7 +326,28 @@ class WeaviateStore:
                     replication_config=Configure.replication(factor=self._settings.replicas),
                 )
 
-        await self._insist(operation)
+        try:
+            await self._insist(operation)
+        except BuildFailure as failure:
+            cause = failure.__cause__
+            if isinstance(cause, errors.ServiceError) and cause.code == _UNSUPPORTED:
+                message = f"spec.store: {failure}{_remedy(str(failure))}"
+                raise BuildFailure("StoreUnsupported", message) from cause
+            raise
+
+    async def settle(self) -> None:
+        """Wait until searches know every vector that was written."""
+        await settling.settle(self._queued)
+
+    async def _queued(self) -> int:
+        """Vectors that are written but not in the index yet: with ASYNC_INDEXING they are queued, else there are none."""
+
+        async def operation() -> int:
+            cluster = (await self._connection.client()).cluster
+            nodes = await cluster.nodes(self._chunks, output="verbose")
+            return sum(shard.vector_queue_length for node in nodes for shard in node.shards or ())
+
+        return await self._insist(operation)
 
     async def _insert(self, collection: str, rows: Sequence[Any]) -> None:
         async def operation(some: Sequence[Any]) -> None:
@@ -356,35 +379,14 @@ class WeaviateStore:
         )
 
 
+def _remedy(words: str) -> str:
+    if "async indexing" not in words:
+        return ""
+    return (
+        " Run Weaviate with ASYNC_INDEXING=true (on one machine: ASYNC_INDEXING=true lateen up), or set"
+        " vectorIndex: hnsw or flat."
+    )
+
+
 def _batches(items: Sequence[T]) -> Iterator[Sequence[T]]:
     return (items[start : start + _BATCH] for start in range(0, len(items), _BATCH))
-
-
-def _entry(properties: Mapping[str, Any]) -> Entry:
-    return Entry(
-        document_id=properties["key"],
-        content_hash=properties["content_hash"],
-        chunks=int(properties["chunks"]),
-        tokens=int(properties["tokens"]),
-        facts=Facts(**json.loads(properties["body"] or "{}")),
-    )
-
-
-def _ledger_row(
-    kind: str, key: str, *, content_hash: str = "", chunks: int = 0, tokens: int = 0, body: str = ""
-) -> Any:
-    numbers = {"chunks": chunks, "tokens": tokens}
-    about = {"kind": kind, "key": key, schema.ORDER: schema.order(key)}
-    properties = {**about, "content_hash": content_hash, "body": body, **numbers}
-    return DataObject(properties=properties, uuid=generate_uuid5(key))
-
-
-def _entry_row(entry: Entry) -> Any:
-    return _ledger_row(
-        "document",
-        entry.document_id,
-        content_hash=entry.content_hash,
-        chunks=entry.chunks,
-        tokens=entry.tokens,
-        body=json.dumps(asdict(entry.facts), sort_keys=True),
-    )

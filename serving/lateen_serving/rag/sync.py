@@ -9,9 +9,8 @@ run; chunk ids depend on document, position and content, so that doing it again 
 """
 
 import asyncio
-import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -23,10 +22,21 @@ from lateen_api.index_build import (
     BuildRequest,
     DocumentFailure,
     DocumentFailureReason,
+    QualityReport,
     SourceReport,
 )
 from lateen_api.quantities import quantity
-from lateen_serving.rag import cursors, planning, sidecars, sieve, source_reports, sources
+from lateen_serving.rag import (
+    cursors,
+    pacing,
+    planning,
+    quality,
+    reading,
+    sidecars,
+    sieve,
+    source_reports,
+    sources,
+)
 from lateen_serving.rag.bounded import Turns, each
 from lateen_serving.rag.cutting import Content, Cutter
 from lateen_serving.rag.parsing.parsed import Raw, Refused
@@ -46,19 +56,11 @@ from lateen_serving.rag.protocol import (
     Store,
 )  # fmt: skip
 
-FORMAT = b"2"
-"""Part of every content hash: a new number makes all documents be cut again."""
-
-WINDOW_DOCUMENTS = 32
-WINDOW_BYTES = 1 << 20
-"""A window of documents is read, cut, embedded and stored together; this bounds memory."""
-
 WINDOWS_AT_ONCE = 2
 """While one window waits for the embedder, the other is read or written."""
 
-EMBED_TEXTS = 32
-EMBED_CALLS = 4
-"""Texts per call and calls in flight: enough to keep a replica's batches full."""
+EMBED_TEXTS, EMBED_CALLS = pacing.TEXTS, pacing.CALLS
+"""Texts embedded and stored together, and how many such batches are under way."""
 
 READS_AT_ONCE = 8
 
@@ -79,6 +81,7 @@ class _Tally:
     """By source, of those that could be read."""
     counts: source_reports.Counts = field(default_factory=source_reports.Counts)
     embedded: int = 0
+    embedded_tokens: int = 0
     removed: int = 0
 
 
@@ -110,8 +113,11 @@ class Synchronization:
         around: sources.Surroundings,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         remembered: Cursors | None = None,
+        vectors: quality.Vectors | None = None,
     ) -> None:
-        """`remembered` keeps what saves the next run work; without it every source is read anew."""
+        """`remembered` keeps what saves the next run work: without it every source is read anew. `vectors` are the
+        collection's: without them its quality is not looked at.
+        """
         self._request = request
         self._store = store
         self._embedder = embedder
@@ -119,6 +125,7 @@ class Synchronization:
         self._around = around
         self._now = now
         self._remembered = remembered
+        self._vectors = vectors
         self._kept: dict[str, cursors.Kept] = {}
         self._largest = int(quantity(request.parsing.max_document_bytes))
         self._calls = asyncio.Semaphore(EMBED_CALLS)
@@ -126,6 +133,7 @@ class Synchronization:
         self._sieve = sieve.Sieve(request.pipeline)
         self._turns = Turns()
         self._cutter: Cutter
+        self._dimension = 0
 
     async def run(self) -> BuildReport:
         """Synchronize; raises BuildFailure when it can't be finished."""
@@ -134,7 +142,8 @@ class Synchronization:
         changed, removed = await self._planned()
         await self._index(changed)
         await self._remove(removed)  # only now: a renamed document is found under one name or the other
-        report = self._report(started)
+        await self._store.settle()
+        report = self._report(started, await self._quality())
         if self._remembered is not None:
             await self._remembered.write(cursors.encode(self._kept))
         await self._store.put_report(report)
@@ -155,6 +164,7 @@ class Synchronization:
         """Make the collection ready and believe of its ledger what its chunks confirm."""
         about = await self._embedder.describe()
         self._cutter = Cutter(self._embedder, self._request.chunking, about["max_tokens"])
+        self._dimension = about["dimension"]
         await self._store.ensure()
         stamp = Stamp(self._request.embedder, self._request.embedder_revision, about["dimension"])
         known = await self._store.stamp()
@@ -188,7 +198,9 @@ class Synchronization:
             keep = {source.name for source in self._request.sources}
         for source in self._request.sources:
             known = self._kept.get(source.name)
-            cursor = cursors.cursor(known, cursors.settings(source, FORMAT), source.name, self._tally.ledger)
+            cursor = cursors.cursor(
+                known, cursors.settings(source, reading.FORMAT), source.name, self._tally.ledger
+            )
             try:
                 loaded = await sources.load(source, self._around, cursor)
             except SourceFailure as error:
@@ -219,7 +231,7 @@ class Synchronization:
                 self._fail(document.id, "TooLarge", message)
                 return
             try:
-                digests[document.id] = content_hash(document, await _read(document))
+                digests[document.id] = reading.content_hash(document, await reading.read(document))
             except OSError as error:
                 unreadable.add(document.id)
                 self._fail(document.id, "Unreadable", f"it can't be read: {type(error).__name__}")
@@ -228,7 +240,7 @@ class Synchronization:
         return digests, unreadable - digests.keys()
 
     async def _index(self, documents: Sequence[Document]) -> None:
-        await each(enumerate(_windows(documents)), self._window, WINDOWS_AT_ONCE)
+        await each(enumerate(reading.windows(documents)), self._window, WINDOWS_AT_ONCE)
 
     async def _window(self, window: tuple[int, Sequence[Document]]) -> None:
         """Index some documents: all of them are right, and in the ledger, when this returns."""
@@ -258,13 +270,13 @@ class Synchronization:
         files: list[Raw] = []
         for document in documents:
             try:
-                file = await _read(document)
+                file = await reading.read(document)
             except OSError as error:
                 self._fail(document.id, "Unreadable", f"it can't be read: {type(error).__name__}")
                 continue
             there.append(document)
             files.append(file)
-            hashes.append(content_hash(document, file))
+            hashes.append(reading.content_hash(document, file))
         contents, gone = [], []
         outcomes = await self._parser.parse(files)
         for document, digest, outcome in zip(there, hashes, outcomes, strict=True):
@@ -286,9 +298,11 @@ class Synchronization:
         await each(batches, self._embed, EMBED_CALLS)
         dropped = [item.content.document.id for item in done if not item.chunks]
         await self._store.drop_chunks([key for key in dropped if key in known])
-        for item in done:
-            if item.chunks and item.content.document.id in known:
-                await self._store.drop_stale(item.content.document.id, item.content.content_hash)
+        stale = [item.content for item in done if item.chunks and item.content.document.id in known]
+        if stale:
+            await self._store.settle()  # so that something of each document can be found at any moment
+        for content in stale:
+            await self._store.drop_stale(content.document.id, content.content_hash)
         entries = [item.entry for item in done]
         await self._store.put_entries(entries)
         self._tally.ledger.update({entry.document_id: entry.brief() for entry in entries})
@@ -299,6 +313,7 @@ class Synchronization:
             found = await self._embedder.embed([chunk.embedded for chunk in chunks])
         await self._store.put_chunks(chunks, found["vectors"])
         self._tally.embedded += len(chunks)
+        self._tally.embedded_tokens += sum(chunk.tokens for chunk in chunks)
 
     async def _remove(self, document_ids: Sequence[str]) -> None:
         if not document_ids:
@@ -320,7 +335,18 @@ class Synchronization:
     def _fail(self, document: str, reason: DocumentFailureReason, message: str) -> None:
         self._tally.failures.append(DocumentFailure(document=document, reason=reason, message=message[:512]))
 
-    def _report(self, started: datetime) -> BuildReport:
+    async def _quality(self) -> QualityReport | None:
+        """What the collection is worth."""
+        if self._vectors is None:
+            return None
+        has_changed = bool(self._tally.embedded or self._tally.removed)
+        found = await quality.check(
+            self._vectors, self._request, self._dimension, self._store.count, has_changed=has_changed
+        )
+        log.info("checked", **found.dump())
+        return found
+
+    def _report(self, started: datetime, checked: QualityReport | None) -> BuildReport:
         entries = self._tally.ledger.values()
         indexed = [entry for entry in entries if entry.facts.fate == "Indexed"]
         failures = sorted(self._tally.failures, key=lambda failure: failure.document)
@@ -334,10 +360,12 @@ class Synchronization:
             chunks=sum(entry.chunks for entry in entries),
             tokens=sum(entry.tokens for entry in entries),
             embedded=self._tally.embedded,
+            embedded_tokens=self._tally.embedded_tokens,
             removed=self._tally.removed,
             failed=len(failures),
             failures=failures[:MAX_LISTED_FAILURES],
             pipeline=sieve.counts(entries),
+            quality=checked,
             commits={name: item.commit for name, item in loaded.items() if item.commit},
             sources=self._source_reports(started),
         )
@@ -350,35 +378,10 @@ class Synchronization:
         for source in self._request.sources:
             name, loaded = source.name, tally.loaded.get(source.name)
             failures = source_reports.of_source(tally.failures, name)
-            wanted = cursors.settings(source, FORMAT)
+            wanted = cursors.settings(source, reading.FORMAT)
             after = source_reports.kept(
                 wanted, before.get(name), loaded, tally.ledger, failures, started.isoformat()
             )
             self._kept[name] = after
             reports.append(source_reports.report(name, after, loaded, indexed[name], failures, tally.counts))
         return reports
-
-
-def content_hash(document: Document, file: Raw) -> str:
-    """Changes whenever the chunks of a document would."""
-    parts = (FORMAT, document.uri.encode(), file.data, *(() if file.sidecar is None else (file.sidecar,)))
-    return hashlib.sha256(b"\0".join(parts)).hexdigest()
-
-
-async def _read(document: Document) -> Raw:
-    """The file of a document, with its sidecar file; raises OSError."""
-    sidecar = await document.sidecar.read() if document.sidecar else None
-    return Raw(document.path, await document.read(), sidecar)
-
-
-def _windows(documents: Sequence[Document]) -> Iterator[list[Document]]:
-    window: list[Document] = []
-    room = WINDOW_BYTES
-    for document in documents:
-        if window and (document.size > room or len(window) == WINDOW_DOCUMENTS):
-            yield window
-            window, room = [], WINDOW_BYTES
-        window.append(document)
-        room -= document.size
-    if window:
-        yield window

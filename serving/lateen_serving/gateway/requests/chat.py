@@ -2,7 +2,7 @@
 """Body of `POST /v1/chat/completions`."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -41,6 +41,9 @@ class ChatRequest(GenerationBody):
     """A PromptTemplate: its messages come before `messages`; its defaults, stop texts and output contract hold where the
     request says nothing of them. Not OpenAI's here; the same as in responses."""
 
+    include: Annotated[list[Literal["file_search_call.results"]], Field(max_length=8)] = Field(default=[])
+    """Adds the texts of the passages to what is told of the prompt's search. Not OpenAI's here."""
+
     max_completion_tokens: Tokens | None = None
     logprobs: bool = False
     top_logprobs: TopLogprobs | None = None
@@ -72,6 +75,11 @@ class ChatRequest(GenerationBody):
             kind = "no_messages" if "messages" in self.model_fields_set else "missing"
             raise PydanticCustomError(kind, "give at least one message, or 'prompt'", {"param": "messages"})
         return self
+
+    @property
+    def with_passages(self) -> bool:
+        """Whether the texts of the passages are wanted."""
+        return bool(self.include)
 
     @property
     def forced_function(self) -> str | None:

@@ -2,7 +2,8 @@
 """Finds the pages of an `http` source, level by level, and keeps what has changed. Called by `sources.py`.
 
 A page that can't be read now, or not by us, keeps what is indexed of it, and the links it had: that is a failure. One
-that does not exist, or that robots.txt forbids, leaves the index; it is a failure only if the spec names it.
+that is too long keeps the links only. One that does not exist, or that robots.txt forbids, leaves the index; it is a
+failure only if the spec names it.
 """
 
 import asyncio
@@ -63,6 +64,9 @@ class Seen:
     links: Sequence[str] = ()
     document: bool = True
     """Whether it became a document."""
+
+    unread: bool = False
+    """Whether nothing is known of it, as it could not be read yet. Such a page is not kept: it is as good as new."""
 
 
 @dataclass(frozen=True)
@@ -233,9 +237,8 @@ class _Walk:
         except (LoadError, Forbidden, TooLong) as error:
             self._failed(address, before, error, named=named)
             # Nothing tells where a page led that is not known: its document may have another name.
-            self.incomplete = self.incomplete or (before is None and _stays(error))
-            stays = before is not None and _stays(error) and not last
-            return self._own(before.links, last=False) if before is not None and stays else []
+            self.incomplete = self.incomplete or self.seen[address].unread
+            return self._own(self.seen[address].links, last=False) if not last else []
         self.in_a_row = 0
         self.read += 1
         if reply.body is None:
@@ -314,8 +317,10 @@ class _Walk:
         key = self._key(before.address if before else address)
         if before is not None and _stays(error):
             self.seen[address] = before
+        elif before is not None and isinstance(error, TooLong):
+            self.seen[address] = Seen(address, links=before.links, document=False)
         else:
-            self.seen[address] = Seen(address, document=False)
+            self.seen[address] = Seen(address, document=False, unread=_stays(error))
         if isinstance(error, LoadError):
             self.first = self.first or error
             self.in_a_row += 1 if error.code == "SourceUnavailable" else 0
@@ -370,6 +375,7 @@ def packed(seen: Mapping[str, Seen]) -> dict[str, Any]:
     pages = [
         [number(url), number(one.address), one.etag, one.modified, [*map(number, one.links)], one.document]
         for url, one in seen.items()
+        if not one.unread
     ]
     return {"pages": pages, "addresses": list(numbers)}
 
