@@ -52,8 +52,14 @@ class _Place:
     questions: Sequence[str]
 
 
-def measure(stack: LocalStack, ray: RayServe) -> dict[str, Any]:
-    """Milliseconds of searches by number of passages."""
+def measure(stack: LocalStack) -> dict[str, Any]:
+    """Milliseconds of searches by number of passages; `stack` has just been started."""
+    ray = RayServe.of(stack)
+    with ray.http:
+        return _measure(stack, ray)
+
+
+def _measure(stack: LocalStack, ray: RayServe) -> dict[str, Any]:
     place = _prepare(stack)
     found: dict[str, Any] = {"dimension": DIMENSION, "limit": LIMIT, "candidates": CANDIDATES, "sizes": {}}
     before = 0
@@ -106,7 +112,9 @@ def _apply(stack: LocalStack, *, rerank: bool) -> dict[str, Any]:
     """Have the index rerank or not; its status."""
     source = {"docs": manifests.inline({"a.md": "The zebra is purple."})}
     judge = {"rerank": {"modelRef": {"name": "judge"}, "candidates": CANDIDATES}} if rerank else {}
-    stack.cluster.apply(manifests.index(NAMESPACE, NAME, "minilm", source, retrieval={"limit": LIMIT, **judge}))
+    stack.cluster.apply(
+        manifests.index(NAMESPACE, NAME, "minilm", source, retrieval={"limit": LIMIT, **judge})
+    )
     return dict(stack.cluster.wait_ready(figures.INDEX, NAMESPACE, NAME, timeout=180)["status"])
 
 
@@ -156,7 +164,13 @@ def _latencies(place: _Place, ray: RayServe) -> dict[str, Any]:
     searched, passages = asyncio.run(_searched(place, vectors))
     pairs = [[question, passages] for question in place.questions[:60]]
     judged = _called(place, ray, place.reranker, "rerank", pairs)
-    parts = {"whole": whole, "whole_reranked": reranked, "embed": embedded, "search": searched, "rerank": judged}
+    parts = {
+        "whole": whole,
+        "whole_reranked": reranked,
+        "embed": embedded,
+        "search": searched,
+        "rerank": judged,
+    }
     return {f"{name}_p{p}_ms": value for name, seconds in parts.items() for p, value in _quantiles(seconds)}
 
 

@@ -60,7 +60,8 @@ def test_question_is_the_rarest_sentence_that_only_its_document_has() -> None:
     """Neither what two documents share nor the common sentence is asked."""
     shared = "A zymurgist ferments quixotic xylophones under nocturnal vaulted obsidian archways daily."
     own = [
-        f"The {each}stone {each}glow and {each}moss cover seventeen ancient willow trees." for each in "abcdef"
+        f"The {each}stone {each}glow and {each}moss cover seventeen ancient willow trees."
+        for each in "abcdef"
     ]
     items = [
         Item(f"{at}.md", "t", f"{COMMON[:-1]} {at * 'x'}. {shared} {text}") for at, text in enumerate(own)
@@ -73,7 +74,11 @@ def test_question_is_the_rarest_sentence_that_only_its_document_has() -> None:
 def test_splits_share_no_document_and_repeat() -> None:
     """What defaults are chosen by is never what is reported."""
     items = [
-        Item(f"{at}.md", "t", f"Every walrus number{at * 'q'}x collects rather unusual seashells near harbours.")
+        Item(
+            f"{at}.md",
+            "t",
+            f"Every walrus number{at * 'q'}x collects rather unusual seashells near harbours.",
+        )
         for at in range(60)
     ]
     tune, report = (paraphrase.questions(items, 100, split) for split in ("tune", "report"))
@@ -97,3 +102,21 @@ def test_docstrings_become_documents(tmp_path: Path) -> None:
     assert len({item.path for item in found}) == 3
     assert found[0].path.startswith("here/pkg-")
     assert found[2].markdown.startswith("# pkg.one.A.f\n\nSays something")
+
+
+def test_questions_that_are_meant_have_few_words_and_none_of_the_documents_own() -> None:
+    """Words of one document alone are left out, and no more than five are asked with."""
+    items = [
+        Item(
+            f"{at}.md",
+            "t",
+            f"Every {word}walrus number {word}x collects unusual purple seashells near harbours.",
+        )
+        for at, word in enumerate("abcdefgh")
+    ]
+    for split in ("tune", "report"):
+        named = paraphrase.questions(items, 9, split)
+        meant = paraphrase.questions(items, 9, split, "meant")
+        assert [each.path for each in named] == [each.path for each in meant]
+        assert all("walrus" in each.text for each in named)
+        assert {each.text for each in meant} <= {"every count collects unusual purple"}

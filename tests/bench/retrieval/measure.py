@@ -20,7 +20,8 @@ from bench.retrieval.paraphrase import Question
 from stack import manifests
 from stack.local import LocalStack
 
-QUESTIONS = 400
+QUESTIONS = 300
+KINDS: tuple[paraphrase.Kind, ...] = ("named", "meant")
 AT_ONCE = 4
 NAMESPACE, INDEX, CLAIM = "known", "docstrings", "known-documents"
 BUILD_SECONDS = 400
@@ -36,15 +37,18 @@ MODES: Mapping[str, dict[str, Any]] = {name: {"mode": name} for name in ("Vector
 def measure(stack: LocalStack) -> dict[str, Any]:
     """Recall and mean reciprocal rank by mode."""
     items = corpus.collect()
-    asked = paraphrase.questions(items, QUESTIONS, "report")
+    asked = {kind: paraphrase.questions(items, QUESTIONS, "report", kind) for kind in KINDS}
     started = time.monotonic()
     status = build(stack, items)
     return {
         "documents": status["documents"],
         "chunks": status["chunks"],
         "build_s": time.monotonic() - started,
-        "questions": len(asked),
-        "modes": {name: scores.summary(ranks(stack, asked, how)) for name, how in _modes(stack)},
+        "questions": {kind: len(some) for kind, some in asked.items()},
+        "modes": {
+            name: {kind: scores.summary(ranks(stack, some, how)) for kind, some in asked.items()}
+            for name, how in _modes(stack)
+        },
     }
 
 

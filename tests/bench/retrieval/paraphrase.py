@@ -59,7 +59,9 @@ def questions(items: Sequence[Item], count: int, split: str, kind: Kind = "named
     for item in sorted(items, key=lambda each: _number(each.path)):
         if ("tune", "report")[_number(item.path) % 2] != split:
             continue
-        own = [each for each in sentences(item.text) if shared[_key(each)] == 1 and _asked(each, kind, own_words)]
+        own = [
+            each for each in sentences(item.text) if shared[_key(each)] == 1 and _asked(each, kind, own_words)
+        ]
         if own:
             rarest = max(own, key=lambda each: _rarity(each, rarity))
             found.append(Question(_asked(rarest, kind, own_words), item.path))

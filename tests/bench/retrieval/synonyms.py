@@ -49,9 +49,11 @@ SYNONYMS = {
     word: other.replace("-", " ") for word, _, other in (pair.partition(":") for pair in _TABLE.split())
 }
 
-STOP_WORDS = frozenset(
-    "a about all an and any are as at be been being but by can could do does each for from had has have he her his how"
-    " i if in into is it its itself just may might more most my no nor not of on one or other our out over own shall"
-    " she so some such than that the their them then there these they this those through to too under until up very"
-    " was we were what when where which while who whom why will with would you your".split()
-)
+_STOP = """
+a about all an and any are as at be been being but by can could do does each for from had has have he her
+his how i if in into is it its itself just may might more most my no nor not of on one or other our out over
+own shall she so some such than that the their them then there these they this those through to too under
+until up very was we were what when where which while who whom why will with would you your
+"""
+
+STOP_WORDS = frozenset(_STOP.split())
