@@ -150,7 +150,7 @@ class Retrieval(SpecType):
     mode: Literal["Hybrid", "Vector", "Keyword"] = "Hybrid"
     """`Hybrid` fuses vector and keyword search, the others use one of them."""
 
-    alpha: Share = "0.6"
+    alpha: Share = "0.3"
     """Weight of the vector search in `Hybrid`, 0 to 1."""
 
     fusion: Literal["RelativeScore", "Ranked"] = "RelativeScore"

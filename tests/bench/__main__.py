@@ -10,11 +10,14 @@ import os
 import platform
 import sys
 import tempfile
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench import figures, peers, prompt_scale, prompts, reindex, serving, table
+from bench import figures, peers, prompt_scale, prompts, reindex, search_scale, serving, streaming, table
+from bench.retrieval import measure as retrieval
 from lateen_cli.state import StateDir
 from stack.local import REPOSITORY, SHIPPED_RESYNC_SECONDS, LocalStack
 from stack.parts import RayServe, Weaviate
@@ -71,20 +74,27 @@ def measure_prompt_scale(root: Path) -> dict[str, Any]:
         stack.stop()
 
 
-def measure_reindex(root: Path) -> dict[str, Any]:
-    """The figures of searches beside a rebuild, on a stack of its own."""
-    say("searches beside a rebuild")
+def measure_alone(text: str, work: Callable[[LocalStack], dict[str, Any]], root: Path) -> dict[str, Any]:
+    """The figures that `work` takes of a stack of its own."""
+    say(text)
     where = machine()
     stack = LocalStack(StateDir.at(root))
     stack.fill_volumes()
     try:
         stack.start()
-        return reindex.measure(stack) | {"load_before": where["load_before"]}
+        return work(stack) | {"load_before": where["load_before"]}
     finally:
         stack.stop()
 
 
-PARTS = {"prompt_scale": measure_prompt_scale, "reindex": measure_reindex}
+PARTS: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "prompt_scale": measure_prompt_scale,
+    "reindex": partial(measure_alone, "searches beside a rebuild", reindex.measure),
+    "ingest": partial(measure_alone, "ingest", figures.ingest_alone),
+    "retrieval": partial(measure_alone, "known-item searches", retrieval.measure),
+    "search": partial(measure_alone, "searches among many passages", search_scale.measure),
+    "stream": partial(measure_alone, "memory of builds", streaming.measure),
+}
 """What can be measured alone, by its key in the result."""
 
 
@@ -95,7 +105,7 @@ def measure_all(root: Path) -> dict[str, Any]:
         result = measure(stack)
     finally:
         stack.stop()
-    return result | {name: measure_part(root) for name, measure_part in PARTS.items()}
+    return result | {name: measure_part(root) for name, measure_part in PARTS.items() if name not in result}
 
 
 def machine() -> dict[str, Any]:

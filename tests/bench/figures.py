@@ -166,6 +166,14 @@ def ingest(stack: LocalStack, ray: RayServe, weaviate: Weaviate) -> Figures:
     }
 
 
+def ingest_alone(stack: LocalStack) -> Figures:
+    """The same on a stack that has just been started."""
+    prepare(stack)
+    ray, weaviate = RayServe.of(stack), Weaviate.of(stack)
+    with ray.http, weaviate.http:
+        return ingest(stack, ray, weaviate)
+
+
 def _seconds(start: str, end: str) -> float:
     return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
 

@@ -23,6 +23,9 @@ def render(result: dict[str, Any]) -> str:
         *_prompt_scale(result),
         ("Index build, of the bare embedder's rate", f"{100 * ingest['ratio']:.0f} %"),
         *_reindex(result),
+        *_retrieval(result),
+        *_search(result),
+        *_stream(result),
         *((f"Create to Ready, {kind}", f"{seconds:.1f} s") for kind, seconds in ready.items()),
         ("Idle memory, all processes (PSS)", f"{memory['total_mib'] / 1024:.1f} GiB"),
         *((f"… {name}", f"{mib:.0f} MiB") for name, mib in memory["mib"].items()),
@@ -149,6 +152,62 @@ def _reindex(result: dict[str, Any]) -> list[tuple[str, str]]:
             "Searches that failed or found nothing meanwhile (of)",
             f"{found['failed'] + found['empty']} ({found['searches_during']})",
         ),
+    ]
+
+
+def _retrieval(result: dict[str, Any]) -> list[tuple[str, str]]:
+    """Rows of known-item searches; none for a result from before they were measured."""
+    found = result.get("retrieval")
+    if found is None:
+        return []
+    names = {"named": "in its own words", "meant": "in few and common words"}
+    return [
+        (
+            f"{mode}: right one of {found['documents']} documents first, in 3, in 10; MRR; asked {names[kind]}",
+            f"{_shares(each)}; {each['mrr']:.2f}",
+        )
+        for mode, kinds in found["modes"].items()
+        for kind, each in kinds.items()
+    ]
+
+
+def _shares(found: dict[str, float]) -> str:
+    return ", ".join(f"{100 * found[f'recall_{cut}']:.0f} %" for cut in (1, 3, 10))
+
+
+def _search(result: dict[str, Any]) -> list[tuple[str, str]]:
+    """Rows of searches among many passages; none for a result from before they were measured."""
+    found = result.get("search")
+    if found is None:
+        return []
+    names = {
+        "whole": "Search",
+        "whole_reranked": f"… {found['candidates']} reranked",
+        "embed": "… of that: embedding",
+        "search": "… of that: Weaviate",
+        "rerank": "… of that: reranking",
+    }
+    return [
+        (
+            f"{name}, {int(size):,} passages, p50 / p99",
+            f"{each[f'{key}_p50_ms']:.1f} / {each[f'{key}_p99_ms']:.1f} ms",
+        )
+        for size, each in found["sizes"].items()
+        for key, name in names.items()
+    ]
+
+
+def _stream(result: dict[str, Any]) -> list[tuple[str, str]]:
+    """Row of the memory of builds; none for a result from before it was measured."""
+    found = result.get("stream")
+    if found is None:
+        return []
+    few, many = (found["sizes"][size] for size in sorted(found["sizes"], key=int))
+    return [
+        (
+            f"Build's memory, {few['documents']:,} and {many['documents']:,} documents",
+            f"{few['mib']:.0f}, {many['mib']:.0f} MiB",
+        )
     ]
 
 

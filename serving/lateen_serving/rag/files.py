@@ -23,15 +23,15 @@ MAX_BYTES = 4 * 2**30
 """Bytes of the files of one source."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class File:
-    """A file that was found."""
+    """A file that was found. There may be hundreds of thousands of them in memory."""
 
     path: str
     """Below the folder, with `/`."""
 
     size: int
-    real: Path
+    real: str
     """Where it is; free of links when it was found."""
 
 
@@ -95,7 +95,7 @@ class _Walk:
         elif stat.S_ISDIR(about.st_mode):
             return real
         elif stat.S_ISREG(about.st_mode) and self._takes(path):
-            self._take(File(path, about.st_size, real))
+            self._take(File(path, about.st_size, str(real)))
         return None
 
     def _take(self, item: File) -> None:

@@ -189,7 +189,7 @@ class _Repository:
         await asyncio.to_thread(blobs.mkdir)
         for batch in _batches({blob: size for _, blob, size in wanted if size <= largest}):
             await self._copy(batch, blobs, largest)
-        found = [files.File(path, size, blobs / blob) for path, blob, size in wanted]
+        found = [files.File(path, size, str(blobs / blob)) for path, blob, size in wanted]
         return Tree(commit, files.Listing(found), {path: blob for path, blob, _ in wanted})
 
     async def _copy(self, names: Sequence[str], blobs: Path, largest: int) -> None:

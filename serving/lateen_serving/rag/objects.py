@@ -109,7 +109,7 @@ class _Walk:
             if fetched is None:
                 return None
             size, version = fetched
-        read = partial(files.read, files.File(path, size, file))
+        read = partial(files.read, files.File(path, size, str(file)))
         return Document(
             key, self.name, path, uri, size, read, version=version, unchanged=known, updated_at=_moment(item)
         )

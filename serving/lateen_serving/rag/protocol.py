@@ -7,7 +7,7 @@ implement both in memory.
 
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -37,9 +37,9 @@ class BuildFailure(Exception):
         self.reason = reason
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Document:
-    """A file of a source, not read yet."""
+    """A file of a source, not read yet. All of a build's are in memory."""
 
     id: str
     """`source/path`."""
@@ -154,7 +154,7 @@ Fate = Literal["Indexed", "Duplicate", "NearDuplicate", "TooShort"]
 """What became of a document that could be read; all but the first have no chunks."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Facts:
     """What a document's reading has shown, and what later runs compare with."""
 
@@ -174,8 +174,17 @@ class Facts:
     repaired: bool = False
     """Whether bytes of it could not be read."""
 
+    def brief(self) -> "Facts":
+        """Without what documents are compared by, which most of the memory would go to."""
+        found = replace(self, digest="", signature="")
+        return PLAIN if found == PLAIN else found
 
-@dataclass(frozen=True)
+
+PLAIN = Facts()
+"""Of most documents."""
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """What the ledger knows about one document."""
 
@@ -187,13 +196,17 @@ class Entry:
     tokens: int = 0
     """Tokens of its chunks as the embedder counts; text shared by two chunks counts twice."""
 
-    facts: Facts = Facts()
+    facts: Facts = PLAIN
     """What its reading has shown."""
 
     @property
     def source(self) -> str:
         """Name of the document's source."""
         return source_of(self.document_id)
+
+    def brief(self) -> "Entry":
+        """With brief facts."""
+        return replace(self, facts=self.facts.brief())
 
 
 @dataclass(frozen=True)

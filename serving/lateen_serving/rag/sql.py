@@ -176,7 +176,7 @@ class _Reading:
     def _document(self, key: str, size: int, *, unchanged: bool = False) -> Document:
         path = key.removeprefix(f"{self.name}/")
         version, moment = self.versions[key]
-        read = partial(files.read, files.File(path, size, self.place.folder / _hash(key)))
+        read = partial(files.read, files.File(path, size, str(self.place.folder / _hash(key))))
         return Document(
             key,
             self.name,

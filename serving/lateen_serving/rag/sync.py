@@ -139,19 +139,26 @@ class Synchronization:
         """Synchronize; raises BuildFailure when it can't be finished."""
         started = self._now()
         await self._open()
-        documents, keep = await self._load()
-        digests, unreadable = await self._digests(documents.values())
-        todo = planning.plan(self._tally.ledger, digests, unreadable=unreadable, kept_sources=keep)
-        log.info("planned", changed=len(todo.changed), removed=len(todo.removed), kept=len(todo.kept))
-        self._sieve.remember(self._tally.ledger[key] for key in todo.kept)
-        await self._index([documents[key] for key in todo.changed])
-        await self._remove(todo.removed)  # only now: a renamed document is found under one name or the other
+        changed, removed = await self._planned()
+        await self._index(changed)
+        await self._remove(removed)  # only now: a renamed document is found under one name or the other
         await self._store.settle()
         report = self._report(started, await self._quality())
         if self._remembered is not None:
             await self._remembered.write(cursors.encode(self._kept))
         await self._store.put_report(report)
         return report
+
+    async def _planned(self) -> tuple[list[Document], Sequence[str]]:
+        """The documents to index, and the ids of those to remove."""
+        documents, keep = await self._load()
+        digests, unreadable = await self._digests(documents.values())
+        todo = planning.plan(self._tally.ledger, digests, unreadable=unreadable, kept_sources=keep)
+        log.info("planned", changed=len(todo.changed), removed=len(todo.removed), kept=len(todo.kept))
+        ledger = self._tally.ledger
+        self._sieve.remember(ledger[key] for key in todo.kept)
+        self._tally.ledger = {key: entry.brief() for key, entry in ledger.items()}
+        return [documents[key] for key in todo.changed], todo.removed
 
     async def _open(self) -> None:
         """Make the collection ready and believe of its ledger what its chunks confirm."""
@@ -298,7 +305,7 @@ class Synchronization:
             await self._store.drop_stale(content.document.id, content.content_hash)
         entries = [item.entry for item in done]
         await self._store.put_entries(entries)
-        self._tally.ledger.update({entry.document_id: entry for entry in entries})
+        self._tally.ledger.update({entry.document_id: entry.brief() for entry in entries})
         self._tally.counts.changed.update(item.content.document.source for item in done)
 
     async def _embed(self, chunks: Sequence[Chunk]) -> None:

@@ -291,7 +291,7 @@ class _Walk:
         path = self.place.folder / hashlib.sha256(address.encode()).hexdigest()
         await asyncio.to_thread(path.write_bytes, reply.body)
         name = links.document(address)
-        item = files.File(name, len(reply.body), path)
+        item = files.File(name, len(reply.body), str(path))
         read, known = partial(files.read, item), reply.known
         key, updated = self._key(address), moment(known.modified)
         self._add(
