@@ -2,8 +2,9 @@
 """Starts the parts of a stack, keeps them, and ends every process of theirs.
 
 Parts start as soon as what they need is ready. A part that ends by itself is started again as often as its
-description allows (only the operator: it keeps no state); the end of any other ends the whole stack, because
-what depends on it would only fail more quietly. One `Supervisor` lives for one start, in `lateen up`.
+description allows (the operator, which keeps no state, and Weaviate, which keeps all of its on disk); the end of any
+other ends the whole stack, because what depends on it would only fail more quietly. One `Supervisor` lives for one
+start, in `lateen up`.
 """
 
 import asyncio

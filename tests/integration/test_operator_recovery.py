@@ -2,6 +2,8 @@
 """What the operator does when it is killed, when others change what it made, and when nothing changes at all."""
 
 import os
+import random
+import secrets
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,10 +13,10 @@ import openai
 import pytest
 
 from lateen_api import names
-from stack import asking, manifests
-from stack.cluster import KINDS, Cluster
+from stack import asking, changing, killing, manifests
+from stack.cluster import KINDS, Cluster, condition
 from stack.fixtures import left_of
-from stack.local import RESYNC_SECONDS
+from stack.local import RESYNC_SECONDS, LocalStack
 from stack.parts import Operator, RayServe, Weaviate, Writes
 from stack.processes import stopped
 from stack.traffic import Traffic, traffic
@@ -25,6 +27,10 @@ PROMPT = "prompttemplates.lateen.dev"
 INDEX = "ragindexes.lateen.dev"
 DOCUMENTS = {"zebra.md": "# Zebra\nThe zebra is purple.", "heron.md": "# Heron\nA heron lives here."}
 RESYNCS = 10
+RESTART_COSTS = 0.1
+"""Weaviate 1.38 misses some neighbours after any restart when many passages were deleted before: up to 0.05 of recall here;
+alone, with the same history, it missed the same ones after SIGTERM and SIGKILL. A lost batch of vectors costs more.
+"""
 
 
 @pytest.fixture(scope="module")
@@ -230,6 +236,66 @@ def test_a_deleted_collection_is_built_again(
         interval=0.5,
     )
     assert asking.find(sdk, f"{settled}.notes", "zebra")[0] == "docs/zebra.md"
+
+
+def test_whatever_is_killed_an_index_holds_just_its_documents(
+    settled: str, cluster: Cluster, stack: LocalStack, weaviate: Weaviate, sdk: openai.OpenAI
+) -> None:
+    """While documents are edited, deleted, renamed and added, build job and Weaviate are killed with SIGKILL at random
+    moments: no passage is lost, doubled or stale, vector search finds them as after an orderly restart, and what is there
+    equals what an undisturbed build makes.
+
+    `LATEEN_KILL_ROUNDS=20 hack/test integration -k whatever_is_killed` does as many rounds; `LATEEN_KILL_SEED` repeats a run.
+    """
+    seed = int(os.environ.get("LATEEN_KILL_SEED") or secrets.randbelow(10**6))
+    dice = random.Random(seed)  # noqa: S311 - repeats a run, no secret
+    folder = changing.Folder(stack.volume("documents") / f"{settled}-killed", dice)
+    folder.add(80)
+    source = {"files": {"pvc": {"claimName": "documents", "path": folder.place.name}}}
+    chunking = {"size": 64, "overlap": 0}
+    killer = killing.Killer(stack, weaviate, f"{settled}.killed", dice)
+    cluster.apply(manifests.index(settled, "killed", "embedder", source, chunking=chunking))
+    seconds = killer.time_build()
+    status = cluster.wait_ready(INDEX, settled, "killed", timeout=120)["status"]
+    before = changing.recall(weaviate, status["collection"])
+    killing.say(f"seed {seed}: a build takes {seconds:.1f} s, recall is {before:.4f}")
+
+    for number in range(1, int(os.environ.get("LATEEN_KILL_ROUNDS") or 2) + 1):
+        folder.change()
+        cluster.run(
+            "annotate", INDEX, "killed", "-n", settled, f"{names.SYNC_ANNOTATION}={number}", "--overwrite"
+        )
+        killing.say(f"round {number}: {killer.strike(dice.choice(killing.PLANS), seconds)}")
+        status = synced(cluster, settled, "killed", str(number))
+        changing.expect_just(folder, weaviate, status["collection"], status["chunks"])
+        killer.kill_weaviate()
+        changing.expect_just(folder, weaviate, status["collection"], status["chunks"])
+        after = changing.recall(weaviate, status["collection"])
+        killing.say(f"recall after the restart is {after:.4f}")
+        assert after >= before - RESTART_COSTS
+        name, page = dice.choice(sorted(folder.pages.items()))
+        assert asking.find(sdk, f"{settled}.killed", page.sentences[0])[0] == f"files/{name}"
+
+    cluster.apply(manifests.index(settled, "undisturbed", "embedder", source, chunking=chunking))
+    other = cluster.wait_ready(INDEX, settled, "undisturbed", timeout=120)["status"]["collection"]
+    one, two = (
+        {entry["id"]: entry["properties"]["text"] for entry in weaviate.passages(collection)}
+        for collection in (status["collection"], other)
+    )
+    assert one == two
+
+
+def synced(cluster: Cluster, namespace: str, name: str, asked: str) -> dict[str, Any]:
+    """The status once the synchronization that was asked for has ended well."""
+
+    def done() -> dict[str, Any]:
+        found = cluster.get(INDEX, namespace, name)
+        status: dict[str, Any] = found.get("status", {})
+        return (
+            status if status.get("lastHandledSync") == asked and condition(found)["status"] == "True" else {}
+        )
+
+    return wait_for(done, 180, lambda: f"not synced: {cluster.status(INDEX, namespace, name)}", interval=0.3)
 
 
 def test_an_unhealthy_moment_is_not_forever(settled: str, operator: Operator) -> None:

@@ -3,7 +3,6 @@
 
 import secrets
 import sqlite3
-from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -25,12 +24,6 @@ KIND = "ragindexes.lateen.dev"
 ZEBRA = "# Zebra\nThe zebra is purple on monday."
 ORANGE = "# Zebra\nThe zebra is orange now."
 WALRUS = "# Walrus\nThe walrus plays the trumpet."
-
-
-def secret(namespace: str, name: str, values: Mapping[str, str]) -> dict[str, Any]:
-    """A Secret."""
-    meta = {"name": name, "namespace": namespace}
-    return {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "stringData": dict(values)}
 
 
 def built(cluster: Cluster, namespace: str, name: str, source: dict[str, Any]) -> dict[str, Any]:
@@ -102,7 +95,7 @@ def test_a_bucket_is_read_with_its_secret(
         cluster.apply(manifests.index(shared_namespace, "papers", "embedder", {"docs": source}))
         cluster.wait_reason(KIND, shared_namespace, "papers", "ReferenceNotFound", timeout=60)
         place = {"endpoint": server.address, "allow_http": "true"}
-        cluster.apply(secret(shared_namespace, "papers", keys | place))
+        cluster.apply(manifests.secret(shared_namespace, "papers", keys | place))
         status = cluster.wait_ready(KIND, shared_namespace, "papers", timeout=120)["status"]
         assert asking.find(sdk, f"{shared_namespace}.papers", "zebra")[0] == "docs/zebra.md"
         (folder / "zebra.md").write_text(ORANGE)
@@ -121,7 +114,7 @@ def test_rows_of_a_database_are_documents(
         database.execute("CREATE TABLE pages (id TEXT, text TEXT, updated INTEGER)")
         database.executemany("INSERT INTO pages VALUES (?, ?, 1)", [("zebra", ZEBRA), ("walrus", WALRUS)])
         database.commit()
-        cluster.apply(secret(shared_namespace, "pages-db", {"url": f"sqlite:///{file}"}))
+        cluster.apply(manifests.secret(shared_namespace, "pages-db", {"url": f"sqlite:///{file}"}))
         source = {
             "sql": {
                 "secretRef": {"name": "pages-db"},

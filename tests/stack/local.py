@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 
 from lateen_cli import processes
-from lateen_cli.credentials import Secrets
+from lateen_cli.credentials import Pki, Secrets
 from lateen_cli.ports import Ports
 from lateen_cli.state import StateDir
 from stack import sources, tiny
@@ -56,6 +56,8 @@ class LocalStack:
             "AWS_ENDPOINT_URL": f"http://127.0.0.1:{sources.free_port()}",
             "AWS_ALLOW_HTTP": "true",
             "AWS_REGION": "us-east-1",
+            # By which a test's Git server on loopback is verified.
+            "GIT_SSL_CAINFO": str(self.git_pki.authority),
             # Web servers and buckets that a test starts on loopback.
             "LATEEN_SOURCE_HOSTS": '["http://127.0.0.1"]',
         }
@@ -84,6 +86,11 @@ class LocalStack:
         ):
             if not (models / name).exists():
                 make(models / name, seed)
+
+    @property
+    def git_pki(self) -> Pki:
+        """Certificates of the Git server that index builds trust; made by the test that starts it."""
+        return Pki(self.state.root / "git-pki")
 
     def volume(self, claim: str) -> Path:
         """The folder of a claim, made if need be."""

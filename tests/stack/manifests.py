@@ -67,6 +67,12 @@ def config_map(namespace: str, name: str, data: Mapping[str, str]) -> Manifest:
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": dict(data)}
 
 
+def secret(namespace: str, name: str, values: Mapping[str, str]) -> Manifest:
+    """A Secret."""
+    meta = {"name": name, "namespace": namespace}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "stringData": dict(values)}
+
+
 def namespace_manifest(name: str) -> Manifest:
     """A Namespace."""
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}

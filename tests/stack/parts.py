@@ -130,6 +130,39 @@ class Weaviate:
         found: list[dict[str, Any]] = self._get(f"/v1/objects?class={collection}&limit=1000")["objects"]
         return found
 
+    def passages(self, collection: str) -> list[dict[str, Any]]:
+        """All objects of a collection of less than 1000, with their vectors."""
+        path = f"/v1/objects?class={collection}&limit=1000&include=vector"
+        found: list[dict[str, Any]] = self._get(path)["objects"]
+        assert len(found) < 1000
+        return found
+
+    def find(self, collection: str, search: str, limit: int = 10) -> list[tuple[str, float]]:
+        """Ids and distances of what a search finds (GraphQL's `nearVector: {...}` or `bm25: {...}`), best first."""
+        query = f"{{Get {{{collection}({search}, limit: {limit}) {{_additional {{id distance}}}}}}}}"
+        found = self._ask(query)["Get"][collection]
+        return [(each["_additional"]["id"], each["_additional"]["distance"] or 0.0) for each in found]
+
+    def count(self, collection: str) -> int:
+        """How many objects the store itself counts."""
+        found = self._ask(f"{{Aggregate {{{collection} {{meta {{count}}}}}}}}")["Aggregate"][collection]
+        return int(found[0]["meta"]["count"])
+
+    def ready(self) -> bool:
+        """Whether it serves."""
+        try:
+            return self.http.get("/v1/.well-known/ready").is_success
+        except httpx.TransportError:
+            return False
+
+    def _ask(self, query: str) -> dict[str, Any]:
+        reply = self.http.post("/v1/graphql", json={"query": query})
+        reply.raise_for_status()
+        body = reply.json()
+        assert not body.get("errors"), body["errors"]
+        found: dict[str, Any] = body["data"]
+        return found
+
     def report(self, collection: str) -> dict[str, Any]:
         """What the last synchronization of a collection reported; an empty dict when there was none."""
         bodies = [

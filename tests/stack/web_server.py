@@ -2,21 +2,38 @@
 """A web server on loopback whose pages have entity tags. Started by tests."""
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from stack import http_server
 
+_BLOCK = b"x" * (1 << 16)
+
+
+@dataclass(frozen=True)
+class Moved:
+    """An answer: the page is at another path."""
+
+    to: str
+
+
+@dataclass(frozen=True)
+class Huge:
+    """An answer: as many bytes as the client takes of a gibibyte."""
+
+    told: bool
+    """Whether the length is said beforehand."""
+
 
 @dataclass
 class WebServer:
     """One that runs; `pages` may change."""
 
-    pages: dict[str, str]
-    """Text by path; `.md` is Markdown, everything else HTML."""
+    pages: dict[str, str | Moved | Huge]
+    """What is answered by path, mostly text; `.md` is Markdown, everything else HTML."""
 
     sent: list[str] = field(default_factory=list)
     """Paths of pages that were sent whole."""
@@ -30,7 +47,7 @@ class WebServer:
 
 
 @contextmanager
-def serving(pages: dict[str, str]) -> Iterator[WebServer]:
+def serving(pages: Mapping[str, str | Moved | Huge]) -> Iterator[WebServer]:
     """The server while the block lasts."""
     made = WebServer(dict(pages))
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(made))
@@ -43,12 +60,27 @@ def _handler(site: WebServer) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             text = site.pages.get(self.path)
+            if isinstance(text, Moved | Huge):
+                self._special(text)
+                return
             tag = f'"{hashlib.sha256((text or "").encode()).hexdigest()[:16]}"'
             if text is None or self.headers.get("if-none-match") == tag:
                 self._reply(404 if text is None else 304, b"", tag)
             else:
                 site.sent.append(self.path)
                 self._reply(200, text.encode(), tag)
+
+        def _special(self, answer: Moved | Huge) -> None:
+            self.send_response(302 if isinstance(answer, Moved) else 200)
+            if isinstance(answer, Moved):
+                self.send_header("Location", answer.to)
+            elif answer.told:
+                self.send_header("Content-Length", str(1 << 30))
+            self.end_headers()
+            if isinstance(answer, Huge):
+                with suppress(ConnectionError):  # the client has seen enough
+                    for _ in range((1 << 30) // len(_BLOCK)):
+                        self.wfile.write(_BLOCK)
 
         def _reply(self, status: int, body: bytes, tag: str) -> None:
             self.send_response(status)

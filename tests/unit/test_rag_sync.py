@@ -116,7 +116,9 @@ async def test_bad_documents_fail_alone_and_lose_what_they_had(world: World) -> 
 
 
 async def test_a_source_that_cannot_be_read_keeps_its_documents(world: World) -> None:
-    """A missing volume fails alone; what is indexed of it stays, and goes when the volume is back without it."""
+    """A volume that is missing, or empty as before it is mounted, fails alone; what is indexed of it stays, and goes when
+    other files are there without it.
+    """
     folder = world.settings.volumes / "docs"
     folder.mkdir(parents=True)
     (folder / "kept.txt").write_text("kept")
@@ -128,7 +130,10 @@ async def test_a_source_that_cannot_be_read_keeps_its_documents(world: World) ->
     assert [(failure.document, failure.reason) for failure in report.failures] == [("v", "SourceNotFound")]
     folder.mkdir()
     report = await world.sync(volume, inline({"a.txt": "b"}))
-    assert (list(world.store.texts()), report.removed, report.failed) == (["s/a.txt"], 1, 0)
+    assert (list(world.store.texts()), report.removed, report.failed) == (["s/a.txt", "v/kept.txt"], 0, 1)
+    (folder / "other.txt").write_text("other")
+    report = await world.sync(volume, inline({"a.txt": "b"}))
+    assert (list(world.store.texts()), report.removed, report.failed) == (["s/a.txt", "v/other.txt"], 1, 0)
 
 
 async def test_a_source_taken_out_of_the_index_loses_its_documents(world: World) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The operator: the one part whose end is repaired here, because it keeps no state of its own."""
+"""The operator: its end is repaired here, because it keeps no state of its own."""
 
 import sys
 

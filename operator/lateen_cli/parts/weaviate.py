@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Weaviate: one node with API-key authentication and without telemetry, modules or profiling.
 
+Its end is repaired: what it has answered for is on disk, and everybody who talks to it tries again.
+
 Its HTTP address and Raft follow the addresses given here. Its gRPC port and its cluster port listen on every
 interface whatever is set (1.38): the first asks for the API key, the second for the generated cluster password.
 """
@@ -9,6 +11,10 @@ from lateen_cli.parts.part import Part, Site
 from lateen_cli.probes import Probe
 
 USER = "lateen"
+
+RESTARTS = 5
+STEADY = 10.0
+"""Seconds after which a start has surely read what is on disk: where that is broken, it ends earlier each time."""
 
 
 def describe(site: Site) -> Part:
@@ -52,6 +58,5 @@ def describe(site: Site) -> Part:
         RAFT_INTERNAL_RPC_PORT=str(ports.weaviate_raft_rpc),
     )
     probe = Probe(ports.weaviate, "/v1/.well-known/ready")
-    return Part(
-        "weaviate", command, environment, probe, {"http": ports.weaviate, "grpc": ports.weaviate_grpc}
-    )
+    shown = {"http": ports.weaviate, "grpc": ports.weaviate_grpc}
+    return Part("weaviate", command, environment, probe, shown, restarts=RESTARTS, steady=STEADY)

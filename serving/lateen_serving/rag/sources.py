@@ -173,6 +173,7 @@ def _pvc(name: str, source: PvcSource, around: Surroundings) -> Loaded:
         )
         raise SourceFailure("SourceNotFound", f"{where} is not mounted on the Ray nodes")
     found = files.listing(root, Selection(source.include, source.exclude).takes, boundary=claim)
+    _expect_any(found)
     return _files(name, "/".join(filter(None, (f"pvc://{source.claim_name}", source.path.strip("/")))), found)
 
 
@@ -182,6 +183,7 @@ async def _git(source: Source, repository: GitSource, around: Surroundings, curs
     tree = await git.checkout(repository, around.scratch / source.name, access, around.largest, known)
     if tree.listing is None:
         return Loaded(commit=tree.commit, unchanged=True)
+    _expect_any(tree.listing)
     loaded = _files(source.name, "", tree.listing)
     documents = [_blob(item, repository, tree.blobs, cursor) for item in loaded.documents]
     state = {"commit": tree.commit}
@@ -203,6 +205,13 @@ def _files(name: str, prefix: str, found: files.Listing) -> Loaded:
         for path, message in found.refused.items()
     ]
     return Loaded(documents, failures)
+
+
+def _expect_any(found: files.Listing) -> None:
+    """A volume that is not mounted, a wrong folder and a wrong pattern must not empty an index: raises SourceFailure."""
+    if not found.files and not found.refused:
+        message = "there is no file that path, include and exclude take; to remove what is indexed, remove the source"
+        raise SourceFailure("SourceNotFound", message)
 
 
 def _document(source: str, path: str, uri: str, size: int, read: Callable[[], Awaitable[bytes]]) -> Document:

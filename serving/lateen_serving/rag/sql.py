@@ -111,7 +111,10 @@ class _Reading:
             )
         key = self._key(identity)
         if key in self.versions:
-            raise SourceFailure("SourceRefused", f"two rows have one {self.source.id_column}")
+            raise SourceFailure(
+                "SourceRefused",
+                f"two rows have one {self.source.id_column}; select a column that tells them apart",
+            )
         version = "" if updated is None else f"{self.database.identity} {_text(updated)}"
         self.versions[key] = version, _moment(updated)
         if len(self.versions) > self.source.max_rows:

@@ -142,7 +142,9 @@ class Pages:
             async for chunk in reply.aiter_raw():
                 body += chunk
                 if len(body) > limit:
-                    raise TooLong(f"more than {limit} bytes")
+                    raise TooLong(
+                        f"more than {limit} bytes, which is what spec.parsing.maxDocumentBytes allows"
+                    )
             kind = headers.get("content-type", "").partition(";")[0].strip().lower()
             known = Known(headers.get("etag", "")[:_MAX_TAG], headers.get("last-modified", "")[:_MAX_TAG])
             return Reply(final, known, kind, bytes(body))
