@@ -22,15 +22,16 @@ from lateen_operator.seams import (
     Key,
     Kind,
     Node,
+    PushState,
     Resource,
     ServeApplication,
     StoredRevision,
-    StoreState,
     Unavailable,
 )
 from lateen_operator.settings import OperatorSettings
 from lateen_operator.status import timestamp
 from unit.operator_fake_ray import FakeServe
+from unit.operator_fake_store import FakeStore
 
 QUIET_ROUNDS = 7
 """Rounds of one second without a write after which nothing is on its way: longer than any drain."""
@@ -70,6 +71,8 @@ class FakeWorld:
     collections: set[str] = field(default_factory=set)
     reports: dict[str, BuildReport] = field(default_factory=dict)
     aliases: dict[str, str] = field(default_factory=dict)
+    pushed: dict[str, PushState] = field(default_factory=dict)
+    """By collection, what clients have pushed."""
     notes_refused: bool = False
     """Whether the API server refuses to annotate ControllerRevisions."""
     events: list[tuple[str, str]] = field(default_factory=list)
@@ -294,32 +297,6 @@ class FakeCluster:
     async def delete_revision(self, namespace: str, name: str) -> None:
         self.world.stored = [item for item in self.world.stored if item.name != name]
         self.world.wrote(f"no revision {name}")
-
-
-class FakeStore:
-    """Weaviate of a FakeWorld."""
-
-    def __init__(self, world: FakeWorld) -> None:
-        self.world = world
-
-    async def observe(self) -> StoreState:
-        return StoreState(frozenset(self.world.collections), dict(self.world.aliases))
-
-    async def report(self, collection: str) -> BuildReport | None:
-        return self.world.reports.get(collection)
-
-    async def point_alias(self, alias: str, collection: str) -> None:
-        self.world.aliases[alias] = collection
-        self.world.wrote(f"alias {collection}")
-
-    async def delete_alias(self, alias: str) -> None:
-        self.world.aliases.pop(alias, None)
-        self.world.wrote(f"no alias {alias}")
-
-    async def delete_collection(self, collection: str) -> None:
-        self.world.collections.discard(collection)
-        self.world.reports.pop(collection, None)
-        self.world.wrote(f"no collection {collection}")
 
 
 class FakeOperator:

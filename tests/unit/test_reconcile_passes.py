@@ -9,7 +9,8 @@ from lateen_operator.reconcile.convergence import Convergence
 from lateen_operator.revisions import Revisions
 from lateen_operator.seams import StoreState
 from unit.operator_fake_ray import FakeServe
-from unit.operator_fakes import FakeCluster, FakeStore, FakeWorld
+from unit.operator_fake_store import FakeStore
+from unit.operator_fakes import FakeCluster, FakeWorld
 
 
 class SlowStore(FakeStore):

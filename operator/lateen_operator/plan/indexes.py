@@ -18,10 +18,10 @@ from lateen_api.conditions import ConditionType, Reason
 from lateen_api.index_build import BuildReport, BuildRequest, SourceFailureReason, SourceReport
 from lateen_api.model_deployment import ModelDeploymentSpec
 from lateen_api.rag_index import RAGIndexSpec
-from lateen_operator.plan import schedules
+from lateen_operator.plan import pushes, schedules
 from lateen_operator.plan.problems import describe
 from lateen_operator.plan.world import World
-from lateen_operator.seams import Key, Kind, Resource
+from lateen_operator.seams import Key, Kind, PushState, Resource
 from lateen_operator.status import Report, Verdict, timestamp, unix
 
 SOURCE_FAILURES = frozenset(get_args(SourceFailureReason))
@@ -168,6 +168,7 @@ def _entry(resource: Resource, spec: RAGIndexSpec, embedder: catalog.Model, coll
         embedder_application=embedder.application,
         retrieval=spec.retrieval,
         reranker=_reranker(resource, spec),
+        pushed=pushes.entry(resource, spec),
         created=resource.created,
     )
 
@@ -191,7 +192,8 @@ def _with_retrieval(
 ) -> catalog.Index | None:
     if entry is None:
         return None
-    return entry.model_copy(update={"retrieval": spec.retrieval, "reranker": _reranker(resource, spec)})
+    told = {"retrieval": spec.retrieval, "pushed": pushes.entry(resource, spec)}
+    return entry.model_copy(update=told | {"reranker": _reranker(resource, spec)})
 
 
 def due(resource: Resource, spec: RAGIndexSpec, now: float) -> float:
@@ -203,9 +205,13 @@ def due(resource: Resource, spec: RAGIndexSpec, now: float) -> float:
 
 
 def fingerprint(
-    resource: Resource, spec: RAGIndexSpec, config_maps: Mapping[str, Mapping[str, bytes]], now: float
+    resource: Resource,
+    spec: RAGIndexSpec,
+    config_maps: Mapping[str, Mapping[str, bytes]],
+    now: float,
+    pushed: PushState | None = None,
 ) -> str:
-    """Identifies what is to be indexed now: sources, the content of ConfigMaps, the schedule's tick, the annotation."""
+    """Identifies what is to be indexed now: sources, ConfigMaps' content, what was pushed, the tick, the annotation."""
     content = {
         "sources": spec.dump()["sources"],
         "sync": spec.dump()["sync"],
@@ -216,6 +222,8 @@ def fingerprint(
         "tick": int(due(resource, spec, now)),
         "asked": resource.annotations.get(names.SYNC_ANNOTATION, ""),
     }
+    if pushed is not None:
+        content["pushed"] = pushed.state
     return names.revision(content)
 
 
@@ -236,6 +244,7 @@ def request(resource: Resource, made: IndexPlan, wanted: str) -> BuildRequest:
         pipeline=made.spec.pipeline,
         chunking=made.spec.chunking,
         store=made.spec.store,
+        pushed=pushes.collection(resource, made.spec),
         embedder_application=made.embedder.application,
         embedder=made.embedder.id,
         embedder_revision=made.embedder.revision,
@@ -271,6 +280,8 @@ class BuildState:
     fingerprint: str = ""
     """What is to be indexed now."""
     again: float | None = None
+    unindexed: float | None = None
+    """Unix time of the oldest pushed change that queries don't see; None: there is none."""
 
 
 def report(resource: Resource, made: IndexPlan, builds: BuildState, world: World) -> Report:
@@ -341,7 +352,9 @@ def _fields(resource: Resource, made: IndexPlan, builds: BuildState, world: Worl
     if builds.building and made.spec and made.embedder:
         fields["building"] = made.spec.revision(made.embedder.revision)
     return fields | (
-        _counts(live, due(resource, made.spec, unix(live.finished_at))) if live and made.spec else {}
+        _counts(live, due(resource, made.spec, unix(live.finished_at)), builds.unindexed)
+        if live and made.spec
+        else {}
     )
 
 
@@ -351,7 +364,7 @@ def _next_sync(spec: RAGIndexSpec | None, now: float) -> str | None:
     return timestamp(schedules.tick(spec.schedule, now, following=True))
 
 
-def _counts(live: BuildReport, tick: float) -> dict[str, Any]:
+def _counts(live: BuildReport, tick: float, unindexed: float | None) -> dict[str, Any]:
     started = unix(live.started_at)
     since = tick if started - tick < 3600 else started
     return {
@@ -361,9 +374,7 @@ def _counts(live: BuildReport, tick: float) -> dict[str, Any]:
         "failed": live.failed,
         "failures": [failure.dump() for failure in live.failures] or None,
         "sources": [_source(source, live) for source in live.sources] or None,
-        "oldestUnindexedChange": min(
-            filter(None, (item.pending_since for item in live.sources)), default=None
-        ),
+        "oldestUnindexedChange": pushes.oldest(live, unindexed),
         "pipeline": live.pipeline.dump(),
         "fingerprint": live.fingerprint,
         "lastSyncTime": live.finished_at,

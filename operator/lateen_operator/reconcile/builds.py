@@ -7,15 +7,15 @@ finds it again and does not submit a second.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lateen_api.conditions import Reason
 from lateen_api.index_build import BUILD_ENTRYPOINT, CONFIGMAP_FOLDER, REQUEST_FILE, BuildReport
-from lateen_operator.plan import indexes, problems
+from lateen_operator.plan import indexes, problems, pushes
 from lateen_operator.plan.indexes import BuildState, IndexPlan
 from lateen_operator.plan.world import World
-from lateen_operator.seams import Cluster, Event, Job, JobStatus, Resource, Serve, Store
-from lateen_operator.status import Verdict, unready_seconds
+from lateen_operator.seams import Cluster, Event, Job, JobStatus, PushState, Resource, Serve, Store
+from lateen_operator.status import Verdict, unix, unready_seconds
 
 ACTIVE = (JobStatus.PENDING, JobStatus.RUNNING)
 ConfigMaps = Mapping[str, Mapping[str, bytes]]
@@ -42,7 +42,16 @@ class Builds:
             return BuildState(
                 live=live, failure=Verdict("False", Reason.REFERENCE_NOT_FOUND, str(error)), again=5.0
             )
-        wanted = indexes.fingerprint(resource, made.spec, config_maps, world.now)
+        pushed = await self._pushed(resource, made, live)
+        wanted = indexes.fingerprint(resource, made.spec, config_maps, world.now, pushed)
+        state = await self._step(_Work(resource, made, config_maps, wanted, live), world)
+        if pushed is None:
+            return state
+        again = min(state.again or pushes.LOOK_SECONDS, pushes.LOOK_SECONDS)
+        return replace(state, again=again, unindexed=pushes.unindexed(state.live, pushed))
+
+    async def _step(self, work: "_Work", world: World) -> BuildState:
+        resource, made, wanted, live = work.resource, work.made, work.wanted, work.live
         built = await self._built(made, world)
         if built is not None:
             moved = await self._go_live(resource, made, built, world)
@@ -53,9 +62,7 @@ class Builds:
         if not _is_due(resource, built, wanted, world):
             await self._tidy(jobs)
             return BuildState(live, built, failure=held, fingerprint=wanted, again=5.0 if held else None)
-        return await self._build(
-            _Work(resource, made, config_maps, wanted, live, built, held), jobs, world.now
-        )
+        return await self._build(replace(work, built=built, held=held), jobs, world.now)
 
     async def abandon(self, resource: Resource) -> bool:
         """Stop and forget all builds of an index; True while one is still at work."""
@@ -66,6 +73,13 @@ class Builds:
         if not active:
             await self._tidy(jobs)
         return bool(active)
+
+    async def _pushed(
+        self, resource: Resource, made: IndexPlan, live: BuildReport | None
+    ) -> PushState | None:
+        """What clients have pushed; None where the spec has no source for it."""
+        where = pushes.collection(resource, made.spec) if made.spec else None
+        return await self._store.pushed(where, unix(live.started_at) if live else 0.0) if where else None
 
     async def _config_maps(self, resource: Resource, made: IndexPlan) -> dict[str, Mapping[str, bytes]]:
         found: dict[str, Mapping[str, bytes]] = {}
@@ -150,8 +164,8 @@ class _Work:
     config_maps: ConfigMaps
     wanted: str
     live: BuildReport | None
-    built: BuildReport | None
-    held: Verdict | None
+    built: BuildReport | None = None
+    held: Verdict | None = None
 
     @property
     def revision_stem(self) -> str:
