@@ -72,7 +72,7 @@ class ResponseObject:
         if is_done and "file_search_call.results" in self._request.include:
             results = [
                 {
-                    "file_id": passage.document_id,
+                    "file_id": passage.file_id,
                     "filename": passage.filename,
                     "score": passage.score,
                     "text": passage.text,

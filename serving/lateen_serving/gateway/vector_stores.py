@@ -35,7 +35,7 @@ async def search(
 
 def _result(passage: Passage) -> dict[str, Any]:
     return {
-        "file_id": passage.document_id,
+        "file_id": passage.file_id,
         "filename": passage.filename,
         "score": passage.score,
         "attributes": retrieve.attributes(passage),
