@@ -71,6 +71,18 @@ async def test_the_status_says_since_when_a_push_is_not_indexed() -> None:
     assert ready(world, INDEX) == ("True", "Ready")
 
 
+async def test_a_suspended_index_says_what_it_lacks() -> None:
+    """Pushes are taken all the same; nothing is built."""
+    world, operator, collection = await taking()
+    before, pushed_at = jobs(world), world.now - 3
+    world.put(Kind.RAG_INDEX, "handbook", index(sources=[PUSH], suspend=True))
+    world.pushed[collection] = PushState("1-abc", pushed_at)
+    await operator.settle()
+    assert world.resources[INDEX].status["oldestUnindexedChange"] == timestamp(pushed_at)
+    assert jobs(world) == before
+    assert catalog(world).indexes[0].pushed is not None
+
+
 async def test_an_index_looks_for_pushes_by_itself() -> None:
     """Within seconds, without an event or a resync; others don't."""
     world, operator, _ = await taking()

@@ -34,6 +34,21 @@ class Builds:
     async def advance(self, resource: Resource, made: IndexPlan, world: World) -> BuildState:
         """Take the next step for one index: submit a job, wait for one, or move the alias."""
         live = await self._store.report(made.entry.collection) if made.entry else None
+        pushed = await self._pushed(resource, made, live)
+        state = await self._advanced(resource, made, world, live, pushed)
+        if pushed is None:
+            return state
+        again = min(state.again or pushes.LOOK_SECONDS, pushes.LOOK_SECONDS)
+        return replace(state, again=again, unindexed=pushes.unindexed(state.live, pushed))
+
+    async def _advanced(
+        self,
+        resource: Resource,
+        made: IndexPlan,
+        world: World,
+        live: BuildReport | None,
+        pushed: PushState | None,
+    ) -> BuildState:
         if made.problem is not None or made.collection is None or made.spec is None:
             return BuildState(live=live)
         try:
@@ -42,13 +57,8 @@ class Builds:
             return BuildState(
                 live=live, failure=Verdict("False", Reason.REFERENCE_NOT_FOUND, str(error)), again=5.0
             )
-        pushed = await self._pushed(resource, made, live)
         wanted = indexes.fingerprint(resource, made.spec, config_maps, world.now, pushed)
-        state = await self._step(_Work(resource, made, config_maps, wanted, live), world)
-        if pushed is None:
-            return state
-        again = min(state.again or pushes.LOOK_SECONDS, pushes.LOOK_SECONDS)
-        return replace(state, again=again, unindexed=pushes.unindexed(state.live, pushed))
+        return await self._step(_Work(resource, made, config_maps, wanted, live), world)
 
     async def _step(self, work: "_Work", world: World) -> BuildState:
         resource, made, wanted, live = work.resource, work.made, work.wanted, work.live
