@@ -121,6 +121,22 @@ class Prompt(SpecType):
     """Live first. A caller's `prompt.version` selects the first whose `spec.version` equals it."""
 
 
+class Pushed(SpecType):
+    """Where the documents go that clients send to an index; its spec has a source `push`."""
+
+    source: str
+    """Name of that source."""
+
+    collection: str
+    """Weaviate collection that says which files were sent; a build makes it."""
+
+    max_document_bytes: int
+    """Largest file that becomes a document."""
+
+    keeps: bool = False
+    """Whether documents stay once they are in the index: `sync.deletePolicy` is `Keep`."""
+
+
 class Index(SpecType):
     """A RAGIndex whose alias points at a complete collection."""
 
@@ -151,6 +167,9 @@ class Index(SpecType):
 
     reranker: str | None = None
     """Id of the model that `retrieval.rerank` names; None without it."""
+
+    pushed: Pushed | None = None
+    """What to do with documents that clients send; None: the index takes none."""
 
     created: int
     """Unix time, seconds, of the resource's creation."""

@@ -84,6 +84,9 @@ class BuildRequest(SpecType):
     asked: str = ""
     """Value of the annotation `lateen.dev/sync`."""
 
+    pushed: str | None = None
+    """Weaviate collection that says what clients have sent, created when missing; None without a source `push`."""
+
     embedder_application: str
     """Ray Serve application that embeds."""
 

@@ -99,6 +99,15 @@ def ledger_collection(collection: str) -> str:
     return f"{collection}_ledger"
 
 
+FILES_COLLECTION = "Lateen_Files"
+"""The Weaviate collection of the files that clients have uploaded, with all their bytes."""
+
+
+def pushed_collection(namespace: str, name: str, uid: str) -> str:
+    """The Weaviate collection that says which of these files clients have put into one RAGIndex."""
+    return f"{index_prefix(namespace, name, uid)}_pushed"
+
+
 def key_digest(key: str) -> str:
     """SHA-256 of a client key in hex.
 

@@ -219,13 +219,21 @@ class Sync(SpecType):
 
     delete_policy: Literal["Delete", "Keep"] = "Delete"
     """`Delete`: a document that its source no longer has leaves the index with the next synchronization. `Keep`: it
-    stays until its source is taken out of the spec. A source that can't be read loses nothing with either."""
+    stays until its source is taken out of the spec, and clients can't delete what they have pushed. A source that can't
+    be read loses nothing with either."""
+
+
+_ONE_PUSH = rule(
+    "self.filter(source, has(source.push)).size() <= 1", "an index has at most one source of the type push"
+)
 
 
 class RAGIndexSpec(SpecType):
     """A collection of documents, kept fresh and searchable."""
 
-    sources: Annotated[list[Source], Field(min_length=1, max_length=32, json_schema_extra=named_items())]
+    sources: Annotated[
+        list[Source], Field(min_length=1, max_length=32, json_schema_extra=named_items() | rules(_ONE_PUSH))
+    ]
     """Where documents come from."""
 
     parsing: Parsing = Parsing()

@@ -257,7 +257,9 @@ class SqlSource(SpecType):
 
 
 class PushSource(SpecType):
-    """Documents that clients send through `/v1/vector_stores`. A synchronization never removes them."""
+    """Documents that clients send: files of `/v1/files` that `POST /v1/vector_stores/{id}/files` puts into the index. They
+    are kept in Weaviate, so that a new revision of the index has them too, until clients delete them.
+    """
 
 
 class Source(SpecType):
@@ -299,7 +301,7 @@ class Source(SpecType):
     """Rows of a database."""
 
     push: PushSource | None = None
-    """Documents that clients send."""
+    """Documents that clients send. An index has at most one such source."""
 
     @property
     def secret(self) -> str | None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal, Protocol
 
+from lateen_api import pushing
 from lateen_api.gateway_report import Facts, Traffic
 from lateen_api.index_build import BuildReport
 
@@ -325,6 +326,16 @@ class StoreState:
     """Why nothing of this is known: Weaviate does not answer. Empty: it does."""
 
 
+@dataclass(frozen=True)
+class PushState:
+    """What clients have pushed into an index."""
+
+    state: str = pushing.NOTHING
+    """Changes whenever a document does."""
+    oldest: float | None = None
+    """Unix time of the first change after the time that was asked about; None: there was none."""
+
+
 class Store(Protocol):
     """Weaviate, as far as the operator needs it."""
 
@@ -334,6 +345,10 @@ class Store(Protocol):
 
     async def report(self, collection: str) -> BuildReport | None:
         """The last build report of a collection's ledger; None when there is none yet."""
+        ...
+
+    async def pushed(self, collection: str, since: float) -> PushState:
+        """What a collection of pushed documents holds; nothing when it is not there yet."""
         ...
 
     async def point_alias(self, alias: str, collection: str) -> None:

@@ -14,15 +14,17 @@ import httpx
 import structlog
 import weaviate
 from pydantic import ValidationError
+from weaviate.classes.aggregate import Metrics
 from weaviate.classes.init import AdditionalConfig, Auth, Timeout
+from weaviate.classes.query import Filter
 from weaviate.config import GrpcConfig
 from weaviate.connect import ConnectionParams
 from weaviate.exceptions import WeaviateBaseError
 from weaviate.util import generate_uuid5
 
-from lateen_api import names
+from lateen_api import names, pushing
 from lateen_api.index_build import BuildReport
-from lateen_operator.seams import StoreState, StoreUnavailable
+from lateen_operator.seams import PushState, StoreState, StoreUnavailable
 from lateen_operator.settings import OperatorSettings
 
 PREFIX = "Lateen_"
@@ -102,6 +104,26 @@ class WeaviateStore:
             # Written by another version of the build: as good as none, so that a build writes it anew.
             log.warning("unreadable build report", collection=collection, errors=error.error_count())
             return None
+
+    async def pushed(self, collection: str, since: float) -> PushState:
+        """What a collection of pushed documents holds; nothing when it is not there yet."""
+        present = Filter.by_property(pushing.GONE).equal(0)
+        later = Filter.by_property(pushing.CHANGED).greater_than(int(since * 1000))
+        nonces = Metrics(pushing.NONCE).integer(sum_=True)
+        first = Metrics(pushing.CHANGED).integer(minimum=True)
+
+        async def look(client: weaviate.WeaviateAsyncClient) -> PushState:
+            if not await client.collections.exists(collection):
+                return PushState()
+            rows = client.collections.use(collection).aggregate
+            now: Any = await rows.over_all(filters=present, total_count=True, return_metrics=nonces)
+            state = pushing.state(int(now.total_count), now.properties[pushing.NONCE].sum_)
+            changes: Any = await rows.over_all(filters=later, total_count=True, return_metrics=first)
+            if not changes.total_count:
+                return PushState(state)
+            return PushState(state, float(changes.properties[pushing.CHANGED].minimum) / 1000)
+
+        return await self._do(f"look into {collection}", look)
 
     async def point_alias(self, alias: str, collection: str) -> None:
         """Create the alias or move it, atomically."""

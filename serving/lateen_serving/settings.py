@@ -40,6 +40,18 @@ class ServingSettings(BaseSettings):
     ray_auth_token: SecretStr = Field(default=SecretStr(""), validation_alias="RAY_AUTH_TOKEN")
     """Ray's own token, from the variable that Ray reads; it also opens the gateway's report. Empty: none."""
 
+    file_bytes: int = Field(default=64 * 2**20, gt=0, le=2**30)
+    """Bytes of the largest file that clients may upload."""
+
+    files: int = Field(default=50_000, gt=0)
+    """Most uploaded files."""
+
+    files_bytes: int = Field(default=16 * 2**30, gt=0)
+    """Most bytes of all uploaded files together. They are kept in Weaviate, four thirds as large."""
+
+    files_replicas: int = Field(default=1, ge=1, le=16)
+    """Copies of uploaded files that Weaviate keeps, each on another node; for the first upload of all."""
+
     model_cache: Path = Path.home() / ".cache" / "lateen" / "models"
     """Where downloaded and converted weights are kept: of this node, or on a volume that several nodes share. It belongs
     to one Unix user: all processes that use it run as that user."""

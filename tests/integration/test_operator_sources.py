@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sources of documents on real parts: a web site, a bucket, a database, and what clients push; synced by `lateen sync`."""
+"""Sources of documents on real parts: a web site, a bucket, a database; synced by `lateen sync`."""
 
 import secrets
 import sqlite3
@@ -131,15 +131,6 @@ def test_rows_of_a_database_are_documents(
         after = synced(stack, shared_namespace, "rows")
     assert (after["documents"], after["changed"], after["removed"], after["cursor"]) == (1, 1, 1, "2")
     assert "orange" in asking.texts(sdk, f"{shared_namespace}.rows", "zebra")
-
-
-def test_an_index_may_wait_for_what_clients_push(
-    cluster: Cluster, shared_namespace: str, embedder: str, stack: LocalStack
-) -> None:
-    """It is Ready without a document, and a synchronization finds nothing to remove."""
-    status = built(cluster, shared_namespace, "pushed", {"push": {}})
-    assert status["documents"] == 0
-    assert synced(stack, shared_namespace, "pushed")["removed"] == 0
 
 
 def test_a_source_that_fails_leaves_the_others(

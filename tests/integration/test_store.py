@@ -17,7 +17,7 @@ from lateen_api.catalog import Index
 from lateen_api.index_build import BuildReport, DocumentFailure
 from lateen_serving import errors
 from lateen_serving.rag.attributes import Comparison, Compound, Filter, Operator, Value
-from lateen_serving.rag.listing import IndexedDocument
+from lateen_serving.rag.listing import IndexedDocument, Wanted
 from lateen_serving.rag.passages import Search
 from lateen_serving.rag.protocol import BuildFailure, Chunk, Entry, Stamp
 from lateen_serving.rag.retrieve import Retriever
@@ -351,7 +351,7 @@ async def test_documents_are_listed_from_the_ledger(
         has_more = True
         while has_more:
             after = seen[-1].id if seen else None
-            page = await retriever.documents(index, after, 3, descending=descending)
+            page = await retriever.documents(index, Wanted(3, after, descending=descending))
             seen += page.documents
             has_more = page.has_more
         assert [one.id for one in seen] == sorted([*ids, "s/aa", "s/pending"], reverse=descending)

@@ -248,6 +248,10 @@ REFUSED = [
     index("spec.sources in body should have at least 1 items", sources=[]),
     index("spec.sources: Too many", sources=[{"name": f"s{i}", "inline": TEXT} for i in range(33)]),
     index("spec.sources: duplicate entries", sources=[{"name": "a", "inline": TEXT}] * 2),
+    index(
+        "an index has at most one source of the type push",
+        sources=[{"name": "a", "push": {}}, {"name": "b", "push": {}}],
+    ),
     index("spec.embedding: Required value", embedding=MISSING),
     index("must be the name of a resource: at most 40 lower-case", embedding__modelRef__name="Mini.LM"),
     source("a source has exactly one of inline, configMap, pvc, git, http"),

@@ -35,10 +35,12 @@ from lateen_serving.gateway.replicas import Replicas
 from lateen_serving.gateway.state import GatewayState
 from lateen_serving.rag.passages import Passage
 from unit.gateway_search import FakeSearch
+from unit.gateway_uploads import FakeUploads
 
 KEY = "unit-test-key-0123456789abcdef"
 TOKEN = SecretStr("unit-test-ray-token-0123456789abcdef")
 DIMENSION = 4
+LARGEST_FILE = 4096
 
 
 def events(*texts: str, prompt_tokens: int = 7, finish_reason: str = "stop") -> list[TokenEvent]:
@@ -94,6 +96,12 @@ def index(
         "retrieval": {"mode": mode, "limit": limit},
         "created": 1_700_000_001,
     }
+
+
+def taking(index_id: str, **changes: Any) -> dict[str, Any]:
+    """An index of a catalog document that takes what clients push."""
+    pushed = {"source": "docs", "collection": f"{index_id}_pushed", "maxDocumentBytes": 1000}
+    return index(index_id) | {"pushed": pushed | changes}
 
 
 def prompt_revision(version: str, **spec: Any) -> dict[str, Any]:
@@ -273,6 +281,7 @@ class World:
         self.state = GatewayState(log)
         self.models = FakeModels()
         self.search = FakeSearch()
+        self.uploads = FakeUploads(self.search)
         self.pauses: list[float] = []
         self.on_pause: Callable[[], None] = lambda: None
         self.cluster = FakeCluster()
@@ -283,12 +292,14 @@ class World:
             self.state,
             self.models,
             self.search,
+            self.uploads,
             Metrics("replica-0"),
             log,
             self._pause,
             replicas,
             report_token=TOKEN,
             roll=lambda: self.roll,
+            largest_file=LARGEST_FILE,
         )
         self.app: Starlette = ingress.create(self.service)
         self.accept()

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from lateen_api.catalog import Index
-from lateen_serving.rag.listing import DocumentPage, IndexedDocument, merged
+from lateen_serving.rag.listing import DocumentPage, IndexedDocument, Told, Wanted, span
 from lateen_serving.rag.passages import Passage, Search
 
 
@@ -49,11 +49,15 @@ class FakeSearch:
         async with self._work(index):
             return self.passages.get(index.id, [])[: wanted.limit]
 
-    async def documents(
-        self, index: Index, after: str | None, limit: int, *, descending: bool = False
-    ) -> DocumentPage:
+    async def documents(self, index: Index, wanted: Wanted) -> DocumentPage:
+        """Of what is held; `wanted.before` as `listing.page` has it."""
         async with self._work(index):
-            return merged(self.held.get(index.id, []), None, after, limit, descending=descending)
+            descending = wanted.descending != (wanted.before is not None)
+            place, told = wanted.before or wanted.after, Told()
+            rows = span(self.held.get(index.id, []), told, place, None, descending=descending)
+            found = [row for row in rows if wanted.status in (None, row.status)]
+            page = found[: wanted.limit]
+            return DocumentPage(page[::-1] if wanted.before else page, len(found) > wanted.limit)
 
     async def document(self, index: Index, document_id: str) -> IndexedDocument | None:
         async with self._work(index):

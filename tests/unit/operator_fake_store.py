@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from lateen_api.index_build import BuildReport, PipelineCounts, QualityReport, Recall
-from lateen_operator.seams import StoreState, StoreUnavailable
+from lateen_operator.seams import PushState, StoreState, StoreUnavailable
 from lateen_operator.status import timestamp
 
 if TYPE_CHECKING:
@@ -26,6 +26,10 @@ class FakeStore:
     async def report(self, collection: str) -> BuildReport | None:
         self._reach()
         return self.world.reports.get(collection)
+
+    async def pushed(self, collection: str, since: float) -> PushState:
+        self._reach()
+        return self.world.pushed.get(collection, PushState())
 
     async def point_alias(self, alias: str, collection: str) -> None:
         self._reach()

@@ -24,6 +24,7 @@ from lateen_operator.seams import (
     Kind,
     ListedRevisions,
     Node,
+    PushState,
     Resource,
     RevisionChange,
     ServeApplication,
@@ -78,6 +79,8 @@ class FakeWorld:
     collections: set[str] = field(default_factory=set)
     reports: dict[str, BuildReport] = field(default_factory=dict)
     aliases: dict[str, str] = field(default_factory=dict)
+    pushed: dict[str, PushState] = field(default_factory=dict)
+    """By collection, what clients have pushed."""
     notes_refused: bool = False
     """Whether the API server refuses to annotate ControllerRevisions."""
     events: list[tuple[str, str]] = field(default_factory=list)

@@ -13,8 +13,9 @@ from starlette.routing import Route
 
 from lateen_serving.errors import DeadlineExceeded, Unavailable
 from lateen_serving.gateway import openapi
+from lateen_serving.rag.file_store import File
 from lateen_serving.rag.listing import IndexedDocument
-from unit.gateway_fakes import KEY, World, events, passage, with_logprobs
+from unit.gateway_fakes import KEY, World, events, index, passage, taking, with_logprobs
 
 CHECKS: list[Any] = [
     not_a_server_error,
@@ -24,6 +25,7 @@ CHECKS: list[Any] = [
     checks.response_schema_conformance,
     checks.negative_data_rejection,
 ]
+FILE = "file-" + "a" * 32
 KNOWN = {
     "ChatRequest": ["chatty", "chatty:support"],
     "CompletionRequest": ["chatty"],
@@ -36,8 +38,10 @@ IDS = {
     "/v1/prompts/{id}/versions": ["plain", "none"],
     "/v1/prompts/{id}/render": ["plain", "none"],
     "/v1/vector_stores/{id}": ["handbook", "none"],
-    "/v1/vector_stores/{id}/files": ["handbook", "none"],
-    "/v1/vector_stores/{id}/files/{file_id}": ["handbook", "none"],
+    "/v1/vector_stores/{id}/files": ["handbook", "inbox", "none"],
+    "/v1/vector_stores/{id}/files/{file_id}": ["handbook", "inbox", "none"],
+    "/v1/files/{id}": [FILE, "none"],
+    "/v1/files/{id}/content": [FILE, "none"],
     "/v1/vector_stores/{id}/search": ["handbook", "notes"],
 }
 OPERATIONS = [
@@ -57,6 +61,9 @@ def world() -> World:
     world.search.passages["handbook"] = [passage("hb/leave.md", "28 days")]
     world.search.held["handbook"] = [IndexedDocument("hb/leave.md", 1_700_000_000, chunks=1, tokens=9)]
     world.models.default = list(with_logprobs(events("Hello", " world"), 1))
+    world.accept(indexes=[index("handbook"), index("notes", mode="Keyword", limit=1), taking("inbox")])
+    world.uploads.files[FILE] = File(FILE, "a.md", "assistants", 4, 1_700_000_000_000)
+    world.uploads.stored[FILE] = [b"text"]
     return world
 
 
@@ -69,6 +76,7 @@ def schema(world: World) -> Any:
     for path, known in IDS.items():
         for operation in document["paths"][path].values():
             operation["parameters"][0]["schema"] = {"enum": known}
+    schemas["AttachRequest"]["properties"]["file_id"] = {"enum": [FILE]}
     loaded = schemathesis.openapi.from_dict(document)
     loaded.app = world.app
     return loaded

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lateen_api.index_build import BuildReport, DocumentFailure
-from lateen_serving.rag import listing
-from lateen_serving.rag.listing import IndexedDocument
+from lateen_serving.rag import ids, listing
+from lateen_serving.rag.listing import IndexedDocument, Told
+from lateen_serving.rag.pushes import Push
 from unit.gateway_fakes import World, index
 
 
@@ -96,26 +97,71 @@ async def test_a_document_is_found_by_its_id(world: World) -> None:
         assert caught.value.code == code
 
 
+async def test_documents_are_listed_backwards_and_by_status(world: World) -> None:
+    """`before` gives the page in front of a document, in the list's order; `filter` only those of a status."""
+    files = world.client().vector_stores.files
+    before = await files.list("i0", before="s/c.bin", limit=2, order="asc")
+    assert ([one.id for one in before.data], before.has_more) == (["s/a/deep.md", "s/b.md"], False)
+    nearest = await files.list("i0", before="s/c.bin", limit=1, order="asc")
+    assert ([one.id for one in nearest.data], nearest.has_more) == (["s/b.md"], True)
+    statuses: list[Any] = ["completed", "in_progress", "failed", "cancelled"]
+    found = {status: [one.id async for one in files.list("i0", filter=status)] for status in statuses}
+    assert list(found.values()) == [["s/a/deep.md"], ["s/b.md"], ["s/c.bin"], []]
+
+
+@pytest.mark.parametrize(
+    ("query", "param"), [("before=a&after=b", "before"), ("filter=done", "filter"), ("limit=0", "limit")]
+)
+async def test_a_wrong_query_for_documents_is_refused_by_name(world: World, query: str, param: str) -> None:
+    """400 and the parameter."""
+    async with world.http() as http:
+        reply = await http.get(f"/v1/vector_stores/i0/files?{query}")
+    assert (reply.status_code, reply.json()["error"]["param"]) == (400, param)
+
+
 @given(
     held=st.sets(st.sampled_from("abcdefgh")), failed=st.sets(st.sampled_from("abcdefgh")),
-    limit=st.integers(1, 4), descending=st.booleans(),
+    size=st.integers(1, 4), descending=st.booleans(),
 )  # fmt: skip
-def test_pages_of_held_and_failed_documents_join_without_gap(
-    held: set[str], failed: set[str], limit: int, *, descending: bool
+def test_spans_of_held_and_failed_documents_join_without_gap(
+    held: set[str], failed: set[str], size: int, *, descending: bool
 ) -> None:
-    """Page after page, every document comes once and in order, failed ones that were never indexed included."""
+    """Span after span, every document comes once and in order, failed ones that were never indexed included."""
     everything = sorted((f"s/{name}" for name in held | failed), reverse=descending)
     ledger = sorted((f"s/{name}" for name in held), reverse=descending)
-    told = report("s", *(f"s/{name}" for name in failed))
+    told = Told(report("s", *(f"s/{name}" for name in failed)))
     seen: list[IndexedDocument] = []
-    after, has_more = None, True
-    while has_more:
+    after: str | None = None
+    while True:
         behind = [name for name in ledger if after is None or (name < after if descending else name > after)]
-        rows = [IndexedDocument(name, 1) for name in behind[: limit + 1]]
-        page = listing.merged(rows, told, after, limit, descending=descending)
-        assert len(page.documents) <= limit
-        seen += page.documents
-        has_more = page.has_more
-        after = page.documents[-1].id if page.documents else None
+        rows = [IndexedDocument(name, 1) for name in behind[:size]]
+        end = rows[-1].id if len(rows) == size else None
+        seen += listing.span(rows, told, after, end, descending=descending)
+        after = end
+        if end is None:
+            break
     assert [one.id for one in seen] == everything
-    assert {one.id for one in seen if one.failure} == {f"s/{name}" for name in failed}
+
+
+def test_pushed_documents_have_a_status_before_and_after_their_build() -> None:
+    """In progress until a build has seen them; then completed, failed with its reason, or failed without one."""
+    known = {letter: ids.of_document("s", f"file-{letter * 32}") for letter in "abcd"}
+    pushed = {key: Push(ids.public(key), "x.md", 3, "", 5000, 9000) for key in known.values()}
+    held = [IndexedDocument(known["a"], 1, chunks=2), IndexedDocument(known["d"], 1, is_pending=True)]
+    told = Told(report(known["b"]), pushed)
+    statuses = [one.status for one in listing.span(held, told, None, None, descending=False)]
+    assert statuses == ["completed", "failed", "in_progress", "in_progress"]
+    settled = listing.span(
+        held, Told(report(known["b"]), pushed, is_settled=True), None, None, descending=False
+    )
+    assert [one.status for one in settled] == ["completed", "failed", "failed", "in_progress"]
+    assert settled[2].failure is not None
+    assert settled[2].push is not None
+
+
+def test_what_a_client_has_taken_out_is_not_listed() -> None:
+    """Also while it is still indexed; an index that keeps its documents shows it."""
+    held = [IndexedDocument(ids.of_document("s", "file-" + "a" * 32), 1), IndexedDocument("s/b.md", 1)]
+    shown = listing.span(held, Told(keeps=False), None, None, descending=False)
+    assert [one.id for one in shown] == ["s/b.md"]
+    assert len(listing.span(held, Told(keeps=True), None, None, descending=False)) == 2

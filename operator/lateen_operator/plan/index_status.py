@@ -10,7 +10,7 @@ from lateen_api import catalog, names
 from lateen_api.conditions import ConditionType, Reason
 from lateen_api.index_build import BuildReport, QualityReport, SourceReport
 from lateen_api.rag_index import RAGIndexSpec
-from lateen_operator.plan import index_history, schedules
+from lateen_operator.plan import index_history, pushes, schedules
 from lateen_operator.plan.index_gate import SOURCE_FAILURES, unfit
 from lateen_operator.plan.index_history import HistoryPlan
 from lateen_operator.plan.indexes import IndexPlan, due
@@ -41,6 +41,8 @@ class BuildState:
     kept: dict[str, BuildReport | None] = field(default_factory=dict)
     """Reports of the earlier collections that are kept, by collection."""
     again: float | None = None
+    unindexed: float | None = None
+    """Unix time of the oldest pushed change that queries don't see; None: there is none."""
 
 
 def report(
@@ -122,7 +124,9 @@ def _fields(
     if builds.building and made.spec and made.embedder:
         fields["building"] = made.spec.revision(made.embedder.revision)
     return fields | (
-        _counts(live, due(resource, made.spec, unix(live.finished_at))) if live and made.spec else {}
+        _counts(live, due(resource, made.spec, unix(live.finished_at)), builds.unindexed)
+        if live and made.spec
+        else {}
     )
 
 
@@ -149,7 +153,7 @@ def _next_sync(spec: RAGIndexSpec | None, now: float) -> str | None:
     return timestamp(schedules.tick(spec.schedule, now, following=True))
 
 
-def _counts(live: BuildReport, tick: float) -> dict[str, Any]:
+def _counts(live: BuildReport, tick: float, unindexed: float | None) -> dict[str, Any]:
     started = unix(live.started_at)
     since = tick if started - tick < 3600 else started
     return {
@@ -159,9 +163,7 @@ def _counts(live: BuildReport, tick: float) -> dict[str, Any]:
         "failed": live.failed,
         "failures": [failure.dump() for failure in live.failures] or None,
         "sources": [_source(source, live) for source in live.sources] or None,
-        "oldestUnindexedChange": min(
-            filter(None, (item.pending_since for item in live.sources)), default=None
-        ),
+        "oldestUnindexedChange": pushes.oldest(live, unindexed),
         "pipeline": live.pipeline.dump(),
         "quality": _quality(live.quality) if live.quality else None,
         "fingerprint": live.fingerprint,

@@ -19,10 +19,10 @@ from lateen_api.conditions import Reason
 from lateen_api.index_build import BuildRequest, Recall
 from lateen_api.model_deployment import ModelDeploymentSpec
 from lateen_api.rag_index import RAGIndexSpec
-from lateen_operator.plan import schedules
+from lateen_operator.plan import pushes, schedules
 from lateen_operator.plan.problems import describe
 from lateen_operator.plan.world import World
-from lateen_operator.seams import Key, Kind, Resource
+from lateen_operator.seams import Key, Kind, PushState, Resource
 from lateen_operator.status import Verdict
 
 
@@ -172,6 +172,7 @@ def _entry(resource: Resource, spec: RAGIndexSpec, embedder: catalog.Model, coll
         embedder_application=embedder.application,
         retrieval=spec.retrieval,
         reranker=_reranker(resource, spec),
+        pushed=pushes.entry(resource, spec),
         created=resource.created,
     )
 
@@ -195,7 +196,8 @@ def _with_retrieval(
 ) -> catalog.Index | None:
     if entry is None:
         return None
-    return entry.model_copy(update={"retrieval": spec.retrieval, "reranker": _reranker(resource, spec)})
+    told = {"retrieval": spec.retrieval, "pushed": pushes.entry(resource, spec)}
+    return entry.model_copy(update=told | {"reranker": _reranker(resource, spec)})
 
 
 def due(resource: Resource, spec: RAGIndexSpec, now: float) -> float:
@@ -207,9 +209,13 @@ def due(resource: Resource, spec: RAGIndexSpec, now: float) -> float:
 
 
 def fingerprint(
-    resource: Resource, spec: RAGIndexSpec, config_maps: Mapping[str, Mapping[str, bytes]], now: float
+    resource: Resource,
+    spec: RAGIndexSpec,
+    config_maps: Mapping[str, Mapping[str, bytes]],
+    now: float,
+    pushed: PushState | None = None,
 ) -> str:
-    """Identifies what is to be indexed now: sources, the content of ConfigMaps, the schedule's tick, the annotation."""
+    """Identifies what is to be indexed now: sources, ConfigMaps' content, what was pushed, the tick, the annotation."""
     content = {
         **spec.synced(),
         "configMaps": {
@@ -219,6 +225,8 @@ def fingerprint(
         "tick": int(due(resource, spec, now)),
         "asked": resource.annotations.get(names.SYNC_ANNOTATION, ""),
     }
+    if pushed is not None:
+        content["pushed"] = pushed.state
     return names.revision(content)
 
 
@@ -242,6 +250,7 @@ def request(resource: Resource, made: IndexPlan, wanted: str, measured: Recall |
         quality=made.spec.quality,
         live=made.is_live,
         measured=measured,
+        pushed=pushes.collection(resource, made.spec),
         embedder_application=made.embedder.application,
         embedder=made.embedder.id,
         embedder_revision=made.embedder.revision,

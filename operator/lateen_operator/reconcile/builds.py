@@ -8,16 +8,16 @@ finds it again and does not submit a second.
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lateen_api.conditions import Reason
 from lateen_api.index_build import BUILD_ENTRYPOINT, CONFIGMAP_FOLDER, REQUEST_FILE, BuildReport
-from lateen_operator.plan import index_gate, indexes, problems
+from lateen_operator.plan import index_gate, indexes, problems, pushes
 from lateen_operator.plan.index_status import BuildState
 from lateen_operator.plan.indexes import IndexPlan
 from lateen_operator.plan.world import World
-from lateen_operator.seams import Cluster, Event, Job, JobStatus, Resource, Serve, Store
-from lateen_operator.status import Verdict, unready_seconds
+from lateen_operator.seams import Cluster, Event, Job, JobStatus, PushState, Resource, Serve, Store
+from lateen_operator.status import Verdict, unix, unready_seconds
 
 ACTIVE = (JobStatus.PENDING, JobStatus.RUNNING)
 ConfigMaps = Mapping[str, Mapping[str, bytes]]
@@ -38,6 +38,21 @@ class Builds:
     async def advance(self, resource: Resource, made: IndexPlan, world: World) -> BuildState:
         """Take the next step for one index: submit a job, wait for one, or move the alias."""
         live = await self._store.report(made.entry.collection) if made.entry else None
+        pushed = await self._pushed(resource, made, live)
+        state = await self._advanced(resource, made, world, live, pushed)
+        if pushed is None:
+            return state
+        again = min(state.again or pushes.LOOK_SECONDS, pushes.LOOK_SECONDS)
+        return replace(state, again=again, unindexed=pushes.unindexed(state.live, pushed))
+
+    async def _advanced(
+        self,
+        resource: Resource,
+        made: IndexPlan,
+        world: World,
+        live: BuildReport | None,
+        pushed: PushState | None,
+    ) -> BuildState:
         if made.problem is not None or made.collection is None or made.spec is None:
             return BuildState(live=live)
         try:
@@ -45,14 +60,18 @@ class Builds:
         except MissingConfigMap as error:
             verdict = Verdict("False", Reason.REFERENCE_NOT_FOUND, str(error))
             return BuildState(live=live, failure=verdict, stopping=True, again=5.0)
-        wanted = indexes.fingerprint(resource, made.spec, config_maps, world.now)
+        wanted = indexes.fingerprint(resource, made.spec, config_maps, world.now, pushed)
+        return await self._step(_Work(resource, made, config_maps, wanted, live), world)
+
+    async def _step(self, work: "_Work", world: World) -> BuildState:
+        resource, made, wanted, live = work.resource, work.made, work.wanted, work.live
         built = await self._built(made, world)
         if built is not None:
             moved = await self._go_live(resource, made, built, world)
             if moved:
                 return BuildState(built, built, building=True, fingerprint=wanted, again=0.1)
         jobs = await self._own_jobs(resource)
-        work = _Work(resource, made, config_maps, wanted, live, built, index_gate.held(made, built))
+        work = replace(work, built=built, held=index_gate.held(made, built))
         if await self._stop_others(work, jobs):
             return BuildState(live, built, True, fingerprint=wanted, stopping=True, again=0.5)
         if not _is_due(resource, made, built, wanted, world):
@@ -75,6 +94,13 @@ class Builds:
         if not active:
             await self._tidy(jobs)
         return bool(active)
+
+    async def _pushed(
+        self, resource: Resource, made: IndexPlan, live: BuildReport | None
+    ) -> PushState | None:
+        """What clients have pushed; None where the spec has no source for it."""
+        where = pushes.collection(resource, made.spec) if made.spec else None
+        return await self._store.pushed(where, unix(live.started_at) if live else 0.0) if where else None
 
     async def _config_maps(self, resource: Resource, made: IndexPlan) -> dict[str, Mapping[str, bytes]]:
         found: dict[str, Mapping[str, bytes]] = {}
@@ -169,8 +195,8 @@ class _Work:
     config_maps: ConfigMaps
     wanted: str
     live: BuildReport | None
-    built: BuildReport | None
-    held: Verdict | None
+    built: BuildReport | None = None
+    held: Verdict | None = None
 
     @property
     def revision_stem(self) -> str:

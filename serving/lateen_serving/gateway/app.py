@@ -19,6 +19,7 @@ from lateen_serving.gateway.ray_replicas import RayReplicas
 from lateen_serving.gateway.replicas import Replicas
 from lateen_serving.gateway.state import GatewayState
 from lateen_serving.rag.retrieve import Retriever
+from lateen_serving.rag.uploads import Uploads
 from lateen_serving.settings import ServingSettings
 
 
@@ -38,6 +39,8 @@ class Gateway:
             state=self._state,
             caller=self._models,
             searcher=self._retriever,
+            uploads=Uploads(settings),
+            largest_file=settings.file_bytes,
             metrics=Metrics(replica),
             log=log,
             pause=asyncio.sleep,

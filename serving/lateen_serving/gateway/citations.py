@@ -38,7 +38,7 @@ class Citation:
     @property
     def file_id(self) -> str:
         """Id of the document."""
-        return self.passage.document_id
+        return self.passage.file_id
 
 
 @dataclass(frozen=True)

@@ -5,15 +5,16 @@ authenticate -> resolve -> retrieve -> render -> generate -> stream: each step r
 adds its own. Created by `ingress.py`, which also logs and counts it when the reply has ended.
 """
 
+import asyncio
 import random
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import structlog
 from pydantic import SecretStr
 
-from lateen_api.catalog import Index, Model, Prompt, PromptRevision
+from lateen_api.catalog import Index, Model, Prompt, PromptRevision, Pushed
 from lateen_serving.engine.protocol import (
     ChatMessage,
     Counted,
@@ -32,8 +33,12 @@ from lateen_serving.gateway.metrics import Metrics
 from lateen_serving.gateway.replicas import Replicas
 from lateen_serving.gateway.room import Room
 from lateen_serving.gateway.state import GatewayState, Snapshot
-from lateen_serving.rag.listing import DocumentPage, IndexedDocument
+from lateen_serving.rag.attributes import Value
+from lateen_serving.rag.file_store import File
+from lateen_serving.rag.listing import DocumentPage, IndexedDocument, Wanted
 from lateen_serving.rag.passages import Passage, Search
+
+UPLOADS_AT_ONCE = 4
 
 
 class ModelCaller(Protocol):
@@ -66,10 +71,8 @@ class Searcher(Protocol):
         """The best passages, best first."""
         ...
 
-    async def documents(
-        self, index: Index, after: str | None, limit: int, *, descending: bool = False
-    ) -> DocumentPage:
-        """At most `limit` documents in the order of their ids, from behind `after` on."""
+    async def documents(self, index: Index, wanted: Wanted) -> DocumentPage:
+        """A page of the documents, in the order of their ids."""
         ...
 
     async def document(self, index: Index, document_id: str) -> IndexedDocument | None:
@@ -81,6 +84,44 @@ class Searcher(Protocol):
         ...
 
 
+class Uploads(Protocol):
+    """Keeps files and which indexes they are in; `lateen_serving.rag.uploads.Uploads` is the one that ships."""
+
+    async def put(self, name: str, purpose: str, size: int, parts: AsyncIterator[bytes]) -> File:
+        """Store a new file of `size` bytes; raises errors.InputError where there is no room."""
+        ...
+
+    async def get(self, file_id: str) -> File | None:
+        """A file; None if there is none of that id."""
+        ...
+
+    async def page(
+        self, after: File | None, limit: int, *, descending: bool, purpose: str | None
+    ) -> list[File]:
+        """The first `limit` files behind `after`, by the time of their upload."""
+        ...
+
+    def parts(self, file: File) -> AsyncIterator[bytes]:
+        """The file's bytes; raises errors.NotFound when it has been deleted meanwhile."""
+        ...
+
+    async def delete(self, file_id: str) -> None:
+        """Delete a file; gone is fine."""
+        ...
+
+    async def attach(self, pushed: Pushed, file: File, attributes: Mapping[str, Value]) -> None:
+        """Put a file into an index, or give it other attributes; raises errors.InputError where there is no room."""
+        ...
+
+    async def attached(self, pushed: Pushed, file_id: str) -> bool:
+        """Whether a file is in an index, or on its way into it."""
+        ...
+
+    async def detach(self, pushed: Pushed, file_id: str) -> None:
+        """Take a file out of an index; one that is not in it is fine."""
+        ...
+
+
 @dataclass(frozen=True)
 class Service:
     """Everything the steps need from outside the request."""
@@ -88,6 +129,7 @@ class Service:
     state: GatewayState
     caller: ModelCaller
     searcher: Searcher
+    uploads: Uploads
     metrics: Metrics
     log: structlog.typing.FilteringBoundLogger
     pause: Callable[[float], Awaitable[None]]
@@ -98,6 +140,12 @@ class Service:
 
     report_token: SecretStr
     """Opens `/internal/report`; empty: nothing does."""
+
+    largest_file: int = 64 * 2**20
+    """Bytes of the largest file that clients may upload."""
+
+    uploading: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(UPLOADS_AT_ONCE))
+    """Uploads that are read at the same time; they are kept on the disk meanwhile."""
 
     room: Room = field(default_factory=Room)
     """Which requests may wait for a model."""

@@ -15,7 +15,7 @@ Document = dict[str, Any]
 def result(passage: Passage) -> Document:
     """A passage as a search result; its text apart."""
     return {
-        "file_id": passage.document_id,
+        "file_id": passage.file_id,
         "filename": passage.filename,
         "score": passage.score,
         "attributes": attributes(passage),

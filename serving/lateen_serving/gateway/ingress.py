@@ -8,6 +8,8 @@ adds would be three layers around every request. Of Starlette's own layers there
 """
 
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 from starlette.applications import Starlette
@@ -20,9 +22,12 @@ from lateen_api.gateway_report import REPORT_PATH
 from lateen_serving.gateway import (
     body,
     disconnect,
+    files,
     listings,
+    multipart,
     openapi,
     prompts,
+    pushing,
     replies,
     report,
     vector_store_files,
@@ -34,6 +39,7 @@ from lateen_serving.gateway.chat import chat
 from lateen_serving.gateway.completions import completions
 from lateen_serving.gateway.context import RequestContext, Service
 from lateen_serving.gateway.embeddings import embeddings
+from lateen_serving.gateway.requests.files import DocumentPageRequest, FilePageRequest
 from lateen_serving.gateway.requests.paging import PageRequest
 from lateen_serving.gateway.rerank import rerank
 from lateen_serving.gateway.responses import responses
@@ -41,12 +47,20 @@ from lateen_serving.gateway.responses import responses
 Handler = Callable[[Request], Awaitable[Response]]
 _Job = Coroutine[Any, Any, Response]
 _CLIENT_CLOSED_REQUEST = 499
+_DOCUMENT = "/v1/vector_stores/{id}/files/{file_id}"
 
 
 def create(service: Service) -> Starlette:
     """The application of one replica."""
     # Ray Serve and Starlette both try the routes in this order, for every request.
-    routes = [*_writes(service), *_reads(service), *_lists(service), *_probes(service)]
+    routes = [
+        *_writes(service),
+        *_reads(service),
+        *_lists(service),
+        *_files(service),
+        *_documents(service),
+        *_probes(service),
+    ]
     application = _Web(service, routes)
     application.router.redirect_slashes = False
     return application
@@ -120,22 +134,76 @@ def _lists(service: Service) -> list[Route]:
 
     async def files(request: Request) -> Response:
         async def begin(context: RequestContext) -> _Job:
-            return vector_store_files.files(service, context, request.path_params["id"], _page(request))
+            wanted = body.parse(DocumentPageRequest, dict(request.query_params))
+            return vector_store_files.files(service, context, request.path_params["id"], wanted)
 
         return await _work(service, request, "/v1/vector_stores/{id}/files", begin)
-
-    async def file(request: Request) -> Response:
-        async def begin(context: RequestContext) -> _Job:
-            parts = request.path_params
-            return vector_store_files.file(service, context, parts["id"], parts["file_id"])
-
-        return await _work(service, request, "/v1/vector_stores/{id}/files/{file_id}", begin)
 
     return [
         Route("/v1/vector_stores", stores, methods=["GET"]),
         Route("/v1/vector_stores/{id}/files", files, methods=["GET"]),
-        # Ids of documents are paths.
-        Route("/v1/vector_stores/{id}/files/{file_id:path}", file, methods=["GET"]),
+    ]
+
+
+def _documents(service: Service) -> list[Route]:
+    """Routes of one document of an index; ids of documents are paths."""
+
+    def route(method: str, work: Callable[[RequestContext, str, str], _Job]) -> Route:
+        async def handle(request: Request) -> Response:
+            async def begin(context: RequestContext) -> _Job:
+                return work(context, request.path_params["id"], request.path_params["file_id"])
+
+            return await _work(service, request, _DOCUMENT, begin)
+
+        return Route(_DOCUMENT.replace("file_id", "file_id:path"), handle, methods=[method])
+
+    async def change(request: Request) -> Response:
+        async def begin(context: RequestContext) -> _Job:
+            parts, document = request.path_params, await body.read(request)
+            return pushing.change(service, context, parts["id"], parts["file_id"], document)
+
+        return await _work(service, request, _DOCUMENT, begin)
+
+    return [
+        route("GET", partial(vector_store_files.file, service)),
+        route("DELETE", partial(pushing.detach, service)),
+        Route(_DOCUMENT.replace("file_id", "file_id:path"), change, methods=["POST"]),
+    ]
+
+
+def _files(service: Service) -> list[Route]:
+    """Routes of uploaded files."""
+
+    def route(method: str, path: str, work: Callable[[RequestContext, str], _Job]) -> Route:
+        async def handle(request: Request) -> Response:
+            async def begin(context: RequestContext) -> _Job:
+                return work(context, request.path_params["id"])
+
+            return await _work(service, request, path, begin)
+
+        return Route(path, handle, methods=[method])
+
+    async def listed(request: Request) -> Response:
+        async def begin(context: RequestContext) -> _Job:
+            return files.files(service, context, body.parse(FilePageRequest, dict(request.query_params)))
+
+        return await _work(service, request, "/v1/files", begin)
+
+    async def upload(request: Request) -> Response:
+        async with AsyncExitStack() as stack:
+
+            async def begin(context: RequestContext) -> _Job:
+                found = await stack.enter_async_context(multipart.read(service, request))
+                return files.create(service, context, found)
+
+            return await _work(service, request, "/v1/files", begin)
+
+    return [
+        Route("/v1/files", listed, methods=["GET"]),
+        Route("/v1/files", upload, methods=["POST"]),
+        route("GET", "/v1/files/{id}", partial(files.file, service)),
+        route("DELETE", "/v1/files/{id}", partial(files.delete, service)),
+        route("GET", "/v1/files/{id}/content", partial(files.content, service)),
     ]
 
 
@@ -169,6 +237,10 @@ def _writes(service: Service) -> list[Route]:
         write(
             "/v1/vector_stores/{id}/search",
             lambda context, index_id, document: vector_stores.search(service, context, index_id, document),
+        ),
+        write(
+            "/v1/vector_stores/{id}/files",
+            lambda context, index_id, document: pushing.attach(service, context, index_id, document),
         ),
     ]
 

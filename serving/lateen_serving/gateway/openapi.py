@@ -5,7 +5,7 @@
 
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
+from typing import Any, get_args
 
 from pydantic.json_schema import models_json_schema
 
@@ -14,6 +14,13 @@ from lateen_serving.gateway.openapi_replies import SCHEMAS
 from lateen_serving.gateway.requests.chat import ChatRequest
 from lateen_serving.gateway.requests.completions import CompletionRequest
 from lateen_serving.gateway.requests.embeddings import EmbeddingsRequest
+from lateen_serving.gateway.requests.files import (
+    AttachRequest,
+    AttributesRequest,
+    DocumentPageRequest,
+    FilePageRequest,
+    Purpose,
+)
 from lateen_serving.gateway.requests.paging import PageRequest
 from lateen_serving.gateway.requests.prompts import RenderRequest
 from lateen_serving.gateway.requests.rerank import RerankRequest
@@ -39,6 +46,10 @@ class _Route:
     request: type[RequestBody] | None = None
     query: type[RequestBody] | None = None
     streams: bool = False
+    form: bool = False
+    """Whether the request is an uploaded file."""
+    binary: bool = False
+    """Whether the reply is a file's bytes."""
     is_open: bool = False
     """Whether it is served without a key."""
 
@@ -83,9 +94,34 @@ _ROUTES = (
         "/v1/vector_stores/{id}/files",
         "A page of the documents of an index, by id",
         "VectorStoreFileList",
-        query=PageRequest,
+        query=DocumentPageRequest,
+    ),
+    _Route(
+        "post",
+        "/v1/vector_stores/{id}/files",
+        "Put an uploaded file into an index",
+        "VectorStoreFile",
+        AttachRequest,
     ),
     _Route("get", "/v1/vector_stores/{id}/files/{file_id}", "One document of an index", "VectorStoreFile"),
+    _Route(
+        "post",
+        "/v1/vector_stores/{id}/files/{file_id}",
+        "Give a file of an index other attributes",
+        "VectorStoreFile",
+        AttributesRequest,
+    ),
+    _Route(
+        "delete",
+        "/v1/vector_stores/{id}/files/{file_id}",
+        "Take a file out of an index",
+        "VectorStoreFileDeleted",
+    ),
+    _Route("get", "/v1/files", "A page of the uploaded files, by time", "FileList", query=FilePageRequest),
+    _Route("post", "/v1/files", "Upload a file", "File", form=True),
+    _Route("get", "/v1/files/{id}", "One uploaded file", "File"),
+    _Route("delete", "/v1/files/{id}", "Take a file out of all indexes and delete it", "FileDeleted"),
+    _Route("get", "/v1/files/{id}/content", "The bytes of an uploaded file", "", binary=True),
     _Route("post", "/v1/vector_stores/{id}/search", "Passages for a query", "SearchResults", SearchRequest),
 )
 _EVENT: Document = {
@@ -96,6 +132,20 @@ _EVENT: Document = {
         "data": {"type": "string", "description": "JSON, or `[DONE]` at the end."},
     },
     "required": ["data"],
+}
+_FORM: Document = {
+    "type": "object",
+    "properties": {
+        "file": {
+            "type": "string",
+            "format": "binary",
+            "minLength": 1,
+            "description": "The file, with its name.",
+        },
+        "purpose": {"enum": list(get_args(Purpose)), "description": "Without further meaning here."},
+    },
+    "required": ["file", "purpose"],
+    "additionalProperties": False,
 }
 _HEADERS: Document = {
     "x-request-id": {
@@ -152,6 +202,8 @@ def _operation(route: _Route) -> Document:
     if route.request is not None:
         schema = {"$ref": f"#/components/schemas/{route.request.__name__}"}
         operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+    if route.form:
+        operation["requestBody"] = {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}}
     operation["responses"] |= _failures(route)
     return operation
 
@@ -192,8 +244,11 @@ def _without_null(schema: Document) -> Document:
 def _reply(route: _Route) -> Document:
     if route.path == "/metrics":
         return {"description": "Metrics", "content": {"text/plain": {"schema": {"type": "string"}}}}
+    if route.binary:
+        content = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+        return {"description": "The file", "headers": _HEADERS, "content": content}
     schema = {"$ref": f"#/components/schemas/{route.reply}"} if route.reply else {"type": "object"}
-    content: Document = {"application/json": {"schema": schema}}
+    content = {"application/json": {"schema": schema}}
     if route.streams:
         content["text/event-stream"] = {"schema": _EVENT}
     return {"description": "The reply", "headers": _HEADERS, "content": content}
@@ -217,6 +272,17 @@ def _failures(route: _Route) -> Document:
         failures["504"] = _error(
             "Not done in time: the model's request timeout, or a minute where there is no model"
         )
+    if route.form:
+        failures["400"] = _error("The form is wrong; `param` names the field")
+        failures["408"] = _error("The file did not arrive in time")
+        failures["413"] = _error("The file is too large")
+    if "/files" in route.path:
+        failures["503"] = _error(
+            "Overloaded, starting, or the vector store does not answer; come back after `retry-after`"
+        )
+        failures["504"] = _error("Not done in time")
+    if route.method == "delete":
+        failures["400"] = _error("It can't be deleted; the message says why")
     if route.path == "/readyz":
         failures["503"] = _reply(route)
     return failures

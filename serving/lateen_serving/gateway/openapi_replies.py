@@ -276,9 +276,32 @@ SCHEMAS: dict[str, Schema] = {
         last_error=_or_null(
             _object(code=_only("server_error", "unsupported_file", "invalid_file"), message=TEXT)
         ),
-        usage_bytes={"type": "null"},
-        attributes=_object(source=TEXT, filename=TEXT, chunks=INTEGER, tokens=INTEGER),
+        usage_bytes=_or_null(INTEGER),
+        attributes=_object(source=TEXT, filename=TEXT, chunks=INTEGER, tokens=INTEGER)
+        | {"additionalProperties": {"type": ["string", "number", "boolean"]}},
     ),
+    "VectorStoreFileDeleted": _object(
+        id=TEXT, object=_only("vector_store.file.deleted"), deleted=_only(True)
+    ),
+    "File": _object(
+        id=TEXT,
+        object=_only("file"),
+        bytes=INTEGER,
+        created_at=INTEGER,
+        expires_at={"type": "null"},
+        filename=TEXT,
+        purpose=TEXT,
+        status=_only("processed"),
+        status_details={"type": "null"},
+    ),
+    "FileList": _object(
+        object=_only("list"),
+        data=_list(_of("File")),
+        first_id=_or_null(TEXT),
+        last_id=_or_null(TEXT),
+        has_more=BOOLEAN,
+    ),
+    "FileDeleted": _object(id=TEXT, object=_only("file"), deleted=_only(True)),
     "VectorStoreFileList": _object(
         object=_only("list"),
         data=_list(_of("VectorStoreFile")),

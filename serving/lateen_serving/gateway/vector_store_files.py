@@ -10,8 +10,9 @@ from lateen_api.index_build import DocumentFailure
 from lateen_serving.errors import NotFound
 from lateen_serving.gateway import calling, listings, replies, resolve
 from lateen_serving.gateway.context import RequestContext, Service
-from lateen_serving.gateway.requests.paging import PageRequest
-from lateen_serving.rag.listing import IndexedDocument
+from lateen_serving.gateway.requests.files import DocumentPageRequest
+from lateen_serving.rag import ids
+from lateen_serving.rag.listing import IndexedDocument, Wanted
 
 _SECONDS = 60.0
 """Longest time; here no model sets it."""
@@ -20,60 +21,76 @@ _UNSUPPORTED = frozenset({"NotText", "Unsupported"})
 _INVALID = frozenset({"TooLarge", "Empty", "Malformed", "Encrypted", "Bomb"})
 
 
-async def files(service: Service, context: RequestContext, index_id: str, wanted: PageRequest) -> Response:
+async def files(
+    service: Service, context: RequestContext, index_id: str, wanted: DocumentPageRequest
+) -> Response:
     """A page of the documents, in the order of their ids; raises ServiceError."""
-    index = _index(context, index_id)
-    work = service.searcher.documents(index, wanted.after, wanted.limit, descending=wanted.order == "desc")
-    page = await calling.within(context.deadline, work)
-    data = [_file(index, document) for document in page.documents]
+    found = index(context, index_id)
+    within = Wanted(
+        limit=wanted.limit,
+        after=_inside(found, wanted.after),
+        before=_inside(found, wanted.before),
+        descending=wanted.order == "desc",
+        status=wanted.filter,
+    )
+    page = await calling.within(context.deadline, service.searcher.documents(found, within))
+    data = [_file(found, document) for document in page.documents]
     return replies.json_response(listings.list_page(data, has_more=page.has_more))
 
 
 async def file(service: Service, context: RequestContext, index_id: str, file_id: str) -> Response:
     """One document; raises NotFound."""
-    index = _index(context, index_id)
-    found = await calling.within(context.deadline, service.searcher.document(index, file_id))
-    if found is None:
-        raise NotFound(
-            f"The vector store '{index_id}' has no file '{file_id}'. GET /v1/vector_stores/{index_id}/files lists"
-            " those it has.",
-            code="file_not_found",
-            param="file_id",
-        )
-    return replies.json_response(_file(index, found))
+    found = index(context, index_id)
+    wanted = _inside(found, file_id) or file_id
+    document = await calling.within(context.deadline, service.searcher.document(found, wanted))
+    if document is None:
+        raise not_found(index_id, file_id)
+    return replies.json_response(_file(found, document))
 
 
-def _index(context: RequestContext, index_id: str) -> Index:
-    index = resolve.index(context.snapshot, index_id, "vector_store_id")
-    context.indexes = [index]
+def index(context: RequestContext, index_id: str) -> Index:
+    """The index that a request is about; raises NotFound."""
+    found = resolve.index(context.snapshot, index_id, "vector_store_id")
+    context.indexes = [found]
     context.deadline = context.started + _SECONDS
-    return index
+    return found
+
+
+def not_found(index_id: str, file_id: str) -> NotFound:
+    """The index has no such document."""
+    return NotFound(
+        f"The vector store '{index_id}' has no file '{file_id}'. GET /v1/vector_stores/{index_id}/files lists"
+        " those it has.",
+        code="file_not_found",
+        param="file_id",
+    )
+
+
+def _inside(index: Index, file_id: str | None) -> str | None:
+    """The id of a document that clients call `file_id`."""
+    return ids.inside(index.pushed.source if index.pushed else None, file_id) if file_id else None
 
 
 def _file(index: Index, document: IndexedDocument) -> dict[str, Any]:
-    """Its size is null: what is kept of a document is its passages."""
+    """The size of what no client has pushed is null: what is kept of it is its passages."""
     source, _, filename = document.id.partition("/")
+    push = document.push
     return {
-        "id": document.id,
+        "id": ids.public(document.id),
         "object": "vector_store.file",
-        "created_at": document.at,
+        "created_at": push.changed // 1000 if push is not None else document.at,
         "vector_store_id": index.id,
-        "status": _status(document),
+        "status": document.status,
         "last_error": _error(document.failure) if document.failure else None,
-        "usage_bytes": None,
+        "usage_bytes": push.bytes if push is not None else None,
         "attributes": {
+            **(push.attributes if push is not None else {}),
             "source": source,
-            "filename": filename,
+            "filename": push.name if push is not None else filename,
             "chunks": document.chunks,
             "tokens": document.tokens,
         },
     }
-
-
-def _status(document: IndexedDocument) -> str:
-    if document.failure is not None:
-        return "failed"
-    return "in_progress" if document.is_pending else "completed"
 
 
 def _error(failure: DocumentFailure) -> dict[str, str]:

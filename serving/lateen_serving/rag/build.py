@@ -28,6 +28,7 @@ from lateen_serving.rag.pacing import Paced
 from lateen_serving.rag.parsing.isolation import Isolated
 from lateen_serving.rag.parsing.tasks import RayRunner
 from lateen_serving.rag.protocol import BuildFailure
+from lateen_serving.rag.push import WeaviatePushed
 from lateen_serving.rag.sources import Surroundings
 from lateen_serving.rag.store import Connection, WeaviateStore
 from lateen_serving.rag.sync import Synchronization
@@ -63,6 +64,7 @@ async def _build(request: BuildRequest, settings: ServingSettings) -> BuildRepor
                 Path(scratch),
                 int(quantity(request.parsing.max_document_bytes)),
                 request.namespace,
+                pushed=_pushed(request, connection),
             )
             cursors = WeaviateCursors(connection, request.collection)
             store = WeaviateStore(connection, request.collection, request.store)
@@ -76,6 +78,12 @@ async def _build(request: BuildRequest, settings: ServingSettings) -> BuildRepor
             return await run.run()
     finally:
         await connection.aclose()
+
+
+def _pushed(request: BuildRequest, connection: Connection) -> WeaviatePushed | None:
+    if request.pushed is None:
+        return None
+    return WeaviatePushed(connection, request.pushed, request.store.replicas)
 
 
 def _fail(reason: str, message: str) -> int:

@@ -4,6 +4,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from lateen_serving.rag import ids
 from lateen_serving.rag.attributes import Filter, Value
 
 
@@ -86,3 +87,8 @@ class Passage:
 
     vector: Sequence[float] | None = field(default=None, repr=False)
     """What was searched by; None unless it was asked for."""
+
+    @property
+    def file_id(self) -> str:
+        """What clients call its document."""
+        return ids.public(self.document_id)

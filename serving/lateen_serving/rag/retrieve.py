@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from lateen_api.catalog import Index
 from lateen_serving import errors
 from lateen_serving.rag import listing, schema
-from lateen_serving.rag.listing import DocumentPage, IndexedDocument
+from lateen_serving.rag.listing import DocumentPage, IndexedDocument, Wanted
 from lateen_serving.rag.passages import Passage, Search
 from lateen_serving.rag.protocol import Stamp
 from lateen_serving.rag.store import Connection, Row
@@ -57,16 +57,13 @@ class Retriever:
         rows = await _within(self._connection.at(index.collection, places))
         return [_passage(row) for row in rows]
 
-    async def documents(
-        self, index: Index, after: str | None, limit: int, *, descending: bool = False
-    ) -> DocumentPage:
-        """At most `limit` documents of `index` in the order of their ids, from behind `after` on; raises as `search`."""
-        work = listing.page(self._connection, index.collection, after, limit, descending=descending)
-        return await _within(work)
+    async def documents(self, index: Index, wanted: Wanted) -> DocumentPage:
+        """A page of the documents of `index`; raises as `search` does."""
+        return await _within(listing.page(self._connection, index, wanted))
 
     async def document(self, index: Index, document_id: str) -> IndexedDocument | None:
         """A document of `index`; None if it has none of that id. Raises as `search` does."""
-        return await _within(listing.one(self._connection, index.collection, document_id))
+        return await _within(listing.one(self._connection, index, document_id))
 
     async def aclose(self) -> None:
         """Close the connection, if there is one. A later search opens it again."""

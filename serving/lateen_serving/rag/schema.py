@@ -52,7 +52,8 @@ def order(key: str) -> str:
     return key.encode().hex()
 
 
-def _exact(name: str, kind: DataType = DataType.TEXT) -> Property:
+def exact(name: str, kind: DataType = DataType.TEXT) -> Property:
+    """A property that filters compare as a whole."""
     return Property(name=name, data_type=kind, tokenization=Tokenization.FIELD, index_searchable=False)
 
 
@@ -70,8 +71,8 @@ def chunk_properties(store: Store) -> list[Property]:
     tokenization = Tokenization(store.tokenization)
     return [
         *(_searchable(name, tokenization) for name in SEARCHED),
-        *(_exact(name) for name in ("document_id", "source", "path", "content_hash", PLACE)),
-        _exact(TAGS, DataType.TEXT_ARRAY),
+        *(exact(name) for name in ("document_id", "source", "path", "content_hash", PLACE)),
+        exact(TAGS, DataType.TEXT_ARRAY),
         *(
             _plain(name, DataType.INT)
             for name in ("position", "tokens", "page", "start", "end", "updated_at")
@@ -81,9 +82,9 @@ def chunk_properties(store: Store) -> list[Property]:
 
 
 LEDGER_PROPERTIES = [
-    _exact("kind"),
-    _exact("key"),
-    _exact(ORDER),
+    exact("kind"),
+    exact("key"),
+    exact(ORDER),
     _plain("content_hash"),
     _plain("chunks", DataType.INT),
     _plain("tokens", DataType.INT),

@@ -29,9 +29,9 @@ from lateen_serving.errors import LoadError
 from lateen_serving.outbound import credentials
 from lateen_serving.outbound.addresses import Allowed
 from lateen_serving.outbound.credentials import Credentials
-from lateen_serving.rag import files, git, objects, sql
+from lateen_serving.rag import files, git, objects, push, sql
 from lateen_serving.rag.globs import Selection
-from lateen_serving.rag.protocol import Cursor, Document, Loaded, SourceFailure
+from lateen_serving.rag.protocol import BuildFailure, Cursor, Document, Loaded, SourceFailure
 from lateen_serving.rag.web import walk
 from lateen_serving.rag.web.walk import Place
 from lateen_serving.settings import ServingSettings
@@ -67,6 +67,9 @@ class Surroundings:
     transport: httpx.AsyncBaseTransport | None = None
     """What connects to web servers; None: the network."""
 
+    pushed: push.Pushed | None = None
+    """What clients have pushed into the index; None: the index takes nothing."""
+
     @property
     def allowed(self) -> Allowed:
         """Private hosts that may be reached."""
@@ -84,7 +87,7 @@ async def load(source: Source, around: Surroundings, cursor: Cursor = NOTHING) -
         return _distinct(await _load(source, around, cursor))
     except LoadError as error:
         raise SourceFailure(_REASONS.get(error.code, "SourceUnavailable"), error.message) from error
-    except SourceFailure:
+    except (SourceFailure, BuildFailure):
         raise
     except Exception as error:  # what nobody foresaw in one source must not end the build of the others
         # Where it happened, without the values: documents and addresses are not for logs.
@@ -101,7 +104,7 @@ async def _load(source: Source, around: Surroundings, cursor: Cursor) -> Loaded:
     if source.pvc is not None:
         return await asyncio.to_thread(_pvc, source.name, source.pvc, around)
     if source.push is not None:
-        return Loaded()  # what clients sent is in the index and nowhere else
+        return await push.load(source.name, around.pushed, cursor)
     return await _far(source, around, cursor)
 
 

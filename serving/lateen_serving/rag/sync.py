@@ -193,7 +193,7 @@ class Synchronization:
         if self._remembered is not None:
             self._kept = cursors.decode(await self._remembered.read())
         documents: dict[str, Document] = {}
-        keep = {source.name for source in self._request.sources if source.push is not None}
+        keep: set[str] = set()
         if self._request.sync.delete_policy == "Keep":
             keep = {source.name for source in self._request.sources}
         for source in self._request.sources:

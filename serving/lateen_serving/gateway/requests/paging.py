@@ -10,7 +10,8 @@ from lateen_serving.gateway.fields import RequestBody, names
 DEFAULT_LIMIT = 20
 
 
-def _number(value: Any) -> Any:
+def number(value: Any) -> Any:
+    """A number as queries write it."""
     return int(value) if isinstance(value, str) and value.isascii() and value.isdecimal() else value
 
 
@@ -19,7 +20,7 @@ class PageRequest(RequestBody):
 
     openai_fields: ClassVar[frozenset[str]] = names("before filter")
 
-    limit: Annotated[int, Field(ge=1, le=100), BeforeValidator(_number)] = DEFAULT_LIMIT
+    limit: Annotated[int, Field(ge=1, le=100), BeforeValidator(number)] = DEFAULT_LIMIT
     """Most items."""
 
     order: Literal["asc", "desc"] = "desc"
