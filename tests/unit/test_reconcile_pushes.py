@@ -61,6 +61,19 @@ async def test_many_pushes_start_one_build() -> None:
     assert request["pushed"] == collection
 
 
+async def test_what_came_and_went_during_a_build_is_built_again() -> None:
+    """Once: the state is what it was when the build was asked for, but the build has read another one."""
+    world, operator, _ = await taking()
+    before, live = jobs(world), catalog(world).indexes[0].collection
+    report = world.reports[live]
+    for read_at, more in ((timestamp(1.0), 0), (report.started_at, 1)):  # not read by this build; read
+        source = SourceReport(name="docs", documents=1, cursor="1-abc", read_at=read_at)
+        world.reports[live] = report.model_copy(update={"sources": [source]})
+        await operator.settle()
+        assert jobs(world) == before + more
+    assert world.reports[live].sources[0].cursor == "0"
+
+
 async def test_the_status_says_since_when_a_push_is_not_indexed() -> None:
     """From the first look on, until a build has seen it."""
     world, operator, collection = await taking()

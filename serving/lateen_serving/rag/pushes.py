@@ -108,14 +108,15 @@ async def size(connection: Connection, collection: str) -> tuple[int, int]:
     return int(found.total_count), int(found.properties["bytes"].sum_ or 0)
 
 
-async def everything(connection: Connection, collection: str) -> list[Push]:
-    """All that is in the index, by file id."""
+async def everything(connection: Connection, collection: str) -> tuple[list[Push], str]:
+    """All that is in the index, by file id, and the `pushing.state` of just these."""
     async with translated():
         rows = (await connection.collection(collection)).iterator(
-            return_properties=_RETURNED, cache_size=_PAGE
+            return_properties=[*_RETURNED, pushing.NONCE], cache_size=_PAGE
         )
-        found = [_push(row.properties) async for row in rows if not row.properties[pushing.GONE]]
-    return sorted(found, key=lambda push: push.file)
+        found = [row.properties async for row in rows if not row.properties[pushing.GONE]]
+    state = pushing.state(len(found), sum(int(row[pushing.NONCE]) for row in found))
+    return sorted(map(_push, found), key=lambda push: push.file), state
 
 
 async def page(
