@@ -13,6 +13,7 @@ from typing import Any
 
 from weaviate.classes.aggregate import Metrics
 from weaviate.classes.config import Configure, DataType, Property
+from weaviate.classes.data import DataObject
 from weaviate.classes.query import Filter, Sort
 
 from lateen_api import pushing
@@ -162,10 +163,8 @@ async def put(connection: Connection, collection: str, push: Push) -> None:
     }
     async with translated():
         data = (await connection.collection(collection)).data
-        if await data.exists(ids.key(push.file)):
-            await data.replace(ids.key(push.file), row)
-        else:
-            await data.insert(row, uuid=ids.key(push.file))
+        # As a batch of one, because that replaces what is there: the same push may come twice at once.
+        await data.insert_many([DataObject(properties=row, uuid=ids.key(push.file))])
 
 
 async def remove(connection: Connection, collection: str, file: str, now: int) -> None:
