@@ -96,13 +96,17 @@ def retained(resource: Resource, world: World) -> Event | None:
 
     Also a spec that can't be read otherwise is obeyed here.
     """
-    there = collections(resource, world)
-    if resource.spec.get("deletionPolicy") != "Retain" or not there:
+    there, key = collections(resource, world), resource.key
+    pushed = names.pushed_collection(key.namespace, key.name, resource.uid)
+    has_pushed = pushed in world.store.collections
+    if resource.spec.get("deletionPolicy") != "Retain" or not (there or has_pushed):
         return None
     live = world.store.aliases.get(indexes.alias(resource))
     listed = sorted(there, key=lambda name: name != live)
     shown = ", ".join(f"{name} (live)" if name == live else name for name in listed)
-    return Event("Normal", Reason.RETAINED.value, f"still in Weaviate, each with its _ledger: {shown}")
+    parts = [f"each with its _ledger: {shown}"] if there else []
+    parts += [f"what clients pushed: {pushed}"] if has_pushed else []
+    return Event("Normal", Reason.RETAINED.value, f"still in Weaviate, {'; '.join(parts)}")
 
 
 def rows(

@@ -61,7 +61,7 @@ class Builds:
             verdict = Verdict("False", Reason.REFERENCE_NOT_FOUND, str(error))
             return BuildState(live=live, failure=verdict, stopping=True, again=5.0)
         wanted = indexes.fingerprint(resource, made.spec, config_maps, world.now, pushed)
-        return await self._step(_Work(resource, made, config_maps, wanted, live), world)
+        return await self._step(_Work(resource, made, config_maps, wanted, live, pushed), world)
 
     async def _step(self, work: "_Work", world: World) -> BuildState:
         resource, made, wanted, live = work.resource, work.made, work.wanted, work.live
@@ -74,7 +74,7 @@ class Builds:
         work = replace(work, built=built, held=index_gate.held(made, built))
         if await self._stop_others(work, jobs):
             return BuildState(live, built, True, fingerprint=wanted, stopping=True, again=0.5)
-        if not _is_due(resource, made, built, wanted, world):
+        if not _is_due(work, world):
             await self._tidy(jobs)
             again = 5.0 if work.held else None
             return BuildState(live, built, failure=work.held, fingerprint=wanted, again=again)
@@ -195,6 +195,7 @@ class _Work:
     config_maps: ConfigMaps
     wanted: str
     live: BuildReport | None
+    pushed: PushState | None
     built: BuildReport | None = None
     held: Verdict | None = None
 
@@ -211,10 +212,11 @@ class _Work:
         return f"{self.revision_stem}{self.wanted}-"
 
 
-def _is_due(
-    resource: Resource, made: IndexPlan, built: BuildReport | None, wanted: str, world: World
-) -> bool:
-    if built is None or built.fingerprint != wanted:
+def _is_due(work: "_Work", world: World) -> bool:
+    resource, made, built = work.resource, work.made, work.built
+    if built is None or made.spec is None or built.fingerprint != work.wanted:
+        return True
+    if pushes.has_more(built, made.spec, work.pushed):
         return True
     return index_gate.retry_due(made, built, world.now, unready_seconds(resource, world.now))
 
