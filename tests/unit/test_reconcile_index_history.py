@@ -73,6 +73,26 @@ async def test_a_kept_revision_is_brought_up_to_date_after_it_went_live() -> Non
     assert (sent["collection"], sent["live"]) == (first, True)
 
 
+async def test_a_kept_revision_reads_again_what_may_have_changed_elsewhere() -> None:
+    """No fingerprint tells what a volume holds: going back is followed by one synchronization, and no more of them."""
+    world, operator = await settled()
+    volume: dict[str, Any] = {"sources": [{"name": "docs", "pvc": {"claimName": "docs"}}]}
+    first = await changed(world, operator, **volume)
+    await changed(world, operator, size=100, **volume)
+    before = jobs(world)
+    world.put(Kind.RAG_INDEX, "handbook", index(**volume))
+    await operator.once()
+    assert set(world.aliases.values()) == {first}
+    await operator.settle()
+    assert jobs(world) == before + 1
+    sent = [one for one in world.requests.values() if one["collection"] == first][-1]
+    assert sent["live"]
+    world.tick(600)
+    await operator.settle()
+    assert jobs(world) == before + 1
+    assert ready(world, INDEX) == ("True", "Ready")
+
+
 @pytest.mark.parametrize("limit", [0, 1, 2])
 async def test_the_oldest_goes_first(limit: int) -> None:
     """As many as the spec says stay beside the live one; the others go with their ledgers and ControllerRevisions."""

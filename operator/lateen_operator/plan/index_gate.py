@@ -4,11 +4,13 @@
 Builds report figures; what they have to be is compared here, so that another `spec.quality.minRecall` decides at once.
 """
 
+from collections.abc import Iterable
 from typing import get_args
 
 from lateen_api.conditions import Reason
 from lateen_api.index_build import BuildReport, Recall, SourceFailureReason
 from lateen_api.rag_index import RAGIndexSpec
+from lateen_api.rag_sources import Source
 from lateen_operator.plan.indexes import IndexPlan
 from lateen_operator.status import Verdict, unix
 
@@ -93,6 +95,20 @@ def retry_due(made: IndexPlan, build: BuildReport, now: float, unready_for: floa
     if not is_source and not _is_broken(build) and (made.is_live or measured(made, build) is not None):
         return False
     return now - unix(build.finished_at) >= min(max(5.0, unready_for / 2), 300.0)
+
+
+def behind(made: IndexPlan, build: BuildReport, kept: Iterable[BuildReport | None]) -> bool:
+    """Whether queries went back to a collection that was synchronized before a `kept` one: since then sources may have
+    changed, which no fingerprint tells of those that are read from elsewhere.
+    """
+    if made.spec is None or not made.is_live or all(_is_told(source) for source in made.spec.sources):
+        return False
+    return any(unix(other.started_at) > unix(build.started_at) for other in kept if other is not None)
+
+
+def _is_told(source: Source) -> bool:
+    """Whether the fingerprint changes whenever the content of `source` does."""
+    return any(each is not None for each in (source.inline, source.config_map, source.push))
 
 
 def _is_broken(build: BuildReport) -> bool:
