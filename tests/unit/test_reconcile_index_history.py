@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Earlier revisions of an index: kept, listed, gone back to at once, pruned; on a simulated world."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -249,3 +250,20 @@ async def test_retained_collections_stay_and_are_never_taken_over(size: int) -> 
     world.delete(INDEX)
     await operator.settle()
     assert world.collections == kept
+
+
+async def test_a_catalog_entry_of_an_earlier_resource_of_the_name_is_not_taken_over() -> None:
+    """One whose finalizer somebody removed is still in the deployed catalog: queries don't reach what it left behind."""
+    world, operator = await settled()
+    first = live(world)
+    world.resources[INDEX] = replace(world.resources[INDEX], finalizers=())
+    world.delete(INDEX)
+    world.stored.clear()  # what it owned goes with it
+    world.put(Kind.RAG_INDEX, "handbook", index(), uid="uid-another-0000")
+    await operator.once()
+    await operator.once()
+    assert first in world.collections
+    assert not catalog(world).indexes
+    await operator.settle()
+    assert ready(world, INDEX) == ("True", "Ready")
+    assert live(world) != first
