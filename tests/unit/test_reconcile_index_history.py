@@ -267,3 +267,17 @@ async def test_a_catalog_entry_of_an_earlier_resource_of_the_name_is_not_taken_o
     await operator.settle()
     assert ready(world, INDEX) == ("True", "Ready")
     assert live(world) != first
+
+
+async def test_the_ledger_of_a_lost_live_collection_is_not_swept() -> None:
+    """The build that fills the collection again writes to it."""
+    world, operator = await settled()
+    first = live(world)
+    world.collections.discard(first)
+    world.reports.pop(first)
+    for _ in range(4):
+        await operator.once()
+        world.now += 5
+    assert f"no collection {names.ledger_collection(first)}" not in world.writes
+    await operator.settle()
+    assert world.collections == {first, names.ledger_collection(first)}
