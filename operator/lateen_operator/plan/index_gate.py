@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import get_args
 
 from lateen_api.conditions import Reason
-from lateen_api.index_build import BuildReport, Recall, SourceFailureReason
+from lateen_api.index_build import BuildReport, DocumentFailure, Recall, SourceFailureReason
 from lateen_api.rag_index import RAGIndexSpec
 from lateen_api.rag_sources import Source
 from lateen_operator.plan.indexes import IndexPlan
@@ -26,17 +26,22 @@ def held(made: IndexPlan, built: BuildReport | None) -> Verdict | None:
 
 def _incomplete(build: BuildReport, *, replaces: bool) -> Verdict | None:
     """Queries never go to less than what they get already because a source is down."""
-    lacking = [failure for failure in build.failures if failure.reason in SOURCE_FAILURES]
+    lacking = [failure for failure in build.failures if _is_of_source(failure)]
     if replaces:
         if not lacking:
             return None
-        first, reason = lacking[0], Reason(lacking[0].reason)
+        first = lacking[0]
     elif build.documents > 0 or build.failed == 0:
         return None
     else:
         first = lacking[0] if lacking else build.failures[0]
-        reason = Reason(first.reason) if lacking else Reason.DOCUMENTS_FAILED
+    reason = Reason(first.reason) if first.reason in SOURCE_FAILURES else Reason.DOCUMENTS_FAILED
     return Verdict("False", reason, f"{first.document}: {first.message}")
+
+
+def _is_of_source(failure: DocumentFailure) -> bool:
+    """Whether a whole source is missing, for any reason, or a document for one that may heal."""
+    return failure.reason in SOURCE_FAILURES or "/" not in failure.document
 
 
 def unfit(spec: RAGIndexSpec, build: BuildReport) -> Verdict | None:
@@ -91,7 +96,10 @@ def retry_due(made: IndexPlan, build: BuildReport, now: float, unready_for: floa
 
     It is tried after 5 s, then ever less often, at most every 5 min.
     """
-    is_source = any(failure.reason in SOURCE_FAILURES for failure in build.failures)
+    is_source = any(
+        failure.reason in SOURCE_FAILURES or (not made.is_live and _is_of_source(failure))
+        for failure in build.failures
+    )
     if not is_source and not _is_broken(build) and (made.is_live or measured(made, build) is not None):
         return False
     return now - unix(build.finished_at) >= min(max(5.0, unready_for / 2), 300.0)
