@@ -85,8 +85,10 @@ def _low(recall: Recall, spec: RAGIndexSpec) -> str:
 def measured(made: IndexPlan, built: BuildReport | None) -> Recall | None:
     """The recall that need not be measured again; of a collection without queries it must be as the spec asks."""
     known = built.quality.recall if built is not None and built.quality is not None else None
-    if known is None or made.spec is None or made.is_live:
+    if built is None or known is None or made.spec is None or made.is_live:
         return known
+    if _is_broken(built):
+        return None  # only a whole look sees passages without a right vector
     wanted = made.spec.quality
     return known if (known.asked, known.k) == (wanted.samples, wanted.k) else None
 
