@@ -8,7 +8,7 @@ from lateen_operator.plan import pushes
 from lateen_operator.seams import Kind, PushState
 from lateen_operator.status import timestamp, unix
 from unit.operator_fakes import FakeOperator, FakeWorld, ready
-from unit.operator_specs import INDEX, catalog, index, settled
+from unit.operator_specs import INDEX, catalog, everything, index, settled
 
 PUSH = {"name": "docs", "push": {}}
 
@@ -102,6 +102,22 @@ async def test_a_deleted_index_takes_its_pushed_documents_with_it() -> None:
     world.delete(INDEX)
     await operator.settle()
     assert world.collections == {other}
+
+
+async def test_a_retained_index_keeps_its_pushed_documents_before_its_first_build_too() -> None:
+    """Clients may have sent documents that no build has read yet; the Event says that they stay."""
+    world = everything(FakeWorld())
+    world.failing_jobs = "lateen-failure StoreUnavailable: Weaviate does not answer"
+    world.put(Kind.RAG_INDEX, "handbook", index(sources=[PUSH], deletionPolicy="Retain"))
+    operator = FakeOperator(world)
+    await operator.once()
+    world.collections.add(
+        pushed := names.pushed_collection("default", "handbook", world.resources[INDEX].uid)
+    )
+    world.delete(INDEX)
+    await operator.settle()
+    assert world.collections == {pushed}
+    assert ("handbook", "Retained") in world.events
 
 
 def test_a_change_that_no_row_tells_of_is_dated_by_the_last_build() -> None:

@@ -100,12 +100,15 @@ def retained(resource: Resource, world: World) -> Event | None:
     Also a spec that can't be read otherwise is obeyed here.
     """
     there = collections(resource, world)
-    if resource.spec.get("deletionPolicy") != "Retain" or not there:
+    key = resource.key
+    pushed = {names.pushed_collection(key.namespace, key.name, resource.uid)} & world.store.collections
+    if resource.spec.get("deletionPolicy") != "Retain" or not (there or pushed):
         return None
     live = world.store.aliases.get(indexes.alias(resource))
-    listed = sorted(there, key=lambda name: name != live)
+    listed = [*pushed, *sorted(there, key=lambda name: name != live)]
     shown = ", ".join(f"{name} (live)" if name == live else name for name in listed)
-    return Event("Normal", Reason.RETAINED.value, f"still in Weaviate, each with its _ledger: {shown}")
+    each = ", each with its _ledger" if there else ""
+    return Event("Normal", Reason.RETAINED.value, f"still in Weaviate{each}: {shown}")
 
 
 def rows(
