@@ -81,6 +81,9 @@ def unused(resource: Resource, made: IndexPlan, history: HistoryPlan, world: Wor
     needed = {made.collection, pointed, *(collection(resource, item) for item in history.kept)}
     if made.entry is not None:
         needed.add(made.entry.collection)
+    needed |= {
+        names.ledger_collection(name) for name in needed if name
+    }  # one may be left alone: it is then believed
     return sorted(set(collections(resource, world)) - queried - needed)
 
 
