@@ -81,7 +81,7 @@ def _plan(resource: Resource, world: World, checked: Checked) -> PromptPlan:
 
 def _to_be_newest(resource: Resource, world: World, checked: Checked, wanted: Kept | None) -> PromptPlan:
     kept, revision = world.prompt_history.get(resource.uid, ()), checked.revision
-    number = max((item.number for item in world.revisions.get(resource.uid, ())), default=0) + 1
+    number = max((item.number for item in world.kept(resource)), default=0) + 1
     entry = _entry(resource, kept)
     if wanted is not None:
         return PromptPlan(entry, kept, revision, number, renumber=wanted.stored.name)
