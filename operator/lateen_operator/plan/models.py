@@ -78,6 +78,11 @@ def plan(resource: Resource, world: World) -> ModelPlan:
     return _held(resource, spec, world, obstacle) if obstacle else _served(resource, spec, world)
 
 
+def as_is(resource: Resource, world: World) -> ModelPlan:
+    """What is deployed of `resource` already, for which no plan can be made."""
+    return ModelPlan(_deployed(resource, world), None)
+
+
 def users(resource: Resource, world: World) -> list[str]:
     """Names of the RAGIndexes that embed with this model and are here to stay."""
     return [

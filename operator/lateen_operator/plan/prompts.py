@@ -64,6 +64,11 @@ def plan(resource: Resource, world: World) -> PromptPlan:
     return replace(made, targets=_targets(made.entry, checked))
 
 
+def as_is(resource: Resource, world: World) -> PromptPlan:
+    """What is deployed of `resource` already, for which no plan can be made."""
+    return PromptPlan(None if resource.deleting else world.deployed_prompts.get(prompt_id(resource)))
+
+
 def _plan(resource: Resource, world: World, checked: Checked) -> PromptPlan:
     kept = world.prompt_history.get(resource.uid, ())
     if checked.problem is not None:
