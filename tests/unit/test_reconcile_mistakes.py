@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What goes on when the operator fails at one resource by a mistake of its own."""
 
-from types import ModuleType
+import asyncio
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 
+from lateen_operator import main
 from lateen_operator.plan import indexes, models, prompts
 from lateen_operator.seams import Key, Kind, Resource
 from unit.operator_fakes import FakeOperator, FakeWorld, ready
@@ -87,3 +89,27 @@ async def test_a_rollout_that_cannot_be_planned_any_more_is_left_as_it_is(
     break_plan(monkeypatch, models, LLM)
     await look(world, operator, LLM)
     assert set(world.applications) == there
+
+
+async def test_a_look_at_the_world_that_fails_is_tried_again() -> None:
+    """The resync goes on as the work queue does, so that the operator does not end for it."""
+    looks, again = 0, asyncio.Event()
+
+    class Parts(SimpleNamespace):
+        """All parts of an operator at once, as far as a resync uses them."""
+
+        async def resync(self) -> None:
+            nonlocal looks
+            looks += 1
+            if looks < 3:
+                raise Mistake
+            again.set()
+
+    part = Parts(resync_seconds=0.001, resynced=lambda: None)
+    informer = SimpleNamespace(resync=lambda: asyncio.sleep(0))
+    parts: Any = SimpleNamespace(reconciler=part, vitals=part, settings=part, informer=informer)
+    resync = asyncio.create_task(main._resync(parts))
+    async with asyncio.timeout(10):
+        await again.wait()
+    resync.cancel()
+    await asyncio.wait([resync])
