@@ -141,6 +141,10 @@ class Reason(StrEnum):
     """Weaviate, as it is set up, can't keep a collection as `spec.store` asks: `vectorIndex: dynamic` needs ASYNC_INDEXING,
     `replicas` as many nodes. The message has its words."""
 
+    INTERNAL_ERROR = "InternalError"
+    """The operator fails at this resource by a mistake of its own; its log has the details. What is deployed stays, other
+    resources are not touched by it."""
+
     GATEWAY_UNAVAILABLE = "GatewayUnavailable"
     """The gateway does not serve the catalog that contains this resource."""
 

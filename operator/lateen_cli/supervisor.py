@@ -137,17 +137,33 @@ class Supervisor:
         await self._needed(part)
         total = in_a_row = 0
         while True:
-            process = await self._bring(part, total)
-            self._is_ready(part.name)
-            since = time.monotonic()
-            reason = f"ended by itself with {_outcome(await process.wait())}"
-            if time.monotonic() - since >= part.steady:
+            reason, served = await self._live(part, total)
+            if served >= part.steady:
                 in_a_row = 0
             if in_a_row == part.restarts:
                 raise PartFailed(part.name, reason)
             self.screen.show(Event(kind="restarting", part=part.name, text=reason))
             total, in_a_row = total + 1, in_a_row + 1
             await asyncio.sleep(RESTART_PAUSE * 2 ** (in_a_row - 1))
+
+    async def _live(self, part: Part, restarts: int) -> tuple[str, float]:
+        """Start a part and wait for its end: what ended it, and after how many seconds of service.
+
+        Raises PartFailed where its first start fails, or a later one hangs.
+        """
+        try:
+            process = await self._bring(part, restarts)
+        except PartFailed as failure:
+            if not restarts or self.running[part.name].returncode is None:
+                raise
+            return (
+                failure.reason,
+                0.0,
+            )  # an end as any other: whatever killed it may do so again before it is ready
+        self._is_ready(part.name)
+        since = time.monotonic()
+        reason = f"ended by itself with {_outcome(await process.wait())}"
+        return reason, time.monotonic() - since
 
     async def _bring(self, part: Part, restarts: int) -> asyncio.subprocess.Process:
         """Start a part until it is ready, as often as its description allows."""

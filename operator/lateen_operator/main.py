@@ -163,6 +163,8 @@ async def _resync(parts: Parts) -> None:
             await parts.reconciler.resync()
         except Unavailable as error:
             log.warning("the world could not be compared", error=str(error))
+        except Exception:  # as in the work queue: it is tried again, and whatever else works goes on
+            log.exception("comparing the world failed")
         parts.vitals.resynced()
         await asyncio.sleep(parts.settings.resync_seconds)
         await parts.informer.resync()

@@ -15,6 +15,9 @@ from lateen_operator.seams import Cluster, Resource, StoredRevision
 Place = tuple[str, str]
 """Namespace and name of a ControllerRevision."""
 
+Owner = tuple[str, str]
+"""Namespace and uid of a resource: anybody may write a uid into a label, but only in a namespace of theirs."""
+
 EVERYWHERE = ""
 """The scope of an operator that watches all namespaces."""
 
@@ -35,7 +38,7 @@ class Revisions:
             for scope in namespaces or (EVERYWHERE,)
         }
         self._versions: dict[str, str] = {}
-        self._owned: dict[str, tuple[StoredRevision, ...]] | None = None
+        self._owned: dict[Owner, tuple[StoredRevision, ...]] | None = None
 
     @property
     def scopes(self) -> tuple[str, ...]:
@@ -46,14 +49,14 @@ class Revisions:
         """Resource version of the last list of `scope`; empty before the first."""
         return self._versions.get(scope, "")
 
-    def by_owner(self) -> Mapping[str, tuple[StoredRevision, ...]]:
-        """Those of each resource by its uid, newest first."""
+    def by_owner(self) -> Mapping[Owner, tuple[StoredRevision, ...]]:
+        """Those of each resource, newest first."""
         if self._owned is None:
-            owners: dict[str, list[StoredRevision]] = {}
+            owners: dict[Owner, list[StoredRevision]] = {}
             every = (item for cache in self._caches.values() for item in cache.all())
             for item in sorted(every, key=lambda revision: (-revision.number, revision.name)):
-                owners.setdefault(item.owner_uid, []).append(item)
-            self._owned = {uid: tuple(items) for uid, items in owners.items()}
+                owners.setdefault((item.namespace, item.owner_uid), []).append(item)
+            self._owned = {owner: tuple(items) for owner, items in owners.items()}
         return self._owned
 
     def saw(self, item: StoredRevision) -> bool:

@@ -182,6 +182,23 @@ async def test_ends_far_apart_are_no_row(bench: Bench) -> None:
     await running
 
 
+async def test_an_end_while_it_is_started_again_is_one_in_the_row(bench: Bench, tmp_path: Path) -> None:
+    """What was killed may be killed again before it is ready: that alone does not stop the stack."""
+    starts = tmp_path / "starts"
+    flaky = (
+        f"import pathlib\nstarts = pathlib.Path({str(starts)!r})\n"
+        "count = int(starts.read_text()) if starts.exists() else 0\nstarts.write_text(str(count + 1))\n"
+        "if count == 1:\n raise SystemExit(3)\n"
+    )
+    held = bench.supervisor(bench.part("repaired", script=flaky + ESCAPING, restarts=2))
+    running = asyncio.create_task(held.run(lambda: os.kill(held.records["repaired"].pid, signal.SIGKILL)))
+    await bench.screen.until("ready", "repaired", 2)
+    assert held.records["repaired"].restarts == 2
+    held.stop.set()
+    await running
+    assert bench.left() == []
+
+
 async def test_ends_in_a_row_stop_the_stack(bench: Bench) -> None:
     """A part that ends soon after each start isn't started for ever."""
     held = bench.supervisor(bench.part("broken", restarts=1))

@@ -79,7 +79,7 @@ async def test_a_watch_that_ended_goes_on_where_it_was() -> None:
     cluster = Cluster([RevisionChange("41", A), bookmark], [Unavailable("away")], [])
     revisions = await followed(cluster)
     assert cluster.calls == ["list", "watch 40", "watch 60", "watch 60", "watch 60"]
-    assert revisions.by_owner() == {"u1": (A,)}
+    assert revisions.by_owner() == {("default", "u1"): (A,)}
 
 
 async def test_a_watch_from_too_long_ago_begins_anew_with_a_list() -> None:
@@ -88,7 +88,7 @@ async def test_a_watch_from_too_long_ago_begins_anew_with_a_list() -> None:
     cluster = Cluster([RevisionChange("41", A), Expired("too old")], listed=[newer])
     revisions = await followed(cluster)
     assert cluster.calls == ["list", "watch 40", "list", "watch 40"]
-    assert revisions.by_owner() == {"u1": (newer,)}
+    assert revisions.by_owner() == {("default", "u1"): (newer,)}
 
 
 async def test_attempts_at_a_watch_that_fails_come_ever_later() -> None:
@@ -109,5 +109,5 @@ async def test_each_watched_namespace_is_followed_by_itself(namespaces: Sequence
     await revisions.relist("one")
     cluster.listed = [replace(A, namespace="two", uid="r2")]
     await revisions.relist("two")
-    assert [item.namespace for item in revisions.by_owner()["u1"]] == ["one", "two"]
+    assert set(revisions.by_owner()) == {("one", "u1"), ("two", "u1")}
     assert cluster.calls == ["list one", "list two"]

@@ -120,6 +120,31 @@ async def test_a_prompt_waits_for_the_index_that_it_searches() -> None:
     assert compatible(world).startswith("False ReferenceNotFound")
 
 
+@pytest.mark.parametrize(
+    ("large", "small", "told"),
+    [
+        ({"limit": 1}, {"limit": 4}, "(4 passages of 64 tokens, at most 112) = 112"),
+        ({"limit": 1}, {"limit": 4, "maxContextTokens": 20}, "(4 passages of 64 tokens, at most 112) = 112"),
+        ({"limit": 1, "maxContextTokens": 70}, {"limit": 4, "maxContextTokens": 20}, ""),
+    ],
+)
+async def test_indexes_that_are_searched_together_count_together(
+    large: dict[str, Any], small: dict[str, Any], told: str
+) -> None:
+    """The largest passages first, up to the largest limit; a bound holds where each index has one."""
+    world = everything(FakeWorld())
+    world.put(Kind.RAG_INDEX, "handbook", index(64, retrieval=large))
+    world.put(Kind.RAG_INDEX, "notes", index(16, retrieval=small))
+    refs = [{"name": "handbook"}, {"name": "notes"}]
+    search = {"name": "found", "from": "retrieval", "retrieval": {"indexRefs": refs}}
+    said = [{"role": "user", "content": "{found}"}]
+    spec = prompt("1", contextWindow={"maxPromptTokens": 100, "reserveOutputTokens": 28})
+    world.put(Kind.PROMPT_TEMPLATE, "answer", spec | {"variables": [search], "messages": said})
+    await FakeOperator(world).settle()
+    assert ready(world, PROMPT) == (("False", "Incompatible") if told else ("True", "Ready"))
+    assert not told or f"RAGIndex handbook and notes {told}" in message(world)
+
+
 async def test_a_live_prompt_outlives_a_target_that_shrinks() -> None:
     """It stays live and Ready, says that it does not fit any more, and no longer once it does; so with a missing one."""
     world, operator = await with_targets("1", 100)

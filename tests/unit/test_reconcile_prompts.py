@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """PromptTemplates in the operator: versions, what is refused, what is kept and for how long, going back."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -59,6 +60,21 @@ async def test_a_version_that_was_live_keeps_its_content() -> None:
     world.put(Kind.PROMPT_TEMPLATE, "answer", prompt("2", "Say: {question}"))
     await operator.settle()
     assert ready(world, PROMPT) == ("True", "Ready")
+
+
+async def test_a_revision_in_another_namespace_is_nobodys_history() -> None:
+    """Whoever may write there can label one with this prompt's uid: it neither becomes live nor takes a label."""
+    world, operator = await applied(prompt("1"))
+    (own,) = world.stored
+    data = {**own.data, "spec": prompt("9", "Obey: {question}"), "expanded": None}
+    world.stored.append(
+        replace(own, namespace="theirs", name="x", uid="x", number=9, revision="x", data=data)
+    )
+    world.put(Kind.PROMPT_TEMPLATE, "answer", prompt("2", "Say: {nothing}"))
+    await operator.settle()
+    assert ready(world, PROMPT) == ("False", "InvalidTemplate")
+    assert versions(world) == ["1"]
+    assert history(world) == [("1", "Live")]
 
 
 async def test_a_version_may_be_reused_where_the_author_allows_it() -> None:

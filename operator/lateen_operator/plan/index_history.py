@@ -41,7 +41,7 @@ class HistoryPlan:
 
 def plan(resource: Resource, made: IndexPlan, world: World) -> HistoryPlan:
     """Keep the live revision as the newest, and as many earlier ones as the spec says."""
-    stored = world.revisions.get(resource.uid, ())
+    stored = world.kept(resource)
     current = made.entry.revision if made.entry else ""
     live = next((item for item in stored if item.revision == current), None)
     wanted = made.spec.revision(made.embedder.revision) if made.spec and made.embedder else ""

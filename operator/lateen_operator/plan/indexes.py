@@ -75,6 +75,11 @@ def plan(resource: Resource, world: World, models: Sequence[catalog.Model]) -> I
     return IndexPlan(entry, spec, embedder, collection, unranked=_unranked(resource, spec, world))
 
 
+def as_is(resource: Resource, world: World) -> IndexPlan:
+    """What is deployed of `resource` already, for which no plan can be made."""
+    return IndexPlan(None if resource.deleting else _present_entry(resource, world))
+
+
 def _spec(resource: Resource) -> RAGIndexSpec:
     try:
         spec = RAGIndexSpec.model_validate(resource.spec)

@@ -78,6 +78,11 @@ def plan(resource: Resource, world: World) -> ModelPlan:
     return _held(resource, spec, world, obstacle) if obstacle else _served(resource, spec, world)
 
 
+def as_is(resource: Resource, world: World) -> ModelPlan:
+    """What is deployed of `resource` already, for which no plan can be made."""
+    return ModelPlan(_deployed(resource, world), None)
+
+
 def users(resource: Resource, world: World) -> list[str]:
     """Names of the RAGIndexes that embed with this model and are here to stay."""
     return [
@@ -108,7 +113,7 @@ def _frozen(
     application = entry.canary.application
     traffic = world.serve.traffic.get(application, Traffic())
     why = rollouts.fault(world.serve.applications.get(application), traffic, spec.rollout)
-    known = model_revisions.find(world.revisions.get(resource.uid, ()), entry.canary.revision)
+    known = model_revisions.find(world.kept(resource), entry.canary.revision)
     if not why or known is None:
         return entry, None
     return entry.model_copy(update={"canary": None}), Abort(known.name, why)
@@ -138,7 +143,7 @@ def _settled(
     resource: Resource, spec: ModelDeploymentSpec, world: World, main: catalog.Model | None
 ) -> ModelPlan:
     """The wanted revision serves, or nothing does."""
-    stored = world.revisions.get(resource.uid, ())
+    stored = world.kept(resource)
     known = model_revisions.find(stored, spec.revision())
     run, problem = spec, None
     if main is None and known is not None and known.aborted and spec.rollout.strategy == "Canary":
@@ -195,7 +200,7 @@ def _changing(resource: Resource, spec: ModelDeploymentSpec, world: World, main:
         words=move.words,
         again=retry_in or move.again,
         abort=Abort(known.name, move.abort) if known is not None and move.abort else None,
-        history=model_revisions.plan(spec, world.revisions.get(resource.uid, ()), _in_use(main)),
+        history=model_revisions.plan(spec, world.kept(resource), _in_use(main)),
     )
 
 
@@ -208,7 +213,7 @@ def _change(
         wanted=wanted,
         present=world.serve.applications.get(wanted.application),
         main=_in_place(main, spec),
-        stored=model_revisions.find(world.revisions.get(resource.uid, ()), wanted.revision),
+        stored=model_revisions.find(world.kept(resource), wanted.revision),
         served=_find(resource, world.answering),
         pinned=main.application in _pinned(world),
         traffic=world.serve.traffic.get(wanted.application, Traffic()),

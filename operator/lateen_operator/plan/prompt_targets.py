@@ -28,7 +28,7 @@ _LESS = "the index's retrieval.limit, retrieval.neighbours, retrieval.maxContext
 
 @dataclass(frozen=True)
 class _Passages:
-    """What an index hands to a prompt at most; the prompt's own limit counts before the index's."""
+    """What an index, or several together, hand to a prompt at most; the prompt's own limit counts before an index's."""
 
     index: str
     number: int = 0
@@ -88,8 +88,7 @@ def _misfits(namespace: str, spec: PromptTemplateSpec, targets: Targets, world: 
         _missing(f"{_where(spec, name)} {name!r}") for name, found in indexes.items() if found is None
     )
     yield from (problem for name, found in models.items() if (problem := _of_task(name, found)))
-    handed = [_passages(spec, name, found) for name, found in indexes.items() if found is not None]
-    largest = max((each for each in handed if each is not None), key=lambda each: each.tokens, default=None)
+    largest = max(_handed(spec, indexes), key=lambda each: each.tokens, default=None)
     yield from _beyond_bound(spec, largest)
     contexts = {name: _context(found) for name, found in models.items() if found is not None}
     yield from _beyond_models(spec, largest, contexts)
@@ -107,9 +106,12 @@ def _found(namespace: str, names: Sequence[str], known: Iterable[Resource]) -> d
 
 
 def _where(spec: PromptTemplateSpec, index: str) -> str:
+    return _SEARCHED if index in _searched(spec) else _INDEXES
+
+
+def _searched(spec: PromptTemplateSpec) -> frozenset[str]:
     search = rendering.search(spec)
-    is_searched = search is not None and any(each.name == index for each in search.index_refs)
-    return _SEARCHED if is_searched else _INDEXES
+    return frozenset(each.name for each in search.index_refs) if search is not None else frozenset()
 
 
 def _missing(where: str) -> Verdict:
@@ -134,6 +136,28 @@ def _passages(spec: PromptTemplateSpec, name: str, index: Resource) -> _Passages
     limit = search.limit if search is not None and search.limit else retrieval.limit
     size = found.chunking.size * (1 + 2 * retrieval.neighbours)
     return _Passages(name, limit, size, retrieval.max_context_tokens)
+
+
+def _handed(spec: PromptTemplateSpec, indexes: Mapping[str, Resource | None]) -> list[_Passages]:
+    """What the prompt may be handed: by any one of its targets, or by all that it searches side by side."""
+    known = [_passages(spec, name, found) for name, found in indexes.items() if found is not None]
+    handed = [each for each in known if each is not None]
+    together = [each for each in handed if each.index in _searched(spec)]
+    return [*handed, _merged(together)] if len(together) > 1 else handed
+
+
+def _merged(parts: Sequence[_Passages]) -> _Passages:
+    """As the gateway merges them: indexes share the largest limit, and the largest bound where each has one."""
+    number = left = max(each.number for each in parts)
+    every = 0
+    for each in sorted(parts, key=lambda part: part.size, reverse=True):
+        taken = min(left, each.number)
+        left, every = left - taken, every + taken * each.size
+    bounds = [each.bound for each in parts if each.bound is not None]
+    bound = min(every, max(bounds)) if len(bounds) == len(parts) else every
+    return _Passages(
+        " and ".join(each.index for each in parts), number, max(each.size for each in parts), bound
+    )
 
 
 def _context(model: Resource) -> int | None:

@@ -64,6 +64,11 @@ def plan(resource: Resource, world: World) -> PromptPlan:
     return replace(made, targets=_targets(made.entry, checked))
 
 
+def as_is(resource: Resource, world: World) -> PromptPlan:
+    """What is deployed of `resource` already, for which no plan can be made."""
+    return PromptPlan(None if resource.deleting else world.deployed_prompts.get(prompt_id(resource)))
+
+
 def _plan(resource: Resource, world: World, checked: Checked) -> PromptPlan:
     kept = world.prompt_history.get(resource.uid, ())
     if checked.problem is not None:
@@ -81,7 +86,7 @@ def _plan(resource: Resource, world: World, checked: Checked) -> PromptPlan:
 
 def _to_be_newest(resource: Resource, world: World, checked: Checked, wanted: Kept | None) -> PromptPlan:
     kept, revision = world.prompt_history.get(resource.uid, ()), checked.revision
-    number = max((item.number for item in world.revisions.get(resource.uid, ())), default=0) + 1
+    number = max((item.number for item in world.kept(resource)), default=0) + 1
     entry = _entry(resource, kept)
     if wanted is not None:
         return PromptPlan(entry, kept, revision, number, renumber=wanted.stored.name)

@@ -6,9 +6,9 @@ application enters the catalog after it is RUNNING (`plan/models.py`), and leave
 serves a catalog without it and what was in flight has had time to arrive (`retired`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from lateen_api import catalog, names, packing
 from lateen_api.serve_config import (
@@ -16,13 +16,15 @@ from lateen_api.serve_config import (
     GATEWAY_RAY_ONGOING_REQUESTS,
     GATEWAY_RAY_QUEUED_REQUESTS,
 )
-from lateen_operator.plan import indexes, models, prompts
+from lateen_operator.plan import applications, indexes, models, prompts
 from lateen_operator.plan.world import ServingOptions, World
 from lateen_operator.seams import Key, Resource
 
 DELETING = "DELETING"
 _PASSED_ON = frozenset({"args", "user_config"})
 """Parts of a Serve config that Ray adds nothing to: there, more is something that ought to be gone."""
+
+_Plan = TypeVar("_Plan")
 
 
 @dataclass(frozen=True)
@@ -38,14 +40,37 @@ class ServingPlan:
     indexes: Mapping[Key, indexes.IndexPlan]
     unreferenced: frozenset[str]
     """Applications nothing wants any more; they may go once drained."""
+    broken: Mapping[Key, Exception]
+    """Resources whose plans raised what nobody foresaw: what is deployed of them stays, all others go on."""
+
+    def check(self, key: Key) -> None:
+        """Raise what the plan of this resource raised, if it did."""
+        if key in self.broken:
+            raise self.broken[key]
 
 
 def compose(world: World, options: ServingOptions, drained: frozenset[str]) -> ServingPlan:
     """The Serve config for `world`; `drained` names the unreferenced applications that may be removed now."""
-    model_plans = {resource.key: models.plan(resource, world) for resource in world.models}
-    prompt_plans = {resource.key: prompts.plan(resource, world) for resource in world.prompts}
+    broken: dict[Key, Exception] = {}
+    model_plans = {
+        each.key: _planned(
+            each, broken, lambda one: models.plan(one, world), lambda one: models.as_is(one, world)
+        )
+        for each in world.models
+    }
+    prompt_plans = {
+        each.key: _planned(
+            each, broken, lambda one: prompts.plan(one, world), lambda one: prompts.as_is(one, world)
+        )
+        for each in world.prompts
+    }
     entries = [made.entry for made in model_plans.values() if made.entry]
-    index_plans = {resource.key: indexes.plan(resource, world, entries) for resource in world.indexes}
+    index_plans = {
+        each.key: _planned(
+            each, broken, lambda one: indexes.plan(one, world, entries), lambda one: indexes.as_is(one, world)
+        )
+        for each in world.indexes
+    }
     document = catalog.Catalog(
         keys=[catalog.ApiKey(name=name, digest=digest) for name, digest in sorted(world.keys.items())],
         models=sorted(entries, key=lambda entry: entry.id),
@@ -58,12 +83,33 @@ def compose(world: World, options: ServingOptions, drained: frozenset[str]) -> S
         for entry in (made.wanted, made.old)
         if entry is not None
     }
-    needed = referenced(document)
+    needed = referenced(document) | _owned(broken, world)
     kept = _kept(world, wanted, needed, drained)
     text = _text(world, document)
     config = _config([gateway(text, options), *_ordered(wanted | kept)], options)
     unreferenced = frozenset(kept) - needed
-    return ServingPlan(config, document, text, model_plans, prompt_plans, index_plans, unreferenced)
+    return ServingPlan(config, document, text, model_plans, prompt_plans, index_plans, unreferenced, broken)
+
+
+def _planned(
+    resource: Resource,
+    broken: dict[Key, Exception],
+    plan: Callable[[Resource], _Plan],
+    as_is: Callable[[Resource], _Plan],
+) -> _Plan:
+    try:
+        return plan(resource)
+    except Exception as error:  # noqa: BLE001  # a mistake of ours about one resource must not stop all others
+        broken[resource.key] = error
+        return as_is(resource)
+
+
+def _owned(broken: Mapping[Key, Exception], world: World) -> frozenset[str]:
+    """All applications of the models whose plans are broken."""
+    owners = [each for each in world.models if each.key in broken]
+    return frozenset(
+        name for name in world.serve.applications if any(applications.owned(each, name) for each in owners)
+    )
 
 
 def referenced(document: catalog.Catalog) -> frozenset[str]:

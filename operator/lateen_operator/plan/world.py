@@ -38,8 +38,8 @@ class World:
     indexes: tuple[Resource, ...] = ()
     keys: Mapping[str, str] = field(default_factory=dict)
     """Digest of each client key by name."""
-    revisions: Mapping[str, tuple[StoredRevision, ...]] = field(default_factory=dict)
-    """Stored revisions by owner uid, newest first."""
+    revisions: Mapping[tuple[str, str], tuple[StoredRevision, ...]] = field(default_factory=dict)
+    """Stored revisions by namespace and uid of their owner, newest first; `kept` tells those of a resource."""
     serve: ServeState = field(default_factory=ServeState)
     store: StoreState = field(default_factory=StoreState)
     missing_secrets: frozenset[tuple[str, str]] = frozenset()
@@ -52,6 +52,10 @@ class World:
     """Unix time, seconds."""
     reader: Reader = field(default_factory=Reader, compare=False)
     """Remembers what was read in earlier passes."""
+
+    def kept(self, resource: Resource) -> tuple[StoredRevision, ...]:
+        """The stored revisions of `resource`, newest first."""
+        return self.revisions.get((resource.key.namespace, resource.uid), ())
 
     @cached_property
     def deployed_text(self) -> str:
@@ -73,9 +77,7 @@ class World:
     def prompt_history(self) -> Mapping[str, tuple[Kept, ...]]:
         """Kept revisions of each PromptTemplate by its uid, newest first; without those that can't be read."""
         return {
-            each.uid: tuple(
-                kept for kept in map(self.reader.kept, self.revisions.get(each.uid, ())) if kept is not None
-            )
+            each.uid: tuple(kept for kept in map(self.reader.kept, self.kept(each)) if kept is not None)
             for each in self.prompts
         }
 

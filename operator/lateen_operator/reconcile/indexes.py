@@ -43,6 +43,7 @@ class IndexReconciler:
         made = view.plan.indexes.get(resource.key)
         if made is None:
             return 0.1
+        view.plan.check(resource.key)
         history = index_history.plan(resource, made, view.world)
         kept = await self._builds.reports([index_history.collection(resource, item) for item in history.kept])
         state = replace(await self._builds.advance(resource, made, view.world, kept), kept=kept)

@@ -27,6 +27,7 @@ async def reconcile(
     made = view.plan.models.get(resource.key)
     if made is None:
         return 0.1
+    view.plan.check(resource.key)
     await _keep_history(resource, made, revisions)
     report = model_status.report(resource, made, view.world)
     return await reporter.tell(resource, report, view.world.now)

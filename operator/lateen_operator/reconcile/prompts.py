@@ -31,6 +31,7 @@ async def reconcile(
         made = view.plan.prompts.get(resource.key)
     if made is None or resource.deleting:
         return None
+    view.plan.check(resource.key)
     await revisions.delete(resource.key.namespace, made.forget)
     for use in made.uses:
         await revisions.note_use(resource.key.namespace, use.name, use.when)

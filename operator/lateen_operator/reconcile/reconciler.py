@@ -72,6 +72,7 @@ class Reconciler:
 
         Raises:
             Unavailable: Ray, Weaviate or the API server did not answer; the status says so.
+            Exception: What nobody foresaw; the status says that too.
 
         """
         resource = self._cache.get(key)
@@ -81,10 +82,17 @@ class Reconciler:
         try:
             return await self._dispatch(resource)
         except RayUnavailable as error:
-            await self._report_unavailable(resource, Reason.RAY_UNAVAILABLE, error)
+            await self._report_failure(resource, Reason.RAY_UNAVAILABLE, str(error))
             raise
         except StoreUnavailable as error:
-            await self._report_unavailable(resource, Reason.STORE_UNAVAILABLE, error)
+            await self._report_failure(resource, Reason.STORE_UNAVAILABLE, str(error))
+            raise
+        except Unavailable:
+            raise
+        except Exception as error:
+            # Its words are for the log alone: nobody knows what is in them.
+            said = f"the operator fails at it with {type(error).__name__}, its log says where; it tries again"
+            await self._report_failure(resource, Reason.INTERNAL_ERROR, said)
             raise
 
     async def _dispatch(self, resource: Resource) -> Wish:
@@ -100,9 +108,9 @@ class Reconciler:
             case Kind.RAG_INDEX:
                 return await self._indexes.reconcile(resource)
 
-    async def _report_unavailable(self, resource: Resource, reason: Reason, error: Unavailable) -> None:
+    async def _report_failure(self, resource: Resource, reason: Reason, message: str) -> None:
         # What serves goes on serving: Ready says "Unknown", and the fields of the last look stay.
-        verdict = Verdict("Unknown", reason, str(error))
+        verdict = Verdict("Unknown", reason, message)
         known = {"observedGeneration", "conditions"}
         fields = {name: value for name, value in resource.status.items() if name not in known}
         if ready_condition(resource).get("reason") != reason.value:
