@@ -260,7 +260,7 @@ def kept(name: str = "a-md-1", version: int = 1, number: int = 1, **metadata: An
 
 def names_of(desk: Desk) -> list[str]:
     """Names of the revisions known of the model `a`, newest first."""
-    return [item.name for item in desk.revisions.by_owner().get("u1", ())]
+    return [item.name for item in desk.revisions.by_owner().get(("default", "u1"), ())]
 
 
 def watched(desk: Desk, change: str, told: dict[str, Any]) -> list[str]:
@@ -290,7 +290,7 @@ async def test_own_writes_are_seen_at_once_and_are_no_news_later() -> None:
     desk.cluster.stored = [manifests.stored_revision(kept())]
     await desk.revisions.relist("")
     await desk.revisions.note_use("default", "a-md-1", 77)
-    assert desk.revisions.by_owner()["u1"][0].used == 77
+    assert desk.revisions.by_owner()[("default", "u1")][0].used == 77
     assert watched(desk, "MODIFIED", kept(version=9)) == []
     await desk.revisions.delete("default", ["a-md-1"])
     assert names_of(desk) == []

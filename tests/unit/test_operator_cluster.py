@@ -88,7 +88,7 @@ async def test_a_revision_that_somebody_else_changes_is_not_gone() -> None:
     revisions.saw(STORED)
     with pytest.raises(Unavailable, match="409"):
         await revisions.renumber("default", "answer-1", 2)
-    assert revisions.by_owner() == {"u1": (STORED,)}
+    assert revisions.by_owner() == {(STORED.namespace, "u1"): (STORED,)}
 
 
 async def test_a_revision_that_is_gone_is_forgotten() -> None:
