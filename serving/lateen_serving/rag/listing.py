@@ -172,10 +172,10 @@ def _overlaid(held: Sequence[IndexedDocument], told: Told) -> list[IndexedDocume
                 known = found.get(failure.document) or IndexedDocument(failure.document, at)
                 found[failure.document] = replace(known, failure=failure)
     for key, push in told.pushed.items():
-        known = found.get(key)
-        if known is not None and _is_outdated(known, push, told):
-            known = replace(known, is_pending=True, failure=None)
-        found[key] = replace(known or _coming(key, push, told), push=push)
+        document = found.get(key) or _coming(key, push, told)
+        if _is_outdated(document, push, told):
+            document = replace(document, is_pending=True, failure=None)
+        found[key] = replace(document, push=push)
     return [each for each in found.values() if each.push is not None or not _is_taken_out(each, told)]
 
 
