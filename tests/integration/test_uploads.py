@@ -118,8 +118,8 @@ async def test_every_change_of_what_is_pushed_is_seen(settings: ServingSettings,
     await uploads.attach(index.pushed, other, {})
     states.append(await pushed.state())
     assert len(set(states)) == len(states)
-    (only,), state = await pushed.documents()  # the other one's bytes were never uploaded
-    assert state == await pushed.state()
+    (only,), read = await pushed.documents()  # the other one's bytes were never uploaded
+    assert read == await pushed.state()
     assert (only.file, only.attributes) == (file.id, {"level": 3})
     assert await pushed.read(only) == b"zebra"
     await uploads.detach(index.pushed, other.id)

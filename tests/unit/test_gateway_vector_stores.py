@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Lists of indexes and of their documents, page by page, through the official client."""
 
+from datetime import datetime
 from typing import Any
 
 import openai
@@ -157,6 +158,19 @@ def test_pushed_documents_have_a_status_before_and_after_their_build() -> None:
     assert [one.status for one in settled] == ["completed", "failed", "failed", "in_progress"]
     assert settled[2].failure is not None
     assert settled[2].push is not None
+
+
+def test_what_is_pushed_again_is_in_progress_again() -> None:
+    """Whatever the last build made of it; until the next one has indexed it, or seen all there is."""
+    letters = [ids.of_document("s", f"file-{letter * 32}") for letter in "abcd"]
+    told = report(*letters[:2])
+    now = int(datetime.fromisoformat(told.started_at).timestamp()) + 60
+    pushed = {key: Push(ids.public(key), "x.md", 3, "", 5000, now * 1000) for key in letters}
+    held = [IndexedDocument(letters[2], now - 90), IndexedDocument(letters[3], now + 1)]
+    shown = listing.span(held, Told(told, pushed), None, None, descending=False)
+    assert [one.status for one in shown] == ["in_progress", "in_progress", "in_progress", "completed"]
+    seen = listing.span(held, Told(told, pushed, is_settled=True), None, None, descending=False)
+    assert [one.status for one in seen] == ["failed", "failed", "completed", "completed"]
 
 
 def test_what_a_client_has_taken_out_is_not_listed() -> None:

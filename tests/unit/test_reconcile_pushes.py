@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Documents that clients push, on a simulated world: what starts a build, what the gateway and the status say."""
 
+import itertools
+from collections.abc import Mapping
+
 import pytest
 
 from lateen_api import names
@@ -8,8 +11,9 @@ from lateen_api.catalog import Pushed
 from lateen_api.index_build import BuildReport, SourceReport
 from lateen_operator.plan import index_history, pushes
 from lateen_operator.plan.world import World
-from lateen_operator.seams import Kind, PushState, StoreState
+from lateen_operator.seams import Job, Kind, PushState, StoreState
 from lateen_operator.status import timestamp, unix
+from unit.operator_fake_ray import FakeServe
 from unit.operator_fakes import FakeOperator, FakeWorld, ready
 from unit.operator_specs import INDEX, catalog, everything, index, settled
 
@@ -155,6 +159,22 @@ async def test_a_retained_index_keeps_its_pushed_documents_before_its_first_buil
     await operator.settle()
     assert world.collections == {pushed}
     assert ("handbook", "Retained") in world.events
+
+
+async def test_what_a_build_makes_until_its_end_goes_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A deleted index leaves nothing behind, not even what is made right before the builds are seen to have ended."""
+    world, operator, collection = await taking()
+    listed, made = FakeServe.jobs, itertools.count()
+
+    async def jobs(self: FakeServe) -> Mapping[str, Job]:
+        world.collections.add(f"{collection}{next(made)}")
+        return await listed(self)
+
+    monkeypatch.setattr(FakeServe, "jobs", jobs)
+    world.delete(INDEX)
+    await operator.settle()
+    assert next(made) > 0
+    assert not world.collections
 
 
 def test_a_change_that_no_row_tells_of_is_dated_by_the_last_build() -> None:

@@ -92,8 +92,8 @@ class IndexReconciler:
     async def _finalize(self, resource: Resource) -> float | None:
         if names.FINALIZER not in resource.finalizers:
             return None
-        view = await self._looked()
         is_building = await self._builds.abandon(resource)
+        view = await self._looked()  # after that, so that it has all that builds have made
         if _may_be_served(resource, view.world) or is_building:
             verdict = Verdict("False", Reason.PROGRESSING, "taking the index out of service")
             await self._reporter.tell(resource, Report(verdict, reconciling=True), view.world.now)

@@ -172,13 +172,25 @@ def _overlaid(held: Sequence[IndexedDocument], told: Told) -> list[IndexedDocume
                 known = found.get(failure.document) or IndexedDocument(failure.document, at)
                 found[failure.document] = replace(known, failure=failure)
     for key, push in told.pushed.items():
-        found[key] = replace(found.get(key) or _coming(key, push, told), push=push)
+        document = found.get(key) or _coming(key, push, told)
+        if _is_outdated(document, push, told):
+            document = replace(document, is_pending=True, failure=None)
+        found[key] = replace(document, push=push)
     return [each for each in found.values() if each.push is not None or not _is_taken_out(each, told)]
 
 
 def _is_taken_out(document: IndexedDocument, told: Told) -> bool:
     """Whether a client had pushed a document that is not pushed any more; the index may keep such documents."""
     return not told.keeps and ids.public(document.id) != document.id
+
+
+def _is_outdated(document: IndexedDocument, push: Push, told: Told) -> bool:
+    """Whether what is known of a document is older than what the client said last: a build is still to come."""
+    if told.is_settled or told.report is None:
+        return False
+    if push.changed <= datetime.fromisoformat(told.report.started_at).timestamp() * 1000:
+        return False
+    return document.failure is not None or document.at < push.changed // 1000
 
 
 def _coming(key: str, push: Push, told: Told) -> IndexedDocument:
