@@ -98,14 +98,21 @@ PARTS: dict[str, Callable[[Path], dict[str, Any]]] = {
 """What can be measured alone, by its key in the result."""
 
 
-def measure_all(root: Path) -> dict[str, Any]:
-    """All figures."""
+SERVING = "serving"
+"""All that is measured on one stack, as `PARTS` are each on one of its own; its keys stand beside theirs."""
+
+
+def measure_some(only: str | None, root: Path) -> dict[str, Any]:
+    """The figures of one part, or all."""
+    if only in PARTS:
+        return {only: PARTS[only](root)}
     stack = LocalStack(StateDir.at(root))
     try:
         result = measure(stack)
     finally:
         stack.stop()
-    return result | {name: measure_part(root) for name, measure_part in PARTS.items() if name not in result}
+    rest = () if only == SERVING else PARTS.keys() - result.keys()
+    return result | {name: PARTS[name](root) for name in sorted(rest)}
 
 
 def machine() -> dict[str, Any]:
@@ -128,7 +135,7 @@ def main(arguments: list[str]) -> int:
         state = os.environ.get("LATEEN_TEST_STATE")
         with tempfile.TemporaryDirectory(prefix="lateen-bench-") as scratch:
             root = Path(state or scratch) / "s"
-            kept |= {options.only: PARTS[options.only](root)} if options.only else measure_all(root)
+            kept |= measure_some(options.only, root)
     options.output.write_text(json.dumps(kept, indent=2) + "\n")
     options.readme.write_text(table.replace(options.readme.read_text(), table.render(kept)))
     say(f"wrote {options.output} and the table in {options.readme}")
@@ -141,7 +148,9 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--readme", type=Path, default=REPOSITORY / "README.md")
     parser.add_argument("--only-table", action="store_true", help="write the table from an earlier result")
     parser.add_argument("--peers", type=Path, help="keep a comparison with other servers (its JSON)")
-    parser.add_argument("--only", choices=list(PARTS), help="measure this, and keep an earlier result's rest")
+    parser.add_argument(
+        "--only", choices=[SERVING, *PARTS], help="measure this, and keep an earlier result's rest"
+    )
     return parser.parse_args(arguments)
 
 

@@ -118,7 +118,8 @@ async def test_every_change_of_what_is_pushed_is_seen(settings: ServingSettings,
     await uploads.attach(index.pushed, other, {})
     states.append(await pushed.state())
     assert len(set(states)) == len(states)
-    (only,) = await pushed.documents()  # the other one's bytes were never uploaded
+    (only,), state = await pushed.documents()  # the other one's bytes were never uploaded
+    assert state == await pushed.state()
     assert (only.file, only.attributes) == (file.id, {"level": 3})
     assert await pushed.read(only) == b"zebra"
     await uploads.detach(index.pushed, other.id)
@@ -126,7 +127,7 @@ async def test_every_change_of_what_is_pushed_is_seen(settings: ServingSettings,
     await pushes.purge(connection, index.pushed.collection, 10**15)
     assert await pushed.state() == state
     await uploads.delete(file.id)
-    assert await pushed.documents() == []
+    assert await pushed.documents() == ([], state)
     with pytest.raises(FileNotFoundError):
         await pushed.read(only)
     await connection.aclose()

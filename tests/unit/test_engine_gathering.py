@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 import pytest
 
 from lateen_serving.engine.gathering import gathered, merged
-from lateen_serving.engine.protocol import TokenEvent
+from lateen_serving.engine.protocol import TokenEvent, TokenLogprob
 from lateen_serving.errors import ModelError
 from unit.gateway_fakes import events
 
@@ -40,6 +40,15 @@ async def test_only_the_first_event_travels_alone() -> None:
     assert (rest["text"], rest["completion_tokens"]) == (" two three four", 4)
     assert "finish_reason" in rest
     assert answer.is_closed
+
+
+def test_log_probabilities_outlive_an_event_without() -> None:
+    """An engine's events need not all have some: those of the others are kept, in their order."""
+    one, two = (TokenLogprob(token=text, bytes=[], logprob=0.0, top=[]) for text in "ab")
+    words = events("a", "b", "c", "d")
+    words[0]["logprobs"], words[2]["logprobs"] = [one], [two]
+    assert merged(words)["logprobs"] == [one, two]
+    assert "logprobs" not in merged(events("a", "b"))
 
 
 async def test_a_slow_answer_is_told_of_now_and_then() -> None:

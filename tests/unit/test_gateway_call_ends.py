@@ -84,11 +84,13 @@ async def test_an_unfinished_answer_is_cancelled_at_once(call: Call) -> None:
 
 
 async def test_a_call_that_does_not_end_is_cancelled(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A replica that goes on behind the last event is stopped after a moment."""
+    """A replica that goes on behind the last event is stopped after a moment, and its call kept no longer."""
     monkeypatch.setattr(handles, "END_SECONDS", 0.0)
-    await read(RayModels(), 2)
+    models = RayModels()
+    await read(models, 2)
     await call.told.wait()
     assert call.is_cancelled
+    assert not models._ending
 
 
 async def test_a_call_that_ended_is_not_cancelled_later(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:

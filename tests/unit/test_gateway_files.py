@@ -94,6 +94,17 @@ async def test_files_come_page_by_page(world: World) -> None:
             400,
             "file",
         ),
+        *(
+            (
+                {
+                    "content": b'--x\r\nContent-Disposition: form-data; name="\\ud800.a"\r\n\r\nx\r\n--x--',
+                    "headers": {"content-type": f"multipart/form-data; charset={charset}; boundary=x"},
+                },
+                400,
+                "file",
+            )
+            for charset in ("punycode", "unicode_escape")
+        ),
     ],
 )
 async def test_a_wrong_upload_is_refused_by_name(

@@ -3,11 +3,12 @@
 
 import asyncio
 import json
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from starlette.requests import Request
 
-from lateen_serving.gateway import vector_stores
+from lateen_serving.gateway import disconnect, vector_stores
 from unit.gateway_fakes import RawExchange, World, model
 
 SEARCH: dict[str, Any] = {
@@ -90,3 +91,23 @@ async def test_a_list_ends_when_its_client_leaves(path: str) -> None:
     await running
     assert world.search.closed == ["handbook"]
     assert [(line["status"], line["failure"]) for line in world.lines()] == [(499, None)]
+
+
+class Leaving:
+    """A request whose client goes away at once."""
+
+    async def receive(self) -> dict[str, str]:
+        return {"type": "http.disconnect"}
+
+
+async def test_work_that_ends_as_its_client_leaves_is_handed_over() -> None:
+    """What holds a replica, such as a stream that has begun, would go on unseen if nobody had it to close it."""
+
+    async def work() -> str:
+        await asyncio.sleep(0)  # the client leaves meanwhile, and the work is done before that is seen
+        return "done"
+
+    assert await disconnect.guard(cast("Request", Leaving()), work()) == "done"
+    task = asyncio.current_task()
+    assert task is not None
+    assert not task.cancelling()

@@ -165,6 +165,19 @@ async def test_an_empty_question_is_refused_by_name(world: World) -> None:
     assert world.models.embedded == []
 
 
+@pytest.mark.parametrize("variables", [{"question": "leave " * 11_000}, {}])
+async def test_a_question_is_no_longer_than_that_of_a_search(world: World, variables: dict[str, Any]) -> None:
+    """400 that names it, as `/v1/vector_stores/{id}/search` says: no keyword search has megabytes of words."""
+    world.accept(
+        prompts=[grounded({"indexRefs": [{"name": "handbook"}]})],
+        indexes=[index("handbook", mode="Keyword")],
+    )
+    with pytest.raises(openai.BadRequestError, match="65536 characters") as refused:
+        await chat(world, variables=variables, messages=[{"role": "user", "content": "leave " * 11_000}])
+    assert refused.value.param == ("prompt.variables.question" if variables else "messages")
+    assert world.search.calls == []
+
+
 @pytest.mark.parametrize(
     ("query", "variables", "param"),
     [

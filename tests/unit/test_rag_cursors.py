@@ -250,11 +250,13 @@ async def test_documents_that_are_gone_stay_with_keep(world: World) -> None:
     assert (sorted(world.store.ledger), report.removed) == (["i/y.txt"], 1)
 
 
-async def test_pushed_documents_are_never_removed(world: World) -> None:
+async def test_pushed_documents_stay_while_it_is_not_known_what_was_pushed(world: World) -> None:
     """As long as the spec has their source; without it they go."""
     world.store.ledger["sent/file-1"] = Entry("sent/file-1", "hash", 0)
     report = await world.sync(WEB, PUSHED)
-    assert report.sources[1] == SourceReport(name="sent", documents=1, read_at=report.started_at)
+    assert report.sources[1] == SourceReport(
+        name="sent", documents=1, failed=1, read_at=None, pending_since=report.started_at
+    )
     report = await world.sync(WEB)
     assert ("sent/file-1" in world.store.ledger, report.removed) == (False, 1)
 

@@ -32,6 +32,8 @@ class MemoryPushed:
         self.reads: list[str] = []
         self.lost: set[str] = set()
         """Files whose bytes are gone."""
+        self.arriving: tuple[str, str, bytes] | None = None
+        """What is pushed right before the documents are read."""
 
     def put(self, file: str, name: str, content: bytes, **attributes: Any) -> None:
         self.rows[file] = Push(file, name, len(content), content.hex(), 5000, 9000, attributes), content
@@ -43,8 +45,10 @@ class MemoryPushed:
     async def begin(self) -> None:
         self.begun = True
 
-    async def documents(self) -> Sequence[Push]:
-        return [push for push, _ in self.rows.values()]
+    async def documents(self) -> tuple[Sequence[Push], str]:
+        if self.arriving is not None:
+            self.put(*self.arriving)
+        return [push for push, _ in self.rows.values()], await self.state() or ""
 
     async def read(self, push: Push) -> bytes:
         self.reads.append(push.file)
@@ -106,6 +110,16 @@ async def test_pushed_documents_are_indexed_with_what_was_said_of_them(world: Wo
     )
     assert (chunk.metadata, chunk.uri) == ({"team": "red", "level": 3}, "push:docs/zebra.md")
     assert report.sources[0].cursor == await world.pushed.state()
+
+
+async def test_the_report_has_the_state_that_was_read(world: World) -> None:
+    """What came just before the documents were read, and has gone again since, is seen to be in the index."""
+    world.pushed.put(ZEBRA, "zebra.md", b"purple")
+    world.pushed.arriving = (WALRUS, "walrus.md", b"trumpet")
+    report = await world.sync()
+    del world.pushed.rows[WALRUS]
+    assert report.documents == 2
+    assert report.sources[0].cursor != await world.pushed.state()
 
 
 async def test_only_what_changed_is_read(world: World) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lateen_api.index_build import BuildReport, BuildRequest, SourceReport
+from lateen_api.index_build import MAX_LISTED_FAILURES, BuildReport, BuildRequest, SourceReport
 from lateen_serving.engine.protocol import Embeddings
 from lateen_serving.rag import reading, sync
 from lateen_serving.rag.protocol import BuildFailure
@@ -134,6 +134,16 @@ async def test_a_source_that_cannot_be_read_keeps_its_documents(world: World) ->
     (folder / "other.txt").write_text("other")
     report = await world.sync(volume, inline({"a.txt": "b"}))
     assert (list(world.store.texts()), report.removed, report.failed) == (["s/a.txt", "v/other.txt"], 1, 0)
+
+
+async def test_a_source_that_cannot_be_read_is_listed_before_documents(world: World) -> None:
+    """A report lists few failures, and what decides about going live must be among them."""
+    empty = inline({f"{number:02}.txt": " " for number in range(MAX_LISTED_FAILURES + 1)}, "a")
+    report = await world.sync(empty, {"name": "v", "pvc": {"claimName": "docs"}}, inline({"a.txt": "a"}))
+    assert (report.failed, len(report.failures)) == (MAX_LISTED_FAILURES + 2, MAX_LISTED_FAILURES)
+    first, second = report.failures[:2]
+    assert (first.document, first.reason) == ("v", "SourceNotFound")
+    assert (second.document, second.reason) == ("a/00.txt", "Empty")
 
 
 async def test_a_source_taken_out_of_the_index_loses_its_documents(world: World) -> None:

@@ -70,7 +70,7 @@ async def test_what_a_catalog_on_its_way_refers_to_does_not_go() -> None:
         for name, job in list(world.jobs.items()):
             world.jobs[name] = world._ended(job)
     second = catalog(world).indexes[0].collection
-    world.put(Kind.RAG_INDEX, "handbook", index())
+    world.put(Kind.RAG_INDEX, "handbook", index(revisionHistoryLimit=0))
     world.put(Kind.PROMPT_TEMPLATE, "answer", prompt("2", "Say: {question}"))
     for _ in range(8):
         await operator.once()

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Earlier revisions of an index: kept, listed, gone back to at once, pruned; on a simulated world."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -71,6 +72,26 @@ async def test_a_kept_revision_is_brought_up_to_date_after_it_went_live() -> Non
     assert jobs(world) == before + 1
     sent = list(world.requests.values())[-1]
     assert (sent["collection"], sent["live"]) == (first, True)
+
+
+async def test_a_kept_revision_reads_again_what_may_have_changed_elsewhere() -> None:
+    """No fingerprint tells what a volume holds: going back is followed by one synchronization, and no more of them."""
+    world, operator = await settled()
+    volume: dict[str, Any] = {"sources": [{"name": "docs", "pvc": {"claimName": "docs"}}]}
+    first = await changed(world, operator, **volume)
+    await changed(world, operator, size=100, **volume)
+    before = jobs(world)
+    world.put(Kind.RAG_INDEX, "handbook", index(**volume))
+    await operator.once()
+    assert set(world.aliases.values()) == {first}
+    await operator.settle()
+    assert jobs(world) == before + 1
+    sent = [one for one in world.requests.values() if one["collection"] == first][-1]
+    assert sent["live"]
+    world.tick(600)
+    await operator.settle()
+    assert jobs(world) == before + 1
+    assert ready(world, INDEX) == ("True", "Ready")
 
 
 @pytest.mark.parametrize("limit", [0, 1, 2])
@@ -229,3 +250,34 @@ async def test_retained_collections_stay_and_are_never_taken_over(size: int) -> 
     world.delete(INDEX)
     await operator.settle()
     assert world.collections == kept
+
+
+async def test_a_catalog_entry_of_an_earlier_resource_of_the_name_is_not_taken_over() -> None:
+    """One whose finalizer somebody removed is still in the deployed catalog: queries don't reach what it left behind."""
+    world, operator = await settled()
+    first = live(world)
+    world.resources[INDEX] = replace(world.resources[INDEX], finalizers=())
+    world.delete(INDEX)
+    world.stored.clear()  # what it owned goes with it
+    world.put(Kind.RAG_INDEX, "handbook", index(), uid="uid-another-0000")
+    await operator.once()
+    await operator.once()
+    assert first in world.collections
+    assert not catalog(world).indexes
+    await operator.settle()
+    assert ready(world, INDEX) == ("True", "Ready")
+    assert live(world) != first
+
+
+async def test_the_ledger_of_a_lost_live_collection_is_not_swept() -> None:
+    """The build that fills the collection again writes to it."""
+    world, operator = await settled()
+    first = live(world)
+    world.collections.discard(first)
+    world.reports.pop(first)
+    for _ in range(4):
+        await operator.once()
+        world.now += 5
+    assert f"no collection {names.ledger_collection(first)}" not in world.writes
+    await operator.settle()
+    assert world.collections == {first, names.ledger_collection(first)}

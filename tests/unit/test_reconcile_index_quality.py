@@ -89,6 +89,21 @@ async def test_lost_passages_are_repaired_before_anything_goes_live() -> None:
     assert ready(world, INDEX) == ("True", "Ready")
 
 
+async def test_a_collection_that_lacks_passages_is_measured_as_a_whole_again() -> None:
+    """The count alone does not see passages without a right vector: those would go live with the next build."""
+    world, operator = await settled()
+    world.lost_objects = 2
+    world.put(Kind.RAG_INDEX, "handbook", index(size=100))
+    await operator.settle_rounds(6)
+    assert ready(world, INDEX) == ("False", "QualityCheckFailed")
+    before = jobs(world)
+    world.tick(400)
+    await operator.once()
+    assert jobs(world) == before + 1
+    sent = [one for one in world.requests.values() if one["chunking"]["size"] == 100][-1]
+    assert sent.get("measured") is None
+
+
 async def test_a_synchronization_of_the_live_collection_does_not_measure_again() -> None:
     """What was measured goes with the request and stays in the status; a higher minimum is then told, and it answers."""
     world, operator = await settled()

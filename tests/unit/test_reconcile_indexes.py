@@ -3,8 +3,10 @@
 
 from dataclasses import replace
 
+import pytest
+
 from lateen_api import names
-from lateen_api.index_build import DocumentFailure, SourceReport
+from lateen_api.index_build import DocumentFailure, DocumentFailureReason, SourceReport
 from lateen_api.status_types import RAGIndexStatus, SourceStatus
 from lateen_operator.plan import index_status
 from lateen_operator.reconcile.builds import KEPT_TRIES
@@ -165,19 +167,22 @@ async def test_another_delete_policy_is_a_synchronization() -> None:
     assert list(world.requests.values())[-1]["sync"] == {"deletePolicy": "Keep"}
 
 
-async def test_an_unreachable_source_never_replaces_a_complete_index() -> None:
-    """A rebuilt collection that lacks a source does not go live, is retried, and goes live when it is complete."""
+@pytest.mark.parametrize(
+    ("reason", "told"), [("SourceUnavailable", "SourceUnavailable"), ("TooLarge", "DocumentsFailed")]
+)
+async def test_an_unreachable_source_never_replaces_a_complete_index(
+    reason: DocumentFailureReason, told: str
+) -> None:
+    """A rebuilt collection that lacks a source, down or too large by now, does not go live until it is complete."""
     world, operator = await settled()
     old = catalog(world).indexes[0].collection
-    world.failing_documents = (
-        DocumentFailure(document="repo", reason="SourceUnavailable", message="no answer."),
-    )
+    world.failing_documents = (DocumentFailure(document="repo", reason=reason, message="no answer."),)
     world.put(Kind.RAG_INDEX, "handbook", index(size=100), annotations={names.SYNC_ANNOTATION: "now"})
     for _ in range(6):
         await operator.once()
         world.tick()
     assert catalog(world).indexes[0].collection == old
-    assert ready(world, INDEX) == ("False", "SourceUnavailable")
+    assert ready(world, INDEX) == ("False", told)
     assert (
         world.resources[INDEX].status["lastHandledSync"] == "now"
     )  # who waits for it learns that it has ended

@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Documents that clients push, on a simulated world: what starts a build, what the gateway and the status say."""
 
+import pytest
+
 from lateen_api import names
 from lateen_api.catalog import Pushed
 from lateen_api.index_build import BuildReport, SourceReport
-from lateen_operator.plan import pushes
-from lateen_operator.seams import Kind, PushState
+from lateen_operator.plan import index_history, pushes
+from lateen_operator.plan.world import World
+from lateen_operator.seams import Kind, PushState, StoreState
 from lateen_operator.status import timestamp, unix
 from unit.operator_fakes import FakeOperator, FakeWorld, ready
-from unit.operator_specs import INDEX, catalog, index, settled
+from unit.operator_specs import INDEX, catalog, everything, index, settled
 
 PUSH = {"name": "docs", "push": {}}
 
@@ -58,6 +61,19 @@ async def test_many_pushes_start_one_build() -> None:
     assert request["pushed"] == collection
 
 
+async def test_what_came_and_went_during_a_build_is_built_again() -> None:
+    """Once: the state is what it was when the build was asked for, but the build has read another one."""
+    world, operator, _ = await taking()
+    before, live = jobs(world), catalog(world).indexes[0].collection
+    report = world.reports[live]
+    for read_at, more in ((timestamp(1.0), 0), (report.started_at, 1)):  # not read by this build; read
+        source = SourceReport(name="docs", documents=1, cursor="1-abc", read_at=read_at)
+        world.reports[live] = report.model_copy(update={"sources": [source]})
+        await operator.settle()
+        assert jobs(world) == before + more
+    assert world.reports[live].sources[0].cursor == "0"
+
+
 async def test_the_status_says_since_when_a_push_is_not_indexed() -> None:
     """From the first look on, until a build has seen it."""
     world, operator, collection = await taking()
@@ -102,6 +118,43 @@ async def test_a_deleted_index_takes_its_pushed_documents_with_it() -> None:
     world.delete(INDEX)
     await operator.settle()
     assert world.collections == {other}
+
+
+@pytest.mark.parametrize("has_built", [True, False])
+async def test_what_was_pushed_into_a_retained_index_stays(has_built: bool) -> None:
+    """Beside its other collections, if there are any; the Event names it. Another index's is not named."""
+    world, operator, collection = await taking()
+    other = names.pushed_collection("default", "handbook", "another-uid")
+    if not has_built:
+        world.collections.clear()
+    world.collections |= {collection, other}
+    kept = frozenset(world.collections)
+    world.put(Kind.RAG_INDEX, "handbook", index(sources=[PUSH], deletionPolicy="Retain"))
+    told = index_history.retained(world.resources[INDEX], World(store=StoreState(kept)))
+    assert told is not None
+    assert f"what clients pushed: {collection}" in told.message
+    assert other not in told.message
+    assert ("_ledger" in told.message) == has_built
+    world.delete(INDEX)
+    await operator.settle()
+    assert world.collections == kept
+    assert ("handbook", "Retained") in world.events
+
+
+async def test_a_retained_index_keeps_its_pushed_documents_before_its_first_build_too() -> None:
+    """Clients may have sent documents that no build has read yet; the Event says that they stay."""
+    world = everything(FakeWorld())
+    world.failing_jobs = "lateen-failure StoreUnavailable: Weaviate does not answer"
+    world.put(Kind.RAG_INDEX, "handbook", index(sources=[PUSH], deletionPolicy="Retain"))
+    operator = FakeOperator(world)
+    await operator.once()
+    world.collections.add(
+        pushed := names.pushed_collection("default", "handbook", world.resources[INDEX].uid)
+    )
+    world.delete(INDEX)
+    await operator.settle()
+    assert world.collections == {pushed}
+    assert ("handbook", "Retained") in world.events
 
 
 def test_a_change_that_no_row_tells_of_is_dated_by_the_last_build() -> None:

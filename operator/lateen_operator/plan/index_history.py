@@ -81,6 +81,9 @@ def unused(resource: Resource, made: IndexPlan, history: HistoryPlan, world: Wor
     needed = {made.collection, pointed, *(collection(resource, item) for item in history.kept)}
     if made.entry is not None:
         needed.add(made.entry.collection)
+    needed |= {
+        names.ledger_collection(name) for name in needed if name
+    }  # one may be left alone: it is then believed
     return sorted(set(collections(resource, world)) - queried - needed)
 
 
@@ -96,13 +99,17 @@ def retained(resource: Resource, world: World) -> Event | None:
 
     Also a spec that can't be read otherwise is obeyed here.
     """
-    there = collections(resource, world)
-    if resource.spec.get("deletionPolicy") != "Retain" or not there:
+    there, key = collections(resource, world), resource.key
+    pushed = names.pushed_collection(key.namespace, key.name, resource.uid)
+    has_pushed = pushed in world.store.collections
+    if resource.spec.get("deletionPolicy") != "Retain" or not (there or has_pushed):
         return None
     live = world.store.aliases.get(indexes.alias(resource))
     listed = sorted(there, key=lambda name: name != live)
     shown = ", ".join(f"{name} (live)" if name == live else name for name in listed)
-    return Event("Normal", Reason.RETAINED.value, f"still in Weaviate, each with its _ledger: {shown}")
+    parts = [f"each with its _ledger: {shown}"] if there else []
+    parts += [f"what clients pushed: {pushed}"] if has_pushed else []
+    return Event("Normal", Reason.RETAINED.value, f"still in Weaviate, {'; '.join(parts)}")
 
 
 def rows(

@@ -183,12 +183,15 @@ def _entry(resource: Resource, spec: RAGIndexSpec, embedder: catalog.Model, coll
 
 
 def _present_entry(resource: Resource, world: World) -> catalog.Index | None:
-    """The deployed catalog's entry, as long as its collection and its embedder are, for all we know, still there."""
-    wanted = names.client_id(resource.key.namespace, resource.key.name)
+    """The deployed catalog's entry, as long as its collection and its embedder are, for all we know, still there.
+
+    The alias tells it from that of an earlier resource of the same name, whose collections may have been retained.
+    """
+    wanted = alias(resource)
     deployed = world.deployed_catalog
     for entry in deployed.indexes if deployed else []:
         if (
-            entry.id == wanted
+            entry.alias == wanted
             and (world.store.problem or entry.collection in world.store.collections)
             and entry.embedder_application in world.serve.applications
         ):

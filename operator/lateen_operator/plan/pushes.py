@@ -40,6 +40,18 @@ def unindexed(live: BuildReport | None, pushed: PushState) -> float | None:
     return pushed.oldest if pushed.oldest is not None else unix(live.finished_at)
 
 
+def has_more(built: BuildReport, spec: RAGIndexSpec, pushed: PushState | None) -> bool:
+    """Whether a build has read something else than is there, although what was asked for is there again.
+
+    So it is when a document was pushed and deleted while the build ran that has read it.
+    """
+    source = next((source.name for source in spec.sources if source.push is not None), None)
+    found = next((each for each in built.sources if each.name == source), None)
+    if pushed is None or found is None or found.read_at != built.started_at:
+        return False  # not read at all: that is tried again as with any source
+    return found.cursor != pushed.state
+
+
 def oldest(live: BuildReport, unindexed: float | None) -> str | None:
     """When the first change was made that the live collection lacks, of those that are known; RFC 3339."""
     pending = [source.pending_since for source in live.sources if source.pending_since is not None]

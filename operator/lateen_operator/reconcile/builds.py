@@ -21,6 +21,7 @@ from lateen_operator.status import Verdict, unix, unready_seconds
 
 ACTIVE = (JobStatus.PENDING, JobStatus.RUNNING)
 ConfigMaps = Mapping[str, Mapping[str, bytes]]
+Reports = dict[str, BuildReport | None]
 KEPT_TRIES = 8
 """Ended jobs of one content that Ray remembers: enough to know how long to wait for the next."""
 
@@ -35,11 +36,14 @@ class Builds:
     def __init__(self, cluster: Cluster, serve: Serve, store: Store) -> None:
         self._cluster, self._serve, self._store = cluster, serve, store
 
-    async def advance(self, resource: Resource, made: IndexPlan, world: World) -> BuildState:
-        """Take the next step for one index: submit a job, wait for one, or move the alias."""
+    async def advance(self, resource: Resource, made: IndexPlan, world: World, kept: Reports) -> BuildState:
+        """Take the next step for one index: submit a job, wait for one, or move the alias.
+
+        `kept` are the last reports of the earlier collections that are kept, by collection.
+        """
         live = await self._store.report(made.entry.collection) if made.entry else None
         pushed = await self._pushed(resource, made, live)
-        state = await self._advanced(resource, made, world, live, pushed)
+        state = await self._advanced(resource, made, world, live, pushed, kept)
         if pushed is None:
             return state
         again = min(state.again or pushes.LOOK_SECONDS, pushes.LOOK_SECONDS)
@@ -52,6 +56,7 @@ class Builds:
         world: World,
         live: BuildReport | None,
         pushed: PushState | None,
+        kept: Reports,
     ) -> BuildState:
         if made.problem is not None or made.collection is None or made.spec is None:
             return BuildState(live=live)
@@ -61,7 +66,7 @@ class Builds:
             verdict = Verdict("False", Reason.REFERENCE_NOT_FOUND, str(error))
             return BuildState(live=live, failure=verdict, stopping=True, again=5.0)
         wanted = indexes.fingerprint(resource, made.spec, config_maps, world.now, pushed)
-        return await self._step(_Work(resource, made, config_maps, wanted, live), world)
+        return await self._step(_Work(resource, made, config_maps, wanted, live, pushed, kept), world)
 
     async def _step(self, work: "_Work", world: World) -> BuildState:
         resource, made, wanted, live = work.resource, work.made, work.wanted, work.live
@@ -74,13 +79,13 @@ class Builds:
         work = replace(work, built=built, held=index_gate.held(made, built))
         if await self._stop_others(work, jobs):
             return BuildState(live, built, True, fingerprint=wanted, stopping=True, again=0.5)
-        if not _is_due(resource, made, built, wanted, world):
+        if not _is_due(work, world):
             await self._tidy(jobs)
             again = 5.0 if work.held else None
             return BuildState(live, built, failure=work.held, fingerprint=wanted, again=again)
         return await self._build(work, jobs, world.now)
 
-    async def reports(self, collections: Sequence[str]) -> dict[str, BuildReport | None]:
+    async def reports(self, collections: Sequence[str]) -> Reports:
         """The last build report of each of `collections`."""
         found = await asyncio.gather(*(self._store.report(name) for name in collections))
         return dict(zip(collections, found, strict=True))
@@ -195,6 +200,8 @@ class _Work:
     config_maps: ConfigMaps
     wanted: str
     live: BuildReport | None
+    pushed: PushState | None
+    kept: Reports
     built: BuildReport | None = None
     held: Verdict | None = None
 
@@ -211,12 +218,13 @@ class _Work:
         return f"{self.revision_stem}{self.wanted}-"
 
 
-def _is_due(
-    resource: Resource, made: IndexPlan, built: BuildReport | None, wanted: str, world: World
-) -> bool:
-    if built is None or built.fingerprint != wanted:
+def _is_due(work: "_Work", world: World) -> bool:
+    made, built = work.made, work.built
+    if built is None or made.spec is None or built.fingerprint != work.wanted:
         return True
-    return index_gate.retry_due(made, built, world.now, unready_seconds(resource, world.now))
+    if pushes.has_more(built, made.spec, work.pushed) or index_gate.behind(made, built, work.kept.values()):
+        return True
+    return index_gate.retry_due(made, built, world.now, unready_seconds(work.resource, world.now))
 
 
 def _stem(resource: Resource) -> str:

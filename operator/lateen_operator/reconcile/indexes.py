@@ -45,9 +45,8 @@ class IndexReconciler:
             return 0.1
         view.plan.check(resource.key)
         history = index_history.plan(resource, made, view.world)
-        state = await self._builds.advance(resource, made, view.world)
-        kept = [index_history.collection(resource, item) for item in history.kept]
-        state = replace(state, kept=await self._builds.reports(kept))
+        kept = await self._builds.reports([index_history.collection(resource, item) for item in history.kept])
+        state = replace(await self._builds.advance(resource, made, view.world, kept), kept=kept)
         written = await self._keep_history(resource, made, history)
         swept = None if state.stopping else await self._sweep(resource, made, history, view)
         report = index_status.report(resource, made, state, view.world, history)

@@ -19,8 +19,9 @@ def merged(events: Sequence[TokenEvent]) -> TokenEvent:
     if len(events) > 1:
         last = last.copy()
         last["text"] = "".join(event["text"] for event in events)
-        if "logprobs" in last:
-            last["logprobs"] = [item for event in events for item in event["logprobs"]]
+        # Engines may leave them out of an event that has no token, such as that of vLLM's end token.
+        if any("logprobs" in event for event in events):
+            last["logprobs"] = [item for event in events for item in event.get("logprobs", [])]
     return last
 
 

@@ -18,10 +18,14 @@ async def guard(request: Request, work: Coroutine[Any, Any, ResultT]) -> ResultT
     """
     task = asyncio.current_task()
     assert task is not None
-    has_left = False
+    has_left = is_done = False
 
     def leave(_watch: asyncio.Task[None]) -> None:
         nonlocal has_left
+        if (
+            is_done
+        ):  # it left in the moment in which the work ended: whoever sends the result sees that it has gone
+            return
         has_left = True
         task.cancel()
 
@@ -34,6 +38,7 @@ async def guard(request: Request, work: Coroutine[Any, Any, ResultT]) -> ResultT
             raise ClientDisconnect from None
         raise
     finally:
+        is_done = True
         leaving.remove_done_callback(leave)
         leaving.cancel()
         await asyncio.gather(leaving, return_exceptions=True)

@@ -149,7 +149,12 @@ class RayModels:
         cancel it.
         """
         loop = asyncio.get_running_loop()
-        giving_up = loop.call_later(END_SECONDS, _cancel, response)
+
+        def give_up() -> None:
+            self._ending.discard(response)  # whether or not Ray will ever say that it is over
+            _cancel(response)
+
+        giving_up = loop.call_later(END_SECONDS, give_up)
         self._ending.add(response)
 
         def forget() -> None:

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import get_args
 
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
@@ -64,6 +65,7 @@ async def _form(request: Request, largest: int) -> FormData:
             code="invalid_multipart",
             param="file",
         )
+    _check_charset(request)
     bounded = _bounded(request, largest)
     parser = MultiPartParser(
         request.headers, bounded, max_files=_FIELDS, max_fields=_FIELDS, max_part_size=_AROUND_BYTES
@@ -76,6 +78,17 @@ async def _form(request: Request, largest: int) -> FormData:
     except MultiPartException as error:
         message = f"The request's body is no valid form: {error.message}"
         raise InputError(message, code="invalid_multipart", param="file") from error
+
+
+def _check_charset(request: Request) -> None:
+    """Raise InputError where the form names another charset: with some of Python's, texts can't be read or answered."""
+    _, options = parse_options_header(request.headers["content-type"])
+    if options.get(b"charset", b"utf-8").lower() not in (b"utf-8", b"utf8"):
+        raise InputError(
+            "The form's charset must be utf-8; leave it out of the content-type.",
+            code="invalid_multipart",
+            param="file",
+        )
 
 
 async def _bounded(request: Request, largest: int) -> AsyncGenerator[bytes]:

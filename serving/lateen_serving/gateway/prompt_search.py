@@ -12,6 +12,7 @@ from lateen_serving.engine.protocol import ChatMessage
 from lateen_serving.errors import InputError, NotFound
 from lateen_serving.gateway import prompting
 from lateen_serving.gateway.context import RequestContext
+from lateen_serving.gateway.requests.bounds import QUERY_CHARACTERS
 from lateen_serving.gateway.requests.responses import PromptReference
 from lateen_serving.rag.passages import Options
 
@@ -55,8 +56,25 @@ def ask(
     """Fill `context.query` with what is searched for: the variable that the prompt names for it; by default the prompt variable `question` if it is
     given, else the last user message of `said`, else the first string variable in the prompt's order.
 
-    Raises InputError where there is nothing, which names the variable, or the request's field `conversation`.
+    Raises InputError where there is nothing, or too much, which names the variable, or the request's field
+    `conversation`.
     """
+    _find(context, wanted, said, metadata, conversation)
+    if len(context.query) > QUERY_CHARACTERS:
+        raise InputError(
+            f"Invalid value for '{context.query_param}': it is searched for, and longer than the {QUERY_CHARACTERS}"
+            " characters of a search.",
+            param=context.query_param,
+        )
+
+
+def _find(
+    context: RequestContext,
+    wanted: PromptReference | None,
+    said: Sequence[ChatMessage],
+    metadata: Mapping[str, str] | None,
+    conversation: str,
+) -> None:
     spec = context.prompt_revision.spec if context.prompt_revision is not None else None
     search = rendering.search(spec) if spec is not None else None
     if search is not None and search.query is not None:

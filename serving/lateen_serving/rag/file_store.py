@@ -172,6 +172,13 @@ class FileStore:
     async def _ensure(self) -> None:
         if await self._is_there():
             return
+        try:
+            await self._create()
+        except errors.ServiceError:
+            if not await self._is_there():  # another upload was faster
+                raise
+
+    async def _create(self) -> None:
         async with translated():
             await (await self._connection.client()).collections.create(
                 names.FILES_COLLECTION,
@@ -187,9 +194,12 @@ class FileStore:
             return bool(await (await self._connection.client()).collections.exists(names.FILES_COLLECTION))
 
     async def _check_room(self, file: File) -> None:
+        """Raise InputError where there is none; what was cut off takes room until it is swept."""
         async with translated():
             found = await (await self._collection()).aggregate.over_all(
-                filters=_complete(), total_count=True, return_metrics=Metrics("bytes").integer(sum_=True)
+                filters=Filter.by_property("kind").equal(_FILE),
+                total_count=True,
+                return_metrics=Metrics("bytes").integer(sum_=True),
             )
         if found.total_count >= self._bounds.files:
             raise _full(f"{self._bounds.files} files")

@@ -31,8 +31,8 @@ class Pushed(Protocol):
         """Be ready to keep documents."""
         ...
 
-    async def documents(self) -> Sequence[Push]:
-        """All documents whose bytes are there."""
+    async def documents(self) -> tuple[Sequence[Push], str]:
+        """All documents whose bytes are there, and the state in which these were read."""
         ...
 
     async def read(self, push: Push) -> bytes:
@@ -44,8 +44,7 @@ async def load(name: str, pushed: Pushed | None, cursor: Cursor) -> Loaded:
     """The documents of the source called `name`; raises SourceFailure."""
     if pushed is None:
         raise SourceFailure("SourceNotFound", "the build was not told where pushed documents are")
-    state = await pushed.state()
-    if state is None:
+    if await pushed.state() is None:
         if cursor.state:
             raise SourceFailure(
                 "SourceNotFound",
@@ -53,9 +52,9 @@ async def load(name: str, pushed: Pushed | None, cursor: Cursor) -> Loaded:
                 " giving the source another name.",
             )
         await pushed.begin()
-        state = await pushed.state() or ""
-    # The state was read before the documents: whatever changes in between changes it too, and is read again.
-    documents = [_document(name, pushed, push, cursor) for push in await pushed.documents()]
+    # The state is that of the very documents: one asked for before or after may have come and gone meanwhile.
+    found, state = await pushed.documents()
+    documents = [_document(name, pushed, push, cursor) for push in found]
     return Loaded(documents, position=state, state={"begun": True})
 
 
@@ -103,14 +102,14 @@ class WeaviatePushed:
         """Create the collection."""
         await insist(lambda: pushes.ensure(self._connection, self._collection, self._replicas), PATIENCE)
 
-    async def documents(self) -> Sequence[Push]:
-        """All whose file was not deleted."""
+    async def documents(self) -> tuple[Sequence[Push], str]:
+        """All whose file was not deleted, and the state of all."""
 
-        async def operation() -> Sequence[Push]:
+        async def operation() -> tuple[Sequence[Push], str]:
             await pushes.purge(self._connection, self._collection, int(time.time() * 1000))
-            found = await pushes.everything(self._connection, self._collection)
+            found, state = await pushes.everything(self._connection, self._collection)
             missing = await self._files.missing([push.file for push in found])
-            return [push for push in found if push.file not in missing]
+            return [push for push in found if push.file not in missing], state
 
         return await insist(operation, PATIENCE)
 

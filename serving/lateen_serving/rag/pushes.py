@@ -13,6 +13,7 @@ from typing import Any
 
 from weaviate.classes.aggregate import Metrics
 from weaviate.classes.config import Configure, DataType, Property
+from weaviate.classes.data import DataObject
 from weaviate.classes.query import Filter, Sort
 
 from lateen_api import pushing
@@ -108,14 +109,15 @@ async def size(connection: Connection, collection: str) -> tuple[int, int]:
     return int(found.total_count), int(found.properties["bytes"].sum_ or 0)
 
 
-async def everything(connection: Connection, collection: str) -> list[Push]:
-    """All that is in the index, by file id."""
+async def everything(connection: Connection, collection: str) -> tuple[list[Push], str]:
+    """All that is in the index, by file id, and the `pushing.state` of just these."""
     async with translated():
         rows = (await connection.collection(collection)).iterator(
-            return_properties=_RETURNED, cache_size=_PAGE
+            return_properties=[*_RETURNED, pushing.NONCE], cache_size=_PAGE
         )
-        found = [_push(row.properties) async for row in rows if not row.properties[pushing.GONE]]
-    return sorted(found, key=lambda push: push.file)
+        found = [row.properties async for row in rows if not row.properties[pushing.GONE]]
+    state = pushing.state(len(found), sum(int(row[pushing.NONCE]) for row in found))
+    return sorted(map(_push, found), key=lambda push: push.file), state
 
 
 async def page(
@@ -161,10 +163,8 @@ async def put(connection: Connection, collection: str, push: Push) -> None:
     }
     async with translated():
         data = (await connection.collection(collection)).data
-        if await data.exists(ids.key(push.file)):
-            await data.replace(ids.key(push.file), row)
-        else:
-            await data.insert(row, uuid=ids.key(push.file))
+        # As a batch of one, because that replaces what is there: the same push may come twice at once.
+        await data.insert_many([DataObject(properties=row, uuid=ids.key(push.file))])
 
 
 async def remove(connection: Connection, collection: str, file: str, now: int) -> None:

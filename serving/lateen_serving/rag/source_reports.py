@@ -4,11 +4,14 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import get_args
 
-from lateen_api.index_build import DocumentFailure, SourceReport
+from lateen_api.index_build import DocumentFailure, SourceFailureReason, SourceReport
 from lateen_serving.rag import cursors
 from lateen_serving.rag.cursors import Kept
 from lateen_serving.rag.protocol import Entry, Loaded
+
+_SOURCE_FAILURES = frozenset(get_args(SourceFailureReason))
 
 MAX_CURSOR = 128
 """Characters of a cursor that the report shows."""
@@ -84,6 +87,13 @@ def report(
         read_at=after.read_at,
         pending_since=after.pending_since,
     )
+
+
+def rank(failure: DocumentFailure) -> tuple[bool, bool, str]:
+    """Sorts failures: first those of whole sources, which decide about going live, and of documents whose source may answer
+    again; a report lists only some of them.
+    """
+    return "/" in failure.document, failure.reason not in _SOURCE_FAILURES, failure.document
 
 
 def of_source(failures: Sequence[DocumentFailure], name: str) -> list[DocumentFailure]:

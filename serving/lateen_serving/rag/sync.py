@@ -349,7 +349,7 @@ class Synchronization:
     def _report(self, started: datetime, checked: QualityReport | None) -> BuildReport:
         entries = self._tally.ledger.values()
         indexed = [entry for entry in entries if entry.facts.fate == "Indexed"]
-        failures = sorted(self._tally.failures, key=lambda failure: failure.document)
+        failures = sorted(self._tally.failures, key=source_reports.rank)
         loaded = self._tally.loaded
         return BuildReport(
             fingerprint=self._request.fingerprint,

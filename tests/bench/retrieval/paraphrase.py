@@ -49,7 +49,7 @@ class Question:
 def questions(items: Sequence[Item], count: int, split: str, kind: Kind = "named") -> list[Question]:
     """`count` questions of one kind about documents by chance, the same ones each time; different `split`s share no document.
 
-    Splits are `tune` and `report`: what is chosen on one is measured on the other.
+    Splits are `tune` and `report`: what is chosen on one can be measured on the other.
     """
     counts = Counter(word for item in items for word in set(_words(item.markdown)))
     shared = Counter(key for item in items for key in {_key(sentence) for sentence in sentences(item.text)})

@@ -28,6 +28,9 @@ Stop = Annotated[
     ),
     Field(max_length=4),
 ]
+QUERY_CHARACTERS = 65536
+"""Longest text that is searched for."""
+Query = Annotated[str, Field(min_length=1, max_length=QUERY_CHARACTERS)]
 Results = Annotated[int, Field(ge=1, le=50), WHOLE]
 Name = Annotated[str, Field(min_length=1, max_length=256)]
 Label = Annotated[str, Field(max_length=512)]

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from lateen_serving.gateway.fields import WHOLE, RequestBody, names
-from lateen_serving.gateway.requests.bounds import Name
+from lateen_serving.gateway.requests.bounds import Name, Query
 
 
 class DocumentObject(BaseModel):
@@ -32,7 +32,7 @@ class RerankRequest(RequestBody):
     """Fields of Cohere's and Jina's API that aren't acted on."""
 
     model: Name
-    query: Annotated[str, Field(min_length=1, max_length=65536)]
+    query: Query
     documents: Annotated[
         list[Annotated[str, BeforeValidator(_document, json_schema_input_type=str | DocumentObject)]],
         Field(min_length=1, max_length=1024),
