@@ -140,7 +140,12 @@ async def test_indexes_that_are_searched_together_count_together(
     said = [{"role": "user", "content": "{found}"}]
     spec = prompt("1", contextWindow={"maxPromptTokens": 100, "reserveOutputTokens": 28})
     world.put(Kind.PROMPT_TEMPLATE, "answer", spec | {"variables": [search], "messages": said})
-    await FakeOperator(world).settle()
+    operator = FakeOperator(world)
+    await operator.settle()
+    wish = await operator.reconciler.reconcile(PROMPT)
+    assert wish is None or (
+        isinstance(wish, Backoff) and wish.longest <= 3
+    )  # it heals soon after they change
     assert ready(world, PROMPT) == (("False", "Incompatible") if told else ("True", "Ready"))
     assert not told or f"RAGIndex handbook and notes {told}" in message(world)
 

@@ -155,7 +155,7 @@ def _report(resource: Resource, made: PromptPlan, world: World) -> Report:
         verdict = Verdict("False", problem.reason, problem.message + keeps)
         waiting = problem.reason is Reason.REFERENCE_NOT_READY
         heals = problem.reason in (Reason.REFERENCE_NOT_FOUND, Reason.INCOMPATIBLE)
-        longest = _TARGET_SECONDS if resource.spec.get("targets") and problem.reason in _OF_TARGETS else 30.0
+        longest = _TARGET_SECONDS if problem.reason in _OF_TARGETS and _has_targets(resource) else 30.0
         again = (
             Backoff(1.0, longest, f"{resource.generation} {problem.message}") if waiting or heals else None
         )
@@ -169,6 +169,12 @@ def _report(resource: Resource, made: PromptPlan, world: World) -> Report:
     assert live is not None
     verdict = Verdict("True", Reason.READY, f"version {live.spec.version} is live")
     return Report(verdict, fields=fields, events=_rolled_out(resource, live))
+
+
+def _has_targets(resource: Resource) -> bool:
+    """Whether a spec that can be read names models or indexes, or searches some itself."""
+    searches = any(each.get("retrieval") for each in resource.spec.get("variables") or ())
+    return searches or bool(resource.spec.get("targets"))
 
 
 def _fields(resource: Resource, made: PromptPlan, world: World) -> dict[str, Any]:
