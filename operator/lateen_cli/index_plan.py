@@ -162,8 +162,13 @@ class _Embedder:
 
 
 async def _embedder(cluster: _Cluster, name: str, found: Sequence[Document]) -> _Embedder:
-    """From the file where it is there, else from the cluster."""
-    given = [each for each in found if each.kind == crd.MODEL_DEPLOYMENT.name and each.name == name]
+    """From the file where it is there for the same namespace, else from the cluster."""
+    given = [
+        each
+        for each in found
+        if (each.kind, each.name) == (crd.MODEL_DEPLOYMENT.name, name)
+        and _namespace(each) in (None, cluster.namespace)
+    ]
     if given:
         spec = admission.Checker(crd.MODEL_DEPLOYMENT).stored_spec(given[0].content)
         return _judged(name, None, spec, None)

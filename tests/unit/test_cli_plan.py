@@ -105,6 +105,14 @@ def test_the_embedder_of_the_file_counts(cluster: Cluster) -> None:
     assert "the embedder, or an earlier change, asks for it" in told
 
 
+def test_a_model_of_another_namespace_is_not_the_embedder(cluster: Cluster) -> None:
+    """One of the same name in the same file: an index uses those of its own namespace only."""
+    code, told = cluster.plan(
+        manifests.model("elsewhere", "embedder", "embed", "other"), index(), options=("--exit-code",)
+    )
+    assert (code, "nothing would change" in told) == (0, True)
+
+
 def test_an_index_that_is_not_there_is_created(cluster: Cluster) -> None:
     """Nothing is known of the work then."""
     (cluster.folder / "ragindexes.lateen.dev.json").unlink()
