@@ -6,12 +6,13 @@ from dataclasses import replace
 import pytest
 
 from lateen_api import names
-from lateen_api.index_build import DocumentFailure, DocumentFailureReason, SourceReport
+from lateen_api.index_build import BuildReport, DocumentFailure, DocumentFailureReason, SourceReport
 from lateen_api.status_types import RAGIndexStatus, SourceStatus
 from lateen_operator.plan import index_status
 from lateen_operator.reconcile.builds import KEPT_TRIES
 from lateen_operator.seams import Job, Kind
 from lateen_operator.status import timestamp, unix
+from unit.operator_fake_store import FakeStore
 from unit.operator_fakes import FakeOperator, FakeWorld, ready
 from unit.operator_specs import (
     INDEX,
@@ -70,6 +71,25 @@ async def test_other_documents_sync_into_the_same_collection() -> None:
     await operator.settle()
     assert len([write for write in world.writes if write.startswith("job ")]) == jobs + 1
     assert catalog(world) == before
+
+
+async def test_a_status_tells_of_one_run_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where a run ends while the operator reads: not of the sync that was asked for with the counts before it."""
+    world, operator = await settled()
+    collection = catalog(world).indexes[0].collection
+    before = world.reports[collection]
+    after = before.model_copy(update={"asked": "now", "documents": 9, "chunks": 99})
+
+    async def report(_: FakeStore, name: str) -> BuildReport | None:
+        found = world.reports.get(name)
+        world.reports[collection] = after
+        return found
+
+    monkeypatch.setattr(FakeStore, "report", report)
+    await operator.once()
+    status = world.resources[INDEX].status
+    told = (status["lastHandledSync"], status["documents"], status["chunks"])
+    assert told == ("now", after.documents, after.chunks)
 
 
 async def test_retrieval_settings_change_without_a_build() -> None:

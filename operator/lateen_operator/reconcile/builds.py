@@ -72,11 +72,13 @@ class Builds:
         resource, made, wanted, live = work.resource, work.made, work.wanted, work.live
         built = await self._built(made, world)
         if built is not None:
+            # A build that ended since it was read must not make the status tell of two runs at once.
+            live = built if made.is_live else live
             moved = await self._go_live(resource, made, built, world)
             if moved:
                 return BuildState(built, built, building=True, fingerprint=wanted, again=0.1)
         jobs = await self._own_jobs(resource)
-        work = replace(work, built=built, held=index_gate.held(made, built))
+        work = replace(work, live=live, built=built, held=index_gate.held(made, built))
         if await self._stop_others(work, jobs):
             return BuildState(live, built, True, fingerprint=wanted, stopping=True, again=0.5)
         if not _is_due(work, world):
