@@ -27,9 +27,14 @@ PROMPT = "prompttemplates.lateen.dev"
 INDEX = "ragindexes.lateen.dev"
 DOCUMENTS = {"zebra.md": "# Zebra\nThe zebra is purple.", "heron.md": "# Heron\nA heron lives here."}
 RESYNCS = 10
+EXACT = {"vectorIndex": "flat"}
+"""A search of all vectors, which finds each one that is in the vector index. Weaviate 1.38's `hnsw` misses neighbours after
+any restart when many passages were deleted before, with the same history the same ones after SIGTERM and SIGKILL: recall
+fell to 0.85 here.
+"""
 RESTART_COSTS = 0.1
-"""Weaviate 1.38 misses some neighbours after any restart when many passages were deleted before: up to 0.05 of recall here;
-alone, with the same history, it missed the same ones after SIGTERM and SIGKILL. A lost batch of vectors costs more.
+"""Of recall, with a search of all vectors. It ought to cost nothing; seen was 0.0024: a passage whose text is there and whose
+vector Weaviate does not find any more. A lost batch of vectors costs more than this allows.
 """
 
 
@@ -238,11 +243,12 @@ def test_a_deleted_collection_is_built_again(
     assert asking.find(sdk, f"{settled}.notes", "zebra")[0] == "docs/zebra.md"
 
 
+@pytest.mark.timeout(1800)  # of many rounds
 def test_whatever_is_killed_an_index_holds_just_its_documents(
     settled: str, cluster: Cluster, stack: LocalStack, weaviate: Weaviate, sdk: openai.OpenAI
 ) -> None:
     """While documents are edited, deleted, renamed and added, build job and Weaviate are killed with SIGKILL at random
-    moments: no passage is lost, doubled or stale, vector search finds them as after an orderly restart, and what is there
+    moments: no passage is lost, doubled or stale, vector search finds nearly all that it found before, and what is there
     equals what an undisturbed build makes.
 
     `LATEEN_KILL_ROUNDS=20 hack/test integration -k whatever_is_killed` does as many rounds; `LATEEN_KILL_SEED` repeats a run.
@@ -254,7 +260,7 @@ def test_whatever_is_killed_an_index_holds_just_its_documents(
     source = {"files": {"pvc": {"claimName": "documents", "path": folder.place.name}}}
     chunking = {"size": 64, "overlap": 0}
     killer = killing.Killer(stack, weaviate, f"{settled}.killed", dice)
-    cluster.apply(manifests.index(settled, "killed", "embedder", source, chunking=chunking))
+    cluster.apply(manifests.index(settled, "killed", "embedder", source, chunking=chunking, store=EXACT))
     seconds = killer.time_build()
     status = cluster.wait_ready(INDEX, settled, "killed", timeout=120)["status"]
     before = changing.recall(weaviate, status["collection"])
@@ -262,12 +268,14 @@ def test_whatever_is_killed_an_index_holds_just_its_documents(
 
     for number in range(1, int(os.environ.get("LATEEN_KILL_ROUNDS") or 2) + 1):
         folder.change()
+        killer.rest()
         cluster.run(
             "annotate", INDEX, "killed", "-n", settled, f"{names.SYNC_ANNOTATION}={number}", "--overwrite"
         )
         killing.say(f"round {number}: {killer.strike(dice.choice(killing.PLANS), seconds)}")
         status = synced(cluster, settled, "killed", str(number))
         changing.expect_just(folder, weaviate, status["collection"], status["chunks"])
+        killer.rest()
         killer.kill_weaviate()
         changing.expect_just(folder, weaviate, status["collection"], status["chunks"])
         after = changing.recall(weaviate, status["collection"])

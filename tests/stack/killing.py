@@ -18,6 +18,9 @@ from stack.local import LocalStack
 from stack.parts import Weaviate
 from stack.waiting import wait_for
 
+LONG_AGO = 25.0
+"""Seconds since its start after which Weaviate surely counts as steady: a supervisor gives up one that ends soon again and again."""
+
 PLANS = (("build",), ("weaviate",), ("build", "weaviate"), ("weaviate", "weaviate"))
 
 
@@ -58,6 +61,10 @@ class Killer:
         began = process.create_time()
         wait_for(lambda: not process.is_running(), 120, "the build does not end")
         return time.time() - began
+
+    def rest(self) -> None:
+        """Return when the present Weaviate has run for long enough."""
+        _wait_until(psutil.Process(self.stack.pid("weaviate")).create_time() + LONG_AGO)
 
     def strike(self, victims: Sequence[str], seconds: float) -> str:
         """Kill each victim at a moment of the next build, which takes about `seconds`; says what was done."""
